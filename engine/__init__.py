@@ -1,0 +1,1 @@
+"""What a run is: slides in, objects out. Knows no plugin by name."""

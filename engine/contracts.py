@@ -1,0 +1,276 @@
+"""What a plugin says: one protocol a kind, with the small frozen dataclasses that cross the border.
+
+Arrays are (row, column). Nothing here imports a plugin or a heavy library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.engine.geometry import Box, Scale
+
+if TYPE_CHECKING:
+    import torch
+
+    from nuclix.engine.objects import Objects
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of a slide's pyramid: its size in its own pixels and level-0 pixels per pixel."""
+
+    height: int
+    width: int
+    downsample: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlideInfo:
+    """What a reader knows of a slide before a pixel is read.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    vendor : str
+        The scanner's maker as the reader names it, such as "aperio"; "image" for a plain image.
+    levels : tuple of Level
+        From the finest (level 0) to the coarsest.
+    scale : Scale or None
+        Level 0's micrometres per pixel, or None where the file does not say.
+    bounds : Box or None
+        The part of level 0 that QuPath shows (openslide.bounds-*), or None for all of it.
+    """
+
+    path: Path
+    vendor: str
+    levels: tuple[Level, ...]
+    scale: Scale | None
+    bounds: Box | None
+
+
+@runtime_checkable
+class SlideReader(Protocol):
+    """Opens a slide file that it recognises and reads boxes of it. Entry-point group ``nuclix.readers``.
+
+    `rank` orders readers that recognise the same file: the highest is taken (built-ins have 0).
+    """
+
+    rank: ClassVar[int]
+    info: SlideInfo
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Say from the file's first bytes (never its name alone) whether this reader can open it."""
+        ...
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open `path`; raise `SlideError` with a message for the user where that fails."""
+        ...
+
+    def read(self, level: int, box: Box) -> NDArray[np.uint8]:
+        """Return the box at `level` as (height, width, 3) RGB, white outside the level; safe from several threads."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file; further reads are errors."""
+        ...
+
+
+@runtime_checkable
+class PostProcessor(Protocol):
+    """Turns a network's maps into labelled nuclei. Entry-point group ``nuclix.postprocessors``.
+
+    The plugin is a frozen dataclass; its fields, all with defaults, are its parameters.
+
+    The promise that makes results independent of blocks: `foreground` at a pixel looks at most `halo` pixels
+    around it, and `split` labels each clump (8-connected component of the foreground) from that clump and the
+    maps within `halo` pixels of it, whatever else is in the array and wherever the array was cut.
+    """
+
+    maps: ClassVar[tuple[str, ...]]
+
+    @property
+    def halo(self) -> int:
+        """How far around a pixel the maps matter, in pixels at the model's scale."""
+        ...
+
+    def foreground(self, maps: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return the (height, width) mask of clumps of (channels, height, width) maps."""
+        ...
+
+    def split(self, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """Label the nuclei of the clumps in `mask`, from 1; 0 is background; every label lies in one clump."""
+        ...
+
+    def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return per pixel a value in 0..1 whose mean over a nucleus is its detection probability."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PatchShape:
+    """A network's patch in pixels at its scale: `size` goes in, all but `margin` on every side comes out.
+
+    `size` and `margin` are multiples of `multiple` (the network's total down-sampling), so that every patch of
+    the fixed grid meets the pooling grid in the same phase.
+    """
+
+    size: int
+    margin: int
+    multiple: int = 16
+
+    def __post_init__(self) -> None:
+        if self.core <= 0 or self.margin < 0:
+            raise ValueError(f"a patch of {self.size} px has no middle inside a margin of {self.margin} px")
+        if self.size % self.multiple or self.margin % self.multiple:
+            raise ValueError(f"patch {self.size} and margin {self.margin} must be multiples of {self.multiple}")
+
+    @property
+    def core(self) -> int:
+        """Edge of the middle that is used."""
+        return self.size - 2 * self.margin
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """How a method is trained. Entry-point group ``nuclix.recipes``.
+
+    The plugin is a frozen dataclass; its fields, all with defaults, are its hyper-parameters.
+    """
+
+    maps: ClassVar[tuple[str, ...]]
+    postprocessor: ClassVar[str]
+
+    @property
+    def scale(self) -> Scale:
+        """The scale that the network works at."""
+        ...
+
+    @property
+    def patch(self) -> PatchShape:
+        """The patch that the exported model works on."""
+        ...
+
+    def network(self) -> torch.nn.Module:
+        """Return a fresh network: normalised (N, 3, H, W) floats to raw outputs (N, channels, H, W)."""
+        ...
+
+    def targets(self, labels: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Return the (channels, H, W) training target of an (H, W) label image."""
+        ...
+
+    def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Return the loss of (raw outputs, targets), both (N, channels, H, W)."""
+        ...
+
+    def exported(self, network: torch.nn.Module) -> torch.nn.Module:
+        """Wrap a trained network so that RGB in 0..255 goes in and the named maps come out."""
+        ...
+
+    def candidates(self) -> Sequence[Mapping[str, Any]]:
+        """Return the post-processor's parameter sets among which validation AJI chooses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectClass:
+    """A class of objects: its name and RGB colour in QuPath."""
+
+    name: str
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SlideHeader:
+    """What a writer must know of a slide before its first object.
+
+    Attributes
+    ----------
+    name : str
+        The slide's file name.
+    pixel : float
+        Level-0 pixels along one pixel at the model's scale.
+    origin : tuple of float
+        (row, column) in level-0 pixels of what QuPath calls (0, 0): the corner of the slide's bounds.
+    classes : tuple of ObjectClass
+        What `Objects.classes` counts in.
+    namespace : str
+        Seed of the objects' identifiers: the slide's fingerprint and the model's hash.
+    """
+
+    name: str
+    pixel: float
+    origin: tuple[float, float]
+    classes: tuple[ObjectClass, ...]
+    namespace: str
+
+
+class WriterSession(Protocol):
+    """One file being written."""
+
+    def write(self, objects: Objects) -> None:
+        """Append objects; calls come in canonical order."""
+        ...
+
+    def commit(self) -> None:
+        """Finish: flush to disk, then give the file its final name."""
+        ...
+
+    def abort(self) -> None:
+        """Remove what was written; nothing bears the final name."""
+        ...
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """Writes a slide's objects to a file. Entry-point group ``nuclix.writers``."""
+
+    suffix: ClassVar[str]
+
+    def open(self, path: Path, header: SlideHeader) -> WriterSession:
+        """Begin `path`; raise `OutputError` where the folder can't be written."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a model file says of itself (``nuclix.json`` inside it, or a TOML file beside it).
+
+    Attributes
+    ----------
+    name, method : str
+        The model's name and its recipe.
+    scale : Scale
+        The um/px that it was trained at.
+    patch : PatchShape
+        The patch that it works on.
+    maps : tuple of str
+        Names of the output channels.
+    postprocessor : str
+        Entry-point name of the post-processor.
+    parameters : mapping
+        The post-processor's parameters.
+    classes : tuple of ObjectClass
+        Classes of the objects.
+    training, scores : mapping
+        Data, licence and settings of the training; validation scores.
+    """
+
+    name: str
+    method: str
+    scale: Scale
+    patch: PatchShape
+    maps: tuple[str, ...]
+    postprocessor: str
+    parameters: Mapping[str, Any]
+    classes: tuple[ObjectClass, ...]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,29 @@
+"""Errors that a user can act on: each says which file, what is wrong and what to do."""
+
+
+class NuclixError(Exception):
+    """Base of every error that nuclix raises on purpose; its text is written for the user."""
+
+
+class UsageError(NuclixError):
+    """The command was asked for something that does not exist or does not fit (exit code 2)."""
+
+
+class SlideError(NuclixError):
+    """A slide can't be read or lacks what the run needs; other slides go on."""
+
+
+class ModelError(NuclixError):
+    """A model file can't be used."""
+
+
+class PluginError(NuclixError):
+    """A plugin is missing, named twice, or fails to load."""
+
+
+class OutputError(NuclixError):
+    """Results can't be written."""
+
+
+class DataError(NuclixError):
+    """Images or labels for training or evaluation can't be used."""

@@ -1,0 +1,135 @@
+"""Objects as columns: one row a nucleus, outlines as offsets and coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """N nuclei in slide coordinates at the model's scale.
+
+    An object's outline is one or more polygons, each a shell ring followed by its hole rings. Rings are not closed
+    (the first corner is not repeated); corners are (row, column) of pixel corners.
+
+    Attributes
+    ----------
+    first : (N, 2) int64
+        Row and column of the first pixel in raster order: the canonical sort key.
+    pixels : (N,) int64
+        Number of pixels.
+    rings : (N + 1,) int64
+        Object i owns rings ``rings[i]:rings[i + 1]``.
+    shells : (R,) bool
+        True where a ring is a shell and so begins a polygon.
+    offsets : (R + 1,) int64
+        Ring r owns corners ``offsets[r]:offsets[r + 1]``.
+    corners : (V, 2) int32
+        The rings' corners.
+    classes : (N,) int32
+        Index of each object's class.
+    measurements : mapping of str to (N,) float64
+        In the order in which they are written.
+    """
+
+    first: NDArray[np.int64]
+    pixels: NDArray[np.int64]
+    rings: NDArray[np.int64]
+    shells: NDArray[np.bool_]
+    offsets: NDArray[np.int64]
+    corners: NDArray[np.int32]
+    classes: NDArray[np.int32]
+    measurements: Mapping[str, NDArray[np.float64]]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the concatenation of arange(start, start + length)."""
+    total = int(lengths.sum())
+    if total == 0:
+        return np.zeros(0, np.int64)
+    ends = np.cumsum(lengths)
+    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def take(objects: Objects, index: NDArray[np.int64]) -> Objects:
+    """Return the objects `index`, in that order, with their outlines.
+
+    Parameters
+    ----------
+    objects : Objects
+        N objects.
+    index : (M,) int64
+        Which ones, each in 0..N-1.
+
+    Returns
+    -------
+    Objects
+        M objects that share no memory with the input.
+    """
+    ring_counts = np.diff(objects.rings)[index]
+    ring_index = _ranges(objects.rings[:-1][index], ring_counts)
+    corner_counts = np.diff(objects.offsets)[ring_index]
+    corner_index = _ranges(objects.offsets[:-1][ring_index], corner_counts)
+    return Objects(
+        first=objects.first[index],
+        pixels=objects.pixels[index],
+        rings=_offsets(ring_counts),
+        shells=objects.shells[ring_index],
+        offsets=_offsets(corner_counts),
+        corners=objects.corners[corner_index],
+        classes=objects.classes[index],
+        measurements={name: values[index] for name, values in objects.measurements.items()},
+    )
+
+
+def concatenate(parts: Sequence[Objects]) -> Objects:
+    """Join objects that have the same measurements in the same order.
+
+    Parameters
+    ----------
+    parts : sequence of Objects
+        At least one.
+
+    Returns
+    -------
+    Objects
+        All objects, part after part.
+
+    Raises
+    ------
+    ValueError
+        If `parts` is empty or the measurements' names differ.
+    """
+    if not parts:
+        raise ValueError("nothing to concatenate: `parts` is empty")
+    names = tuple(parts[0].measurements)
+    if any(tuple(part.measurements) != names for part in parts):
+        raise ValueError("objects with different measurements can't be joined")
+    rings = np.concatenate([np.diff(part.rings) for part in parts])
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    return Objects(
+        first=np.concatenate([part.first for part in parts]),
+        pixels=np.concatenate([part.pixels for part in parts]),
+        rings=_offsets(rings),
+        shells=np.concatenate([part.shells for part in parts]),
+        offsets=_offsets(lengths),
+        corners=np.concatenate([part.corners for part in parts]),
+        classes=np.concatenate([part.classes for part in parts]),
+        measurements={name: np.concatenate([part.measurements[name] for part in parts]) for name in names},
+    )
+
+
+def canonical_order(first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the stable order by first pixel: row, then column."""
+    return np.lexsort((first[:, 1], first[:, 0]))

@@ -1,0 +1,1 @@
+"""Compiled kernels behind small validating functions. Knows arrays, nothing else."""

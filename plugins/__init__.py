@@ -1,0 +1,1 @@
+"""Everything that can be swapped: readers, post-processors, recipes, writers, weights."""

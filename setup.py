@@ -1,0 +1,20 @@
+"""Compile the kernels; everything else stands in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+HERE = Path(__file__).parent
+SHARED = sorted(str(path.relative_to(HERE)) for path in (HERE / "ext").glob("*.pxi"))
+
+setup(
+    ext_modules=[
+        Extension(
+            f"nuclix.ext.{source.stem}",
+            [str(source.relative_to(HERE))],
+            depends=SHARED,
+            extra_compile_args=["-O3"],
+        )
+        for source in sorted((HERE / "ext").glob("_*.pyx"))
+    ],
+)
