@@ -22,7 +22,7 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	mkdir -p $(TYPES)/nuclix
-	for package in engine ext plugins; do ln -sfn $(CURDIR)/$$package $(TYPES)/nuclix/$$package; done
+	for package in engine ext plugins; do ln -sfn ../../../$$package $(TYPES)/nuclix/$$package; done
 	MYPYPATH=$(TYPES) $(BIN)/mypy -p nuclix
 
 bench: $(BENCH)
