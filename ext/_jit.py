@@ -22,6 +22,6 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     import numba
 
     try:
-        return numba.njit(function, nogil=True, cache=True)  # type: ignore[no-any-return]
+        return numba.njit(function, nogil=True, cache=True)
     except RuntimeError:  # Numba's word for "no cache folder": a read-only install without a home
-        return numba.njit(function, nogil=True)  # type: ignore[no-any-return]
+        return numba.njit(function, nogil=True)

@@ -116,10 +116,11 @@ def overlap_table(truth: NDArray[Any], prediction: NDArray[Any]) -> OverlapTable
 def _flat_unsigned(truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return both as flat, contiguous, read-only uint32 (uint64 where one has 64 bits), in one common pixel order."""
     width = np.uint64 if max(truth.itemsize, prediction.itemsize) > 4 else np.uint32
-    order = "F" if truth.flags.fnc and prediction.flags.fnc else "C"
+    if truth.flags.fnc and prediction.flags.fnc:
+        truth, prediction = truth.T, prediction.T
     flat = []
     for image in (truth, prediction):
-        line = np.ascontiguousarray(image.ravel(order=order))
+        line = image.ravel()  # a copy only where the image is not contiguous
         if line.itemsize == np.dtype(width).itemsize and line.dtype.isnative:
             line = line.view(width)
         else:
