@@ -213,6 +213,11 @@ class SlideView:
         self.factor = self.pixel / downsamples[self.level]
 
     @property
+    def info(self) -> SlideInfo:
+        """What the reader knows of the slide."""
+        return self.reader.info
+
+    @property
     def box(self) -> Box:
         """All of the view."""
         return Box(0, 0, self.height, self.width)

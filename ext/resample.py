@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nuclix.ext import _resample
+from nuclix.ext._resample import box_mean as _box_mean
+from nuclix.ext._resample import separable as _separable
 
 WEIGHT_BITS = 11  # 8-bit values times two weights of 11 bits fit a 32-bit integer, so nothing is rounded in between
 MAX_FACTOR = 4096  # 255 * 4096 ** 2 fits an unsigned 32-bit sum
@@ -52,7 +53,7 @@ def box_mean(image: ArrayLike, factor: int) -> NDArray[np.uint8]:
         raise ValueError(f"{array.shape[0]} x {array.shape[1]} pixels can't be cut into squares of {factor}")
     out = np.empty((array.shape[0] // factor, array.shape[1] // factor, 3), np.uint8)
     if out.size:
-        _resample.box_mean(array, factor, out)
+        _box_mean(array, factor, out)
     return out
 
 
@@ -93,7 +94,7 @@ def separable(
     lefts, col_weights = _as_taps(cols, array.shape[1], "cols")
     out = np.empty((len(tops), len(lefts), 3), np.uint8)
     if out.size:
-        _resample.separable(array, tops, row_weights, lefts, col_weights, WEIGHT_BITS, out)
+        _separable(array, tops, row_weights, lefts, col_weights, WEIGHT_BITS, out)
     return out
 
 
