@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from nuclix.ext._jit import kernel
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from nuclix.ext.overlap import OverlapTable, flat_unsigned
 from numpy.typing import NDArray
+
+from nuclix.ext.overlap import OverlapTable, flat_unsigned
 
 
 def overlap_distances(truth: NDArray[Any], prediction: NDArray[Any], table: OverlapTable) -> NDArray[np.float64]:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
 from nuclix.ext.hausdorff import overlap_distances
 from nuclix.ext.overlap import overlap_table
-from numpy.typing import NDArray
 
 
 def plain(truth: NDArray[Any], prediction: NDArray[Any]) -> list[float]:
