@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from nuclix.ext.overlap import OverlapTable, aji, aji_disjoint, overlap_table
 from numpy.typing import NDArray
+
+from nuclix.ext.overlap import OverlapTable, aji, aji_disjoint, overlap_table
 
 DTYPES = ["bool", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", ">i4", ">u2"]
 
