@@ -109,27 +109,42 @@ def overlap_table(truth: NDArray[Any], prediction: NDArray[Any]) -> OverlapTable
 
     from nuclix.ext._overlap_kernels import count_pairs
 
-    keys = count_pairs(*_flat_unsigned(truth, prediction))
-    return _table(_signed(keys[0], truth, "truth"), _signed(keys[1], prediction, "prediction"), keys[2], truth.size)
+    first, second, _ = flat_unsigned(truth, prediction)
+    truth_keys, prediction_keys, counts = count_pairs(first, second)
+    return _table(
+        _signed(truth_keys, truth, "truth"), _signed(prediction_keys, prediction, "prediction"), counts, truth.size
+    )
 
 
-def _flat_unsigned(truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return both as flat, contiguous, read-only uint32 (uint64 where one has 64 bits), in one common pixel order."""
-    width = np.uint64 if max(truth.itemsize, prediction.itemsize) > 4 else np.uint32
+def flat_unsigned(truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], int]:
+    """Bring two label images of one shape into the one form that the kernels are compiled for.
+
+    Parameters
+    ----------
+    truth, prediction : (H, W) array of bool or integer
+        Label images.
+
+    Returns
+    -------
+    truth, prediction : (H * W,) uint32 or uint64
+        The pixels in one common order, contiguous and read-only; a copy only where that is needed. 64 bits where
+        either image has them. Negative labels wrap around.
+    width : int
+        Length of a row in that order (of a column of the images, where both lie in memory column by column).
+    """
+    word: type[np.unsignedinteger[Any]] = np.uint64 if max(truth.itemsize, prediction.itemsize) > 4 else np.uint32
     if truth.flags.fnc and prediction.flags.fnc:
         truth, prediction = truth.T, prediction.T
     flat = []
     for image in (truth, prediction):
         line = image.ravel()  # a copy only where the image is not contiguous
-        if line.itemsize == np.dtype(width).itemsize and line.dtype.isnative:
-            line = line.view(width)
-        else:
-            line = line.astype(np.int64 if line.dtype.kind == "i" and width is np.uint64 else width)
-            line = line.view(width)
-        line = line.view()  # the caller's own array may be `line`, and its flags are not ours to set
+        if line.itemsize < np.dtype(word).itemsize or not line.dtype.isnative:
+            line = line.astype(np.int64 if line.dtype.kind == "i" else word)
+            line = line if line.itemsize == np.dtype(word).itemsize else line.astype(word)
+        line = line.view(word)  # the caller's own array may be `line`, and its flags are not ours to set
         line.flags.writeable = False  # one type for every caller, so that the kernel is compiled once a width
         flat.append(line)
-    return flat[0], flat[1]
+    return flat[0], flat[1], truth.shape[1]
 
 
 def _signed(keys: NDArray[Any], image: NDArray[Any], name: str) -> NDArray[Any]:
