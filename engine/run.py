@@ -15,7 +15,7 @@ from nuclix.engine import registry
 from nuclix.engine.contracts import PostProcessor, SlideHeader, SlideReader, Writer
 from nuclix.engine.errors import ModelError, NuclixError, OutputError, UsageError
 from nuclix.engine.inputs import SlideJob, find_slides
-from nuclix.engine.measure import measurement_names
+from nuclix.engine.measure import shape_names
 from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.pipeline import PipelineFigures, Progress, SlidePipeline, Stages
 from nuclix.engine.record import SlideRecord, settings_as_json, write_record
@@ -197,7 +197,7 @@ def _work(
     grid = TileGrid(view.height, view.width, card.patch, settings.block)
     target = _target(settings.out, job)
     target.parent.mkdir(parents=True, exist_ok=True)
-    spool = Spool(target.with_name(f".{target.name}.spool"), measurement_names(view.scale.um_per_px), _key(mark, view, tools))
+    spool = Spool(target.with_name(f".{target.name}.spool"), shape_names(view.scale.um_per_px), _key(mark, view, tools))
     try:
         stages = Stages(view, tissue, tools.predictor, tools.post, spool)
         pipeline = SlidePipeline(stages, grid, settings.workers, lambda p: listener.slide_progress(job, p))

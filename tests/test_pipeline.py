@@ -12,7 +12,7 @@ from scipy.ndimage import label, maximum_filter
 
 from nuclix.engine.contracts import Level, PatchShape, SlideInfo
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.measure import measurement_names, objects_of
+from nuclix.engine.measure import shape_names, objects_of
 from nuclix.engine.objects import Objects, canonical_order, concatenate, take
 from nuclix.engine.pipeline import PipelineFigures, Progress, SlidePipeline, Stages
 from nuclix.engine.slide import SlideView
@@ -136,7 +136,7 @@ POSTS = pytest.mark.parametrize("post", [Dist(p1=0.5, p2=1.0), Haloed()], ids=["
 @pytest.mark.parametrize("batch", [1, 3])
 def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Haloed, block: int, batch: int) -> None:
     pixels = slide_of(1)
-    spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
     figures = pipeline(Job(pixels, post, block, batch=batch), spool)
     wanted = expected(pixels, post)
     assert len(wanted) > 50
@@ -158,7 +158,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Ha
     pick = random.Random(seed)
     resumed = []
     for _ in range(200):
-        spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+        spool = Spool(tmp_path / "spool", shape_names(UM), "key")
         left = pick.randint(5, 40)
 
         def listen(progress: Progress) -> None:
@@ -182,10 +182,10 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Ha
 
 def test_a_spool_of_another_key_is_begun_anew(tmp_path: Path) -> None:
     pixels, post = slide_of(2), Dist(p2=1.0)
-    first = Spool(tmp_path / "spool", measurement_names(UM), "one")
+    first = Spool(tmp_path / "spool", shape_names(UM), "one")
     pipeline(Job(pixels, post, 64), first)
     first.close()
-    second = Spool(tmp_path / "spool", measurement_names(UM), "two")
+    second = Spool(tmp_path / "spool", shape_names(UM), "two")
     assert not second.state and len(second) == 0
     assert pipeline(Job(pixels, post, 64), second).rows_resumed == 0
     assert_same(objects_in(second), expected(pixels, post))
@@ -203,7 +203,7 @@ class HalfTissue:
 
 def test_glass_is_not_computed(tmp_path: Path) -> None:
     pixels, post = slide_of(3), Dist(p2=1.0)
-    spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
     figures = pipeline(Job(pixels, post, 64, tissue=HalfTissue()), spool)
     assert figures.tiles == figures.tiles_total == 8 * 4
     blank = pixels.copy()
@@ -215,7 +215,7 @@ def test_glass_is_not_computed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (33, 32), (31, 1)])
 def test_slides_of_odd_sizes(tmp_path: Path, shape: tuple[int, int]) -> None:
     pixels, post = np.zeros((*shape, 3), np.uint8), Dist(p2=1.0)
-    spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
     pipeline(Job(pixels, post, 64), spool)
     assert_same(objects_in(spool), expected(pixels, post))
     assert len(spool) == 1
@@ -223,7 +223,7 @@ def test_slides_of_odd_sizes(tmp_path: Path, shape: tuple[int, int]) -> None:
 
 
 def test_an_empty_slide_leaves_an_empty_spool(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
     figures = pipeline(Job(np.full((90, 90, 3), 255, np.uint8), Dist(), 64), spool)
     assert figures.nuclei == 0 and list(spool.blocks()) == []
     spool.remove()
@@ -240,7 +240,7 @@ class Broken(Dist):
 def test_an_exception_in_a_worker_reaches_the_caller_and_stops_the_threads(tmp_path: Path) -> None:
     import threading
 
-    spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
     with pytest.raises(ZeroDivisionError, match="broken plugin"):
         pipeline(replace(Job(slide_of(0), Broken(p2=1.0), 64)), spool)
     spool.close()
