@@ -1,0 +1,44 @@
+"""Connected components of masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nuclix.ext import _components
+from nuclix.ext._check import as_mask, check_connectivity
+
+
+def connected_components(mask: ArrayLike, connectivity: int = 8) -> tuple[NDArray[np.int32], int]:
+    """Label the connected components of a mask.
+
+    Parameters
+    ----------
+    mask : (H, W) bool or uint8 array_like
+        Everything but 0 is foreground.
+    connectivity : int
+        8: pixels that share an edge or a corner are connected; 4: those that share an edge.
+
+    Returns
+    -------
+    labels : (H, W) int32 array
+        0 on background; components count from 1 in the order of their first pixels (row, then column).
+    count : int
+        Number of components.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `mask` is not a two-dimensional array of bool or uint8, or `connectivity` is neither 4 nor 8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> connected_components(np.array([[1, 0], [0, 1]], np.uint8), connectivity=4)
+    (array([[1, 0],
+           [0, 2]], dtype=int32), 2)
+    """
+    array = as_mask(mask)
+    corners = check_connectivity(connectivity) == 8
+    out = np.zeros(array.shape, np.int32)
+    return out, _components.connected_components(array, out, corners)
