@@ -66,7 +66,9 @@ class FeatureStyle:
             raise ValueError(f"a UUID has 16 bytes, not {len(self.namespace)}")
 
 
-def _checked_columns(objects: Named, values: NDArray[np.float64], style: FeatureStyle) -> tuple[NDArray[np.generic], ...]:
+def _checked_columns(
+    objects: Named, values: NDArray[np.float64], style: FeatureStyle
+) -> tuple[NDArray[np.generic], ...]:
     rings, shells, offsets, corners = checked_rings(objects)
     first = np.ascontiguousarray(objects.first, np.int64)
     classes = np.ascontiguousarray(objects.classes, np.int32)
