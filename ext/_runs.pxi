@@ -17,6 +17,11 @@ cdef extern from *:
     #else
     static inline int nuclix_low_bit(uint64_t word) { return __builtin_ctzll(word); }
     #endif
+    static inline void nuclix_prefetch(const void *at) {
+    #if defined(__GNUC__)
+        __builtin_prefetch(at);
+    #endif
+    }
     /* Byte k of a word read from memory is bits 8k..8k+7 on every machine after this. */
     static inline uint64_t nuclix_little(uint64_t word) {
     #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -28,6 +33,7 @@ cdef extern from *:
     """
     int nuclix_low_bit(uint64_t word) noexcept nogil
     uint64_t nuclix_little(uint64_t word) noexcept nogil
+    void nuclix_prefetch(const void *at) noexcept nogil
 
 ctypedef fused label_t:
     uint8_t
@@ -44,6 +50,14 @@ cdef enum:
 
 cdef enum:
     WORD = 8                # pixels whose change flags are tested at once
+
+
+cdef int resize(void **block, int64_t bytes) noexcept nogil:
+    cdef void *moved = realloc(block[0], bytes)
+    if moved == NULL:
+        return NO_MEMORY
+    block[0] = moved
+    return OK
 
 
 cdef int64_t row_runs(const label_t *row, int64_t width, uint8_t *change, int32_t *cols, int64_t *values) noexcept nogil:
