@@ -206,6 +206,15 @@ cdef void fill_objects(const Rings *rings, const int64_t *numbers, int64_t[::1] 
         pixels[numbers[rings.part[ring]]] += rings.area[ring]
 
 
+cdef void free_runs(Runs *runs) noexcept nogil:
+    free(runs.first)
+    free(runs.data)
+    free(runs.saddle)
+    runs.first = NULL
+    runs.data = NULL
+    runs.saddle = NULL
+
+
 cdef void free_rings(Rings *rings) noexcept nogil:
     free(rings.end)
     free(rings.part)
@@ -274,11 +283,10 @@ def outlines(const label_t[:, :] labels):
                 traced = trace_all(&runs, height, &rings)
                 status = NO_MEMORY if traced == NULL else OK
                 label_parts(image, stride, &rings)
+            free_runs(&runs)        # before the columns are made, which then lie where the runs lay: in mapped memory
         check(status)
         return arrange(&rings, traced)
     finally:
         free(traced)
-        free(runs.first)
-        free(runs.data)
-        free(runs.saddle)
+        free_runs(&runs)
         free_rings(&rings)
