@@ -3,7 +3,7 @@
 
 import numpy as np
 
-include "_runs.pxi"
+include "_label_runs.pxi"
 include "_pairing.pxi"
 
 cdef enum:

@@ -1,4 +1,4 @@
-# Pairing the sides of runs across row boundaries. Included after _runs.pxi, not imported.
+# Pairing the sides of runs across row boundaries. Included after _label_runs.pxi, not imported.
 #
 # A run has a left and a right side, each a vertical edge one pixel high: side 2 * run + right. At every row boundary the ends
 # of sides that lie on it are paired by the horizontal stretches between them; a ring is a cycle through these pairs, down
