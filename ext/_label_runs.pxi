@@ -4,6 +4,10 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
+cdef extern from "_rows.h":
+    # out[c] = 1 where items a[c] and b[c] of `size` bytes differ, else 0
+    void differ(int size, ptrdiff_t n, const void *a, const void *b, uint8_t *out) noexcept nogil
+
 cdef extern from *:
     """
     #include <stdint.h>
@@ -70,8 +74,7 @@ cdef int64_t row_runs(const label_t *row, int64_t width, uint8_t *change, int32_
     cdef uint64_t word
     cdef label_t last = 0
     change[0] = row[0] != 0
-    for c in range(1, width):
-        change[c] = row[c] != row[c - 1]
+    differ(sizeof(label_t), width - 1, row + 1, row, change + 1)
     for c in range(width, (width + WORD - 1) // WORD * WORD):
         change[c] = 0
     base = 0

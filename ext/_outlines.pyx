@@ -59,12 +59,12 @@ cdef int64_t trace_ring(const Runs *runs, int64_t side, int64_t row, int64_t *ar
         side = leave[0] >> 1
         leave[0] = -1
         next_x = runs.data[4 * side]
-        if next_x != x:
-            corners[2 * n] = <int32_t> y
-            corners[2 * n + 1] = x
-            corners[2 * n + 2] = <int32_t> y
-            corners[2 * n + 3] = next_x
-            n += 2
+        # Written whether or not the ring turns here (no processor could foresee it): what is not counted is overwritten.
+        corners[2 * n] = <int32_t> y
+        corners[2 * n + 1] = x
+        corners[2 * n + 2] = <int32_t> y
+        corners[2 * n + 3] = next_x
+        n += 2 * (next_x != x)
         y += 1 if side & 1 else -1
         x = next_x
         leave = link(runs, 2 * side + (side & 1))
@@ -108,7 +108,7 @@ cdef int trace(const Runs *runs, int64_t height, Rings *rings, int32_t *corners)
 cdef int32_t *trace_all(Runs *runs, int64_t height, Rings *rings) noexcept nogil:
     """Trace all rings, diagonal touches joined where they must be; return their corners, NULL when memory is out."""
     cdef int64_t corners = 2 * (2 * runs.count - runs.straight)
-    cdef int32_t *traced = <int32_t *> malloc((2 * corners + 2) * sizeof(int32_t))
+    cdef int32_t *traced = <int32_t *> malloc((2 * corners + 4) * sizeof(int32_t))
     join_saddles(runs)
     if traced == NULL or trace(runs, height, rings, traced) != OK:
         free(traced)
