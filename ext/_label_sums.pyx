@@ -10,12 +10,27 @@ ctypedef fused value_t:
     double
 
 
+cdef inline double run_sum(const value_t *values, int64_t n) noexcept nogil:
+    """Add up a run in four lanes, counted from its begin: faster than one after the other, and the same wherever it lies."""
+    cdef double a = 0, b = 0, c = 0, d = 0
+    cdef int64_t i = 0
+    while i + 4 <= n:
+        a += values[i]
+        b += values[i + 1]
+        c += values[i + 2]
+        d += values[i + 3]
+        i += 4
+    while i < n:
+        a += values[i]
+        i += 1
+    return (a + b) + (c + d)
+
+
 cdef int64_t add_up(const label_t *labels, int64_t stride, const value_t *values, int64_t value_stride,
                     int64_t height, int64_t width, double **sums) noexcept nogil:
     """Sum `values` over each label; return the number of labels, or minus a status."""
     cdef Index index
-    cdef int64_t row, k, c, n, number, room = 0, status = OK
-    cdef double total
+    cdef int64_t row, k, n, number, room = 0, status = OK
     cdef uint8_t *change = <uint8_t *> malloc(width + WORD)
     cdef int32_t *cols = <int32_t *> malloc((2 * width + 2) * sizeof(int32_t))
     cdef int64_t *run_labels = <int64_t *> malloc((width + 1) * sizeof(int64_t))
@@ -33,10 +48,7 @@ cdef int64_t add_up(const label_t *labels, int64_t stride, const value_t *values
             if number >= room:
                 memset(sums[0] + room, 0, (2 * (number + 512) - room) * sizeof(double))
                 room = 2 * (number + 512)
-            total = 0
-            for c in range(cols[2 * k], cols[2 * k + 1]):
-                total += values[row * value_stride + c]
-            sums[0][number] += total
+            sums[0][number] += run_sum(values + row * value_stride + cols[2 * k], cols[2 * k + 1] - cols[2 * k])
         if status != OK:
             break
     free(change)
