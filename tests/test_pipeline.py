@@ -114,7 +114,9 @@ class Job:
 def pipeline(job: Job, spool: Spool, listen=lambda _: None) -> PipelineFigures:
     view = SlideView(ArrayReader(job.pixels), Scale(UM), Scale(UM))
     grid = TileGrid(view.height, view.width, PATCH, job.block)
-    return SlidePipeline(Stages(view, job.tissue, RedPredictor(job.batch), job.post, spool), grid, job.workers, listen).run()
+    return SlidePipeline(
+        Stages(view, job.tissue, RedPredictor(job.batch), job.post, spool), grid, job.workers, listen
+    ).run()
 
 
 def objects_in(spool: Spool) -> Objects:
