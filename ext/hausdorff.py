@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.ext._check import as_labels
 from nuclix.ext.overlap import OverlapTable, flat_unsigned
 
 
@@ -42,7 +43,7 @@ def overlap_distances(truth: NDArray[Any], prediction: NDArray[Any], table: Over
     >>> overlap_distances(truth, prediction, overlap_table(truth, prediction)).tolist()
     [2.0, -1.0]
     """
-    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    truth, prediction = as_labels(truth, "truth"), as_labels(prediction, "prediction")
     covered = int(table.truth_areas.sum())
     if truth.shape != prediction.shape or truth.size != table.pixels or np.count_nonzero(truth) != covered:
         raise ValueError("`table` must be the overlap table of `truth` and `prediction`")
@@ -51,7 +52,7 @@ def overlap_distances(truth: NDArray[Any], prediction: NDArray[Any], table: Over
 
     from nuclix.ext import _hausdorff_kernels as kernels
 
-    first, second, width = flat_unsigned(truth, prediction)
+    first, second = flat_unsigned(truth, prediction)
     rows = (
         _offsets(table.truth_areas),
         np.searchsorted(table.truth_index, np.arange(len(table.truth_labels) + 1)),
@@ -61,8 +62,8 @@ def overlap_distances(truth: NDArray[Any], prediction: NDArray[Any], table: Over
         table.truth_labels.astype(first.dtype),
         table.prediction_labels[table.prediction_index].astype(first.dtype),
     )
-    edges = kernels.collect_edges(first, second, width, rows, labels)
-    squared = kernels.overlap_distances(first, second, width, rows, edges)
+    edges = kernels.collect_edges(first, second, truth.shape[1], rows, labels)
+    squared = kernels.overlap_distances(first, second, truth.shape[1], rows, edges)
     return np.where(squared < 0, -1.0, np.sqrt(np.maximum(squared, 0)))
 
 
