@@ -46,13 +46,29 @@ def add_parser(subparsers: Any) -> None:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every command that runs a model has."""
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help="installed model or model file (%(default)s)")
-    parser.add_argument("--mpp", type=_positive, metavar="UM", help="um/px of the full resolution, for slides that do not say it")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help="installed model or model file (%(default)s)"
+    )
+    parser.add_argument(
+        "--mpp", type=_positive, metavar="UM", help="um/px of the full resolution, for slides that do not say it"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s)")
     parser.add_argument("--batch", type=_count, metavar="N", help="patches a forward pass (what suits the device)")
-    parser.add_argument("--block", type=_count, default=DEFAULT_BLOCK, metavar="PX", help="edge of a post-processing block (%(default)s)")
-    parser.add_argument("--workers", type=_count, default=default_workers(), metavar="N", help="threads for reading and post-processing (%(default)s)")
+    parser.add_argument(
+        "--block",
+        type=_count,
+        default=DEFAULT_BLOCK,
+        metavar="PX",
+        help="edge of a post-processing block (%(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        default=default_workers(),
+        metavar="N",
+        help="threads for reading and post-processing (%(default)s)",
+    )
     parser.add_argument("--no-tissue", action="store_true", help="compute glass too")
 
 
@@ -168,7 +184,9 @@ class RunDisplay:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
         if self._log is not None:
             logging.getLogger("nuclix").removeHandler(self._log)
