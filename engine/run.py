@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +15,7 @@ from nuclix.engine import registry
 from nuclix.engine.contracts import PostProcessor, SlideHeader, SlideReader, Writer
 from nuclix.engine.errors import ModelError, NuclixError, OutputError, UsageError
 from nuclix.engine.inputs import SlideJob, find_slides
+from nuclix.engine.measure import shape_names
 from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.pipeline import PipelineFigures, Progress, SlidePipeline, Stages
 from nuclix.engine.record import SlideRecord, settings_as_json, write_record
@@ -194,7 +197,7 @@ def _work(
     grid = TileGrid(view.height, view.width, card.patch, settings.block)
     target = _target(settings.out, job)
     target.parent.mkdir(parents=True, exist_ok=True)
-    spool = Spool(target.with_name(f".{target.name}.spool"), measurement_names(tools.post))
+    spool = Spool(target.with_name(f".{target.name}.spool"), shape_names(view.scale.um_per_px), _key(mark, view, tools))
     try:
         stages = Stages(view, tissue, tools.predictor, tools.post, spool)
         pipeline = SlidePipeline(stages, grid, settings.workers, lambda p: listener.slide_progress(job, p))
@@ -202,10 +205,29 @@ def _work(
         started = time.perf_counter()
         _write(target.with_name(target.name + tools.writer.suffix), view, mark, tools, spool)
         figures.seconds = {"tissue": tissue_seconds, **figures.seconds, "write": time.perf_counter() - started}
-    finally:
         spool.remove()
+    finally:
+        spool.close()
     extra = {} if tissue is None else {"tissue_mm2": tissue.area_mm2}
     return figures, view, extra
+
+
+def _key(mark: str, view: SlideView, tools: _Tools) -> str:
+    """Return what the objects in a spool depend on: only a run that agrees in all of it may go on with them."""
+    settings = tools.settings
+    facts = {
+        "nuclix": version("nuclix"),
+        "slide": mark,
+        "model": tools.model.sha256,
+        "parameters": dict(as_mapping(tools.post)),
+        "um_per_px": view.scale.um_per_px,
+        "block": settings.block,
+        "tissue": settings.tissue,
+        "device": str(tools.predictor.device),
+        "precision": str(tools.predictor.precision),
+        "batch": tools.predictor.batch,
+    }
+    return json.dumps(facts, sort_keys=True)
 
 
 def _write(path: Path, view: SlideView, mark: str, tools: _Tools, spool: Spool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from nuclix.ext._jit import kernel
 
 _BLOCK = 4096  # pixels whose runs are found before they are counted: the list of runs stays in the L1 cache

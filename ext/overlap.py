@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.ext._check import as_labels, check_shape
+
 
 @dataclass(frozen=True, slots=True)
 class OverlapTable:
@@ -22,7 +24,7 @@ class OverlapTable:
     Attributes
     ----------
     truth_labels, prediction_labels : (N,) and (M,) array
-        The label values as they stand in the images, in the images' dtypes.
+        The label values as they stand in the images, in the images' dtypes (uint8 for bool).
     truth_areas, prediction_areas : (N,) and (M,) int64
         Areas in pixels.
     truth_index, prediction_index : (K,) int64
@@ -98,35 +100,37 @@ def overlap_table(truth: NDArray[Any], prediction: NDArray[Any]) -> OverlapTable
     >>> table.intersection.tolist(), table.union.tolist()
     ([1], [3])
     """
-    truth, prediction = np.asarray(truth), np.asarray(prediction)
-    for name, image in (("truth", truth), ("prediction", prediction)):
-        if image.dtype.kind not in "bui":
-            raise TypeError(f"`{name}` must be a label image of integers, not of {image.dtype}")
-        if image.ndim != 2:
-            raise ValueError(f"`{name}` must have two dimensions, not {image.ndim}")
-    if truth.shape != prediction.shape:
-        raise ValueError(f"`truth` has the shape {truth.shape} but `prediction` has {prediction.shape}")
+    truth, prediction = as_labels(truth, "truth"), as_labels(prediction, "prediction")
+    check_shape(prediction, truth.shape, "prediction")
 
     from nuclix.ext._overlap_kernels import count_pairs
 
-    keys = count_pairs(*_flat_unsigned(truth, prediction))
-    return _table(_signed(keys[0], truth, "truth"), _signed(keys[1], prediction, "prediction"), keys[2], truth.size)
+    first, second = flat_unsigned(truth, prediction)
+    truth_keys, prediction_keys, counts = count_pairs(first, second)
+    return _table(
+        _signed(truth_keys, truth, "truth"), _signed(prediction_keys, prediction, "prediction"), counts, truth.size
+    )
 
 
-def _flat_unsigned(truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return both as flat, contiguous, read-only uint32 (uint64 where one has 64 bits), in one common pixel order."""
-    width = np.uint64 if max(truth.itemsize, prediction.itemsize) > 4 else np.uint32
-    if truth.flags.fnc and prediction.flags.fnc:
-        truth, prediction = truth.T, prediction.T
+def flat_unsigned(truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Bring two label images into the one form that the kernels are compiled for.
+
+    Parameters
+    ----------
+    truth, prediction : (H, W) array of integer
+        Label images, C-contiguous.
+
+    Returns
+    -------
+    truth, prediction : (H * W,) uint32 or uint64
+        The pixels, read-only; a copy only where the width differs. 64 bits where either image has them. Negative
+        labels wrap around.
+    """
+    word: type[np.unsignedinteger[Any]] = np.uint64 if max(truth.itemsize, prediction.itemsize) > 4 else np.uint32
     flat = []
     for image in (truth, prediction):
-        line = image.ravel()  # a copy only where the image is not contiguous
-        if line.itemsize == np.dtype(width).itemsize and line.dtype.isnative:
-            line = line.view(width)
-        else:
-            line = line.astype(np.int64 if line.dtype.kind == "i" and width is np.uint64 else width)
-            line = line.view(width)
-        line = line.view()  # the caller's own array may be `line`, and its flags are not ours to set
+        same = image.itemsize == np.dtype(word).itemsize
+        line = (image.view(word) if same else image.astype(word)).reshape(-1)
         line.flags.writeable = False  # one type for every caller, so that the kernel is compiled once a width
         flat.append(line)
     return flat[0], flat[1]
@@ -138,7 +142,7 @@ def _signed(keys: NDArray[Any], image: NDArray[Any], name: str) -> NDArray[Any]:
         keys = keys.view(np.dtype(f"i{keys.itemsize}"))
         if keys.size and keys.min() < 0:
             raise ValueError(f"`{name}` has the negative label {keys.min()}")
-    return keys.astype(image.dtype.newbyteorder("="), copy=False)
+    return keys.astype(image.dtype, copy=False)
 
 
 def _table(truth: NDArray[Any], prediction: NDArray[Any], counts: NDArray[np.int64], pixels: int) -> OverlapTable:
