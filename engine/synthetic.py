@@ -1,7 +1,7 @@
-"""A made-up slide for the demo and for tests: nuclei of known place and shape in H&E-like tissue, as a scanner writes it.
+"""A made-up slide for the demo and for tests: nuclei of known place and shape in tissue that looks like H&E.
 
-Tissue is drawn as amounts of haematoxylin and eosin, and turned into light by the law of Beer and Lambert. The slide is
-drawn and written a band at a time: memory does not grow with its height.
+Tissue is drawn as amounts of haematoxylin and eosin and turned into light by the law of Beer and Lambert. The slide is
+written as a scanner writes it, a band at a time.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _field(rng: np.random.Generator, points: int, smooth: int) -> NDArray[np.flo
 
 
 def _texture(rng: np.random.Generator, across: float, along: float, angle: float) -> NDArray[np.float32]:
-    """Return periodic Gaussian noise of unit variance, correlated over `along` px in a direction, `across` px athwart."""
+    """Return periodic Gaussian noise of unit variance, correlated over `along` px at `angle`, `across` px athwart."""
     down, right = np.meshgrid(np.fft.fftfreq(TEXTURE), np.fft.rfftfreq(TEXTURE), indexing="ij")
     u = np.cos(angle) * right + np.sin(angle) * down
     v = -np.sin(angle) * right + np.cos(angle) * down
@@ -163,8 +163,8 @@ def _scatter(rng: np.random.Generator, edge: int, fields: tuple[NDArray[np.float
     """Choose nuclei: dense, round and large in epithelium; sparse, long and along the fibres in stroma."""
     sites = np.arange(SPACING / 2, edge, SPACING)
     tissue, gland, course = (_at(field, sites, sites).ravel() for field in fields)
-    rows, cols = (axis.ravel() + rng.uniform(-0.3, 0.3, axis.size) * SPACING for axis in np.meshgrid(sites, sites))
-    rows, cols = cols, rows  # meshgrid's first axis is the column
+    grid = np.meshgrid(sites, sites, indexing="ij")
+    rows, cols = (axis.ravel() + rng.uniform(-0.3, 0.3, axis.size) * SPACING for axis in grid)
     inside = gland > 0
     taken = (tissue > 0.1) & (rng.random(rows.size) < np.where(inside, 0.75, 0.25))
     along = np.where(inside, rng.normal(14.5, 2, rows.size), rng.normal(18, 3, rows.size)).clip(9, 25)
