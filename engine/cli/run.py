@@ -37,8 +37,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="slides, folders of slides, or patterns")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder")
     add_run_options(parser)
-    parser.add_argument("--devices", metavar="D,D", help="a worker process for each, such as cuda:0,cuda:1 (in place of --device)")
-    parser.add_argument("--retry", type=int, default=0, metavar="N", help="try a slide that failed again up to N times (%(default)s)")
+    parser.add_argument(
+        "--devices", metavar="D,D", help="a worker process for each, such as cuda:0,cuda:1 (in place of --device)"
+    )
+    parser.add_argument(
+        "--retry", type=int, default=0, metavar="N", help="try a slide that failed again up to N times (%(default)s)"
+    )
     parser.add_argument("--fail-fast", action="store_true", help="end the run at the first slide that fails")
     parser.add_argument("--time-limit", type=_positive, metavar="S", help="stop cleanly after S seconds")
     parser.set_defaults(command=run_command)
@@ -124,7 +128,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 class SignalWatch:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after the current row; the second ends the run at once."""
+    """Turns the first Ctrl-C or SIGTERM into a request to stop after the current row; the second ends the run."""
 
     def __init__(self) -> None:
         self.exit_code = 0
@@ -227,7 +231,9 @@ class RunDisplay:
         )
         if not self._console.is_terminal and now - self._last_line >= LINE_INTERVAL:
             self._last_line = now
-            self._print(f"{job.path.name}: {progress.tiles}/{progress.tiles_total} tiles, {speed}, {progress.nuclei} nuclei")
+            self._print(
+                f"{job.path.name}: {progress.tiles}/{progress.tiles_total} tiles, {speed}, {progress.nuclei} nuclei"
+            )
 
     def slide_done(self, job: SlideJob, record: SlideRecord) -> None:
         """Say what came of the slide."""
