@@ -12,8 +12,10 @@ from nuclix.engine.errors import UsageError
 
 # In a folder, files of these endings are slides; a file that is named on the command line is tried whatever it is.
 SLIDE_SUFFIXES = frozenset(
-    (".svs", ".tif", ".tiff", ".btf", ".ndpi", ".scn", ".bif", ".mrxs", ".svslide", ".vms", ".vmu", ".dcm")
-    + (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+    (
+        *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".scn", ".bif", ".mrxs", ".svslide", ".vms", ".vmu", ".dcm"),
+        *(".png", ".jpg", ".jpeg", ".webp", ".bmp"),
+    )
 )
 
 
