@@ -46,27 +46,27 @@ class RunListener(Protocol):
     """Is told how the run goes."""
 
     def run_started(self, total: int, skipped: int) -> None:
-        """The slides are known; `skipped` of them are done already."""
+        """Take note that the slides are known; `skipped` of them are done already."""
         ...
 
     def slide_started(self, job: SlideJob, number: int) -> None:
-        """Work on a slide begins."""
+        """Take note that work on a slide begins."""
         ...
 
     def slide_progress(self, job: SlideJob, progress: Progress) -> None:
-        """A batch of tiles is done."""
+        """Take note that a batch of tiles is done."""
         ...
 
     def slide_done(self, job: SlideJob, record: SlideRecord) -> None:
-        """The slide's file has its final name."""
+        """Take note that the slide's file has its final name."""
         ...
 
     def slide_failed(self, job: SlideJob, message: str) -> None:
-        """The slide has no result; the run goes on."""
+        """Take note that the slide has no result; the run goes on."""
         ...
 
     def notice(self, message: str) -> None:
-        """Something that the user should know happened."""
+        """Pass on something that the user should know."""
         ...
 
 
@@ -132,7 +132,9 @@ class _Worker:
     ready: bool = False
 
 
-def run_batch(inputs: Sequence[str], settings: RunSettings, options: BatchOptions, listener: RunListener, stop: StopFlag) -> RunSummary:
+def run_batch(
+    inputs: Sequence[str], settings: RunSettings, options: BatchOptions, listener: RunListener, stop: StopFlag
+) -> RunSummary:
     """Find the nuclei of every slide.
 
     Parameters
@@ -290,7 +292,9 @@ class _Batch:
             changed = ", ".join(_differences(json.loads(row.key or "{}"), json.loads(key)))
             self._listener.notice(f"{job.path.name}: has a result of another {changed}; it will be replaced")
         elif not output.is_file() or checksum(output) != row.checksum:
-            self._listener.notice(f"{job.path.name}: its result {output} is missing or was changed; it will be made again")
+            self._listener.notice(
+                f"{job.path.name}: its result {output} is missing or was changed; it will be made again"
+            )
         else:
             return True
         self._ledger.reset(str(job.name))
@@ -400,7 +404,7 @@ class _Batch:
             self._stop.reason = f"{job.path.name} failed, and --fail-fast was given"
 
     def _bury(self, worker: _Worker) -> None:
-        """A worker has died: start another, and try its slide again unless it dies of it every time."""
+        """Replace a worker that has died, and try its slide again unless it dies of it every time."""
         worker.process.join(_PARTING)
         code = worker.process.exitcode
         worker.connection.close()

@@ -326,7 +326,9 @@ class SlidePipeline:
         post = self._stages.post
         halo = post.halo
         labels = post.split(maps, np.pad(mask, halo) if halo else mask)
-        return objects_of(_inner(labels, halo), _inner(post.score(maps), halo), origin, self._stages.view.scale.um_per_px)
+        return objects_of(
+            _inner(labels, halo), _inner(post.score(maps), halo), origin, self._stages.view.scale.um_per_px
+        )
 
     def _split(self, clump: Clump) -> Objects:
         with self._clock.stage("split"):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nuclix.engine.inference import Predictor
     from nuclix.engine.model import LoadedModel
 
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What all slides of a worker share: made once, for it costs seconds.
@@ -98,7 +99,9 @@ def make_tools(settings: RunSettings, started: float) -> Tools:
     kind = registry.load(registry.POSTPROCESSORS, card.postprocessor)
     post: PostProcessor = from_mapping(kind, card.parameters, f"{path}: parameters of {card.postprocessor}")
     if post.maps != card.maps:
-        raise ModelError(f"{path}: gives the maps {card.maps}, its post-processor {card.postprocessor} takes {post.maps}")
+        raise ModelError(
+            f"{path}: gives the maps {card.maps}, its post-processor {card.postprocessor} takes {post.maps}"
+        )
     writer: Writer = registry.load(registry.WRITERS, settings.writer)()
     predictor = Predictor(model, InferenceSettings(device, precision, settings.batch or default_batch(device)))
     return Tools(settings, model, predictor, post, writer, started)

@@ -73,7 +73,7 @@ def _label_rows(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _contiguous_rows(image: NDArray[Any]) -> NDArray[Any]:
-    if image.shape[1] > 1 and image.strides[1] != image.itemsize or not image.flags.aligned:
+    if (image.shape[1] > 1 and image.strides[1] != image.itemsize) or not image.flags.aligned:
         return np.ascontiguousarray(image)
     return image
 
@@ -83,7 +83,7 @@ def label_outlines(labels: NDArray[Any]) -> Outlines:
 
     Every polygon is valid (OGC, JTS) by construction. Where two pixels of one 4-connected part touch only at a corner,
     the outline joins them there: the background between them becomes a hole that may touch its shell, or another hole,
-    at that point, and no ring touches itself. Where they belong to two parts of a label, two polygons touch at that point.
+    at that point, and no ring touches itself. Where they belong to two parts of a label, two polygons touch there.
 
     The rows' runs of equal labels are found in one scan; the ends of runs are paired across every row boundary
     and the rings are the cycles of that pairing. Work is linear in the pixels, with a small constant

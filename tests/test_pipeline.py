@@ -1,4 +1,4 @@
-"""The pipeline's objects are those of the whole map, whatever the blocks, the workers, and however often it was killed."""
+"""The pipeline's objects are those of the whole map, whatever the blocks and however often it was killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.ndimage import label, maximum_filter
 from nuclix.engine.contracts import Level, PatchShape, SlideInfo
 from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.measure import shape_names, objects_of
+from nuclix.engine.measure import objects_of, shape_names
 from nuclix.engine.objects import Objects, canonical_order, concatenate, take
 from nuclix.engine.pipeline import PipelineFigures, Progress, SlidePipeline, Stages, Watch
 from nuclix.engine.slide import SlideView
@@ -149,7 +149,7 @@ def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Haloed, blo
     spool.remove()
 
 
-class Stop(Exception):
+class Stop(Exception):  # noqa: N818
     """What interrupts a run in the tests."""
 
 

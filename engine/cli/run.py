@@ -128,7 +128,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 class SignalWatch:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after the current row; the second ends the run at once."""
+    """Turns the first Ctrl-C or SIGTERM into a request to stop after the current row; the second ends the run."""
 
     def __init__(self) -> None:
         self.exit_code = 0
