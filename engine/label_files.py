@@ -118,10 +118,11 @@ def read_pair(truth: Path, prediction: Path, pixel: float = 1.0) -> LabelPair:
         for found, path in ((first, truth), (second, prediction))
     ]
     if images[0].shape != images[1].shape:
-        sizes = " but ".join(
-            f"{path} is {size(image)}" for path, image in zip((truth, prediction), images, strict=True)
+        (height, width), (other_height, other_width) = (image.shape for image in images)
+        raise DataError(
+            f"{truth} is {height} x {width} px but {prediction} is {other_height} x {other_width} px: "
+            "they must be of one size"
         )
-        raise DataError(f"{sizes}: they must be of one size")
     notes = [
         f"{path} holds one label in several pieces: a mask? Label its components first"
         for path, found in ((truth, first), (prediction, second))
@@ -132,11 +133,6 @@ def read_pair(truth: Path, prediction: Path, pixel: float = 1.0) -> LabelPair:
 
 def _read(path: Path) -> NDArray[Any] | Polygons:
     return read_polygons(path) if _ends(path.name, GEOJSON_SUFFIXES) else read_label_image(path)
-
-
-def size(image: NDArray[Any]) -> str:
-    """Return the image's extent as height x width."""
-    return f"{image.shape[0]} x {image.shape[1]}"
 
 
 def _one_label(image: NDArray[Any]) -> bool:
