@@ -6,6 +6,8 @@ before its lower and right edge. The rest waits, as strips of maps, for the next
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -85,6 +87,15 @@ class HaloBand:
         else:
             self._left = None
         return out if out.any() else None
+
+    def snapshot(self) -> dict[str, NDArray[np.generic]]:
+        """Return what the next row of units will need, once a whole row has come."""
+        return {"below": self._below}
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]], row: int) -> None:
+        """Take up where `snapshot` left off, before row `row` of units."""
+        self._below = np.array(state["below"], np.float32)
+        self._row = row - 1
 
     def _keep(self, maps: NDArray[np.float32], box: Box) -> None:
         """Remember the strips that the units to the right and below will need."""

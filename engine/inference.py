@@ -70,6 +70,16 @@ class Predictor:
         return self._settings.batch
 
     @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self._settings.device
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The arithmetic of the network."""
+        return self._settings.precision
+
+    @property
     def channels(self) -> int:
         """Maps per pixel."""
         return self._channels

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.clock import StageClock
 from nuclix.engine.contracts import PostProcessor
+from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box
 from nuclix.engine.halo import HaloBand
 from nuclix.engine.inference import Predictor
@@ -75,6 +76,22 @@ class Progress:
     nuclei: int
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a slide's run is followed, and stopped.
+
+    Attributes
+    ----------
+    listen : callable
+        Called with a `Progress` after every forward pass.
+    should_stop : callable
+        Asked after every committed row; True ends the run there, with `Interrupted`.
+    """
+
+    listen: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+
+
 @dataclass(slots=True)
 class PipelineFigures:
     """What a slide's run counted: for its record."""
@@ -84,6 +101,7 @@ class PipelineFigures:
     pixels: int = 0
     nuclei: int = 0
     clumps_cut: int = 0
+    rows_resumed: int = 0
     first_tile_at: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -97,6 +115,17 @@ class _Unit:
     box: Box
     missing: int
     maps: NDArray[np.float32] | None = None
+    tiles: int = 0
+    pixels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Stitched:
+    """A unit's objects on their way, and after a row's last unit the state from which a run can go on."""
+
+    unit: _Unit
+    objects: list[Future[Objects]]
+    state: dict[str, NDArray[np.generic]] | None
 
 
 class SlidePipeline:
@@ -110,16 +139,14 @@ class SlidePipeline:
         How it is cut.
     workers : int
         Threads for reading, and as many for splitting.
-    listen : callable
-        Called with a `Progress` after every forward pass.
+    watch : Watch
+        Is told how it goes, and may stop it.
     """
 
-    def __init__(
-        self, stages: Stages, grid: TileGrid, workers: int, listen: Callable[[Progress], None] = lambda _: None
-    ) -> None:
+    def __init__(self, stages: Stages, grid: TileGrid, workers: int, watch: Watch) -> None:
         self._stages = stages
         self._grid = grid
-        self._listen = listen
+        self._watch = watch
         self._workers = workers
         self._clock = StageClock()
         self._figures = PipelineFigures()
@@ -131,7 +158,11 @@ class SlidePipeline:
         self._readers = ThreadPoolExecutor(workers, "nuclix-read")
         self._stitching = ThreadPoolExecutor(1, "nuclix-stitch")
         self._splitters = ThreadPoolExecutor(workers, "nuclix-split")
-        self._flying: deque[Future[list[Future[Objects]]]] = deque()
+        self._flying: deque[Future[_Stitched]] = deque()
+        self._first_row = 0
+        self._landed = np.zeros(2, np.int64)  # tiles and pixels of the units whose objects are in the spool
+        if stages.spool.state:
+            self._resume(stages.spool.state)
 
     def run(self) -> PipelineFigures:
         """Work through the slide; objects end in the spool.
@@ -140,6 +171,8 @@ class SlidePipeline:
         ------
         NuclixError
             If the slide can't be read, the model fails or the disk is full.
+        Interrupted
+            If the watch said stop.
         """
         try:
             self._figures.tiles_total = sum(len(self._patches(r, c)) for r, c in self._unit_indices())
@@ -151,8 +184,16 @@ class SlidePipeline:
         self._figures.seconds = self._clock.seconds()
         return self._figures
 
-    def _unit_indices(self) -> Iterator[tuple[int, int]]:
-        for row in range(self._grid.unit_rows):
+    def _resume(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on after the last committed row of units."""
+        self._first_row, tiles, pixels, nuclei = (int(value) for value in state["done"])
+        self._figures = PipelineFigures(tiles=tiles, pixels=pixels, nuclei=nuclei, rows_resumed=self._first_row)
+        self._landed[:] = tiles, pixels
+        self._stitcher.restore(state)
+        self._band.restore(state, self._first_row)
+
+    def _unit_indices(self, first_row: int = 0) -> Iterator[tuple[int, int]]:
+        for row in range(first_row, self._grid.unit_rows):
             for col in range(self._grid.unit_cols):
                 yield row, col
 
@@ -188,7 +229,7 @@ class SlidePipeline:
         depth = 2 * self._stages.predictor.batch + self._workers
         margin = self._grid.patch.margin
         waiting = 0
-        for row, col in self._unit_indices():
+        for row, col in self._unit_indices(self._first_row):
             cores = self._patches(row, col)
             unit = _Unit(row, col, self._grid.unit_box(row, col), len(cores))
             if not cores:
@@ -219,10 +260,12 @@ class SlidePipeline:
             shared = core.intersect(unit.box)
             unit.maps[(slice(None), *shared.slices(unit.box))] = tile[(slice(None), *shared.slices(core))]
             unit.missing -= 1
+            unit.tiles += 1
+            unit.pixels += shared.area
             self._figures.pixels += shared.area
         self._figures.tiles += len(batch)
         figures = self._figures
-        self._listen(Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei))
+        self._watch.listen(Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei))
 
     def _send(self, unit: _Unit) -> None:
         """Hand a complete unit to the stitcher; wait where too many are on their way."""
@@ -231,14 +274,23 @@ class SlidePipeline:
             self._land()
 
     def _land(self) -> None:
-        """Take the objects of the oldest unit into the spool."""
-        for future in self._flying.popleft().result():
+        """Take the objects of the oldest unit into the spool; after a row's last unit make them durable."""
+        stitched = self._flying.popleft().result()
+        for future in stitched.objects:
             objects = future.result()
             with self._clock.stage("spool"):
                 self._stages.spool.append(objects)
             self._figures.nuclei += len(objects)
+        unit = stitched.unit
+        self._landed += (unit.tiles, unit.pixels)
+        if stitched.state is not None:
+            done = np.array([unit.row + 1, *self._landed, self._figures.nuclei], np.int64)
+            with self._clock.stage("spool"):
+                self._stages.spool.commit({**stitched.state, "done": done})
+            if unit.row + 1 < self._grid.unit_rows and self._watch.should_stop():
+                raise Interrupted(f"stopped after row {unit.row + 1} of {self._grid.unit_rows}")
 
-    def _stitch(self, unit: _Unit) -> list[Future[Objects]]:
+    def _stitch(self, unit: _Unit) -> _Stitched:
         """Find the clumps that this unit completes and send them to be split."""
         with self._clock.stage("stitch"):
             post = self._stages.post
@@ -257,7 +309,10 @@ class SlidePipeline:
                     (whole if clump.box == box else waited).append(clump)
             jobs = [self._splitters.submit(self._split, clump) for clump in whole]
             jobs += [self._splitters.submit(self._split_canvas, canvas) for canvas in pack(waited, post.halo)]
-            return jobs
+            last = unit.col == self._grid.unit_cols - 1
+            unit.maps = None
+            state = {**self._stitcher.snapshot(), **self._band.snapshot()} if last else None
+            return _Stitched(unit, jobs, state)
 
     def _blocks_in(self, region: Box) -> Iterator[tuple[int, int]]:
         """Yield the blocks that make up a unit's region."""
@@ -271,7 +326,9 @@ class SlidePipeline:
         post = self._stages.post
         halo = post.halo
         labels = post.split(maps, np.pad(mask, halo) if halo else mask)
-        return objects_of(_inner(labels, halo), _inner(post.score(maps), halo), origin, self._stages.view.scale.um_per_px)
+        return objects_of(
+            _inner(labels, halo), _inner(post.score(maps), halo), origin, self._stages.view.scale.um_per_px
+        )
 
     def _split(self, clump: Clump) -> Objects:
         with self._clock.stage("split"):

@@ -1,7 +1,7 @@
 """Resampling to the model's scale, such that a pixel's value does not depend on the box that it was read in.
 
-Every output pixel is computed from its absolute coordinates with integer weights, so sums are exact whatever their
-order and two boxes that share a pixel agree on it to the last bit.
+Every output pixel's weights are integers computed from its absolute coordinates, and the kernels' sums are exact: two
+boxes that share a pixel agree on it to the last bit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-WEIGHT_BITS = 11  # 8-bit values times two weights of 11 bits fit a 32-bit integer, so nothing is rounded in between
+from nuclix.ext.resample import WEIGHT_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class Taps:
     def stop(self) -> int:
         """The source pixel after the last that is needed."""
         return int(self.first[-1]) + self.weights.shape[1]
+
+    @property
+    def relative(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """`first` counted from `start`, and the weights: what the kernel takes."""
+        return self.first - self.start, self.weights
 
 
 def area_taps(start: int, count: int, factor: float) -> Taps:
@@ -80,49 +85,3 @@ def linear_taps(start: int, count: int, factor: float) -> Taps:
     first = np.floor(centres).astype(np.int64)
     second = np.rint((centres - first) * (1 << WEIGHT_BITS)).astype(np.int32)
     return Taps(first, np.stack([(1 << WEIGHT_BITS) - second, second], axis=1))
-
-
-def separable(image: NDArray[np.uint8], rows: Taps, cols: Taps) -> NDArray[np.uint8]:
-    """Weigh rows, then columns, and round half up.
-
-    Parameters
-    ----------
-    image : (height, width, 3) uint8
-        The source pixels [rows.start, rows.stop) x [cols.start, cols.stop).
-    rows, cols : Taps
-        The taps of either axis.
-
-    Returns
-    -------
-    (len(rows.first), len(cols.first), 3) uint8
-    """
-    top, left = rows.first - rows.start, cols.first - cols.start
-    tall = np.zeros((len(top), *image.shape[1:]), np.int32)
-    for tap in range(rows.weights.shape[1]):
-        tall += image[top + tap] * rows.weights[:, tap, None, None]
-    out = np.full((len(top), len(left), image.shape[2]), 1 << (2 * WEIGHT_BITS - 1), np.int32)
-    for tap in range(cols.weights.shape[1]):
-        out += tall[:, left + tap] * cols.weights[None, :, tap, None]
-    return (out >> (2 * WEIGHT_BITS)).astype(np.uint8)
-
-
-def box_mean(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Return the mean of every factor x factor pixels, rounded half up.
-
-    Parameters
-    ----------
-    image : (height, width, 3) uint8
-        Height and width are multiples of `factor`.
-    factor : int
-        Source pixels along an output pixel.
-
-    Returns
-    -------
-    (height / factor, width / factor, 3) uint8
-    """
-    height, width, channels = image.shape
-    if height % factor or width % factor:
-        raise ValueError(f"{height} x {width} pixels can't be cut into squares of {factor}")
-    rows = image.reshape(height // factor, factor, width * channels).sum(axis=1, dtype=np.uint32)
-    sums = rows.reshape(height // factor, width // factor, factor, channels).sum(axis=2, dtype=np.uint32)
-    return ((sums + factor * factor // 2) // (factor * factor)).astype(np.uint8)

@@ -15,7 +15,8 @@ from nuclix.engine import registry
 from nuclix.engine.contracts import Level, SlideInfo, SlideReader
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.resample import area_taps, box_mean, linear_taps, separable
+from nuclix.engine.resample import area_taps, linear_taps
+from nuclix.ext.resample import box_mean, separable
 
 # Nominal scales of scanners of one magnification differ by about this much (20x: 0.4942 to 0.5040; 40x: 0.2461 to
 # 0.2527), no more than nuclei differ from each other. Taking an exact ratio instead spares the resampling blur and
@@ -212,6 +213,11 @@ class SlideView:
         self.factor = self.pixel / downsamples[self.level]
 
     @property
+    def info(self) -> SlideInfo:
+        """What the reader knows of the slide."""
+        return self.reader.info
+
+    @property
     def box(self) -> Box:
         """All of the view."""
         return Box(0, 0, self.height, self.width)
@@ -253,4 +259,4 @@ class SlideView:
         taps = area_taps if self.factor > 1 else linear_taps
         rows, cols = taps(box.row, box.height, self.factor), taps(box.col, box.width, self.factor)
         source = Box.between(rows.start, cols.start, rows.stop, cols.stop)
-        return separable(self.reader.read(self.level, source), rows, cols)
+        return separable(self.reader.read(self.level, source), rows.relative, cols.relative)

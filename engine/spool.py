@@ -43,6 +43,8 @@ class Spool:
         Where the columns lie; made if missing. A committed spool found there is continued.
     measurements : tuple of str
         Names of the measurements, in the order in which they are written.
+    key : str
+        What the objects depend on: slide, model, settings. A spool that was committed under another key is begun anew.
 
     Attributes
     ----------
@@ -55,8 +57,9 @@ class Spool:
         If the folder can't be written.
     """
 
-    def __init__(self, folder: Path, measurements: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, measurements: tuple[str, ...], key: str) -> None:
         self.folder = folder
+        self._key = key
         self._measurements = measurements
         self._types = {**_FIXED, **{f"m{i}": (np.float64, 1) for i in range(len(measurements))}}
         self.state: dict[str, NDArray[np.generic]] = {}
@@ -74,6 +77,8 @@ class Spool:
         with np.load(path) as state:
             content = dict(state)
         lengths = content.pop("lengths")
+        if str(content.pop("key")) != self._key:
+            return {}
         self.state = content
         return dict(zip(self._types, lengths.tolist(), strict=True))
 
@@ -120,7 +125,7 @@ class Spool:
                 os.fsync(file.fileno())
             lengths = np.array([file.tell() for file in self._files.values()], np.int64)
             buffer = io.BytesIO()
-            np.savez(buffer, lengths=lengths, **dict(state))
+            np.savez(buffer, key=np.array(self._key), lengths=lengths, **dict(state))
             replace_file(self.folder / _STATE, buffer.getvalue())
         except OSError as error:
             raise OutputError(f"{self.folder}: can't be written: {error.strerror}") from error

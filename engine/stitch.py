@@ -7,7 +7,7 @@ edges and corners. The result is the set of whole clumps, whatever the blocks' s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,9 +59,7 @@ class _Arrived:
 
 
 def _hull(a: Box, b: Box) -> Box:
-    return Box.between(
-        min(a.row, b.row), min(a.col, b.col), max(a.row_end, b.row_end), max(a.col_end, b.col_end)
-    )
+    return Box.between(min(a.row, b.row), min(a.col, b.col), max(a.row_end, b.row_end), max(a.col_end, b.col_end))
 
 
 def _border(labels: NDArray[np.int64], direction: tuple[int, int]) -> NDArray[np.int64]:
@@ -159,6 +157,88 @@ class Stitcher:
             done.append(Clump(box, inside, maps))
         pieces = self._cut_pieces(box, labels, open_labels, maps)
         return done + self._arrive((row, col), pieces)
+
+    def snapshot(self) -> dict[str, NDArray[np.generic]]:
+        """Return what waits, as arrays, once whole rows of blocks have come.
+
+        Returns
+        -------
+        dict of str to array
+            What `restore` takes: the open pieces and the lower edge of the last row.
+
+        Raises
+        ------
+        ValueError
+            If a row of blocks is half there.
+        """
+        cols = len(self._col_edges) - 1
+        rows, rest = divmod(len(self._missing), cols)
+        if rest:
+            raise ValueError("a snapshot is taken between rows of blocks")
+        numbers = sorted(self._pieces)
+        pieces = [self._pieces[number] for number in numbers]
+        roots = [self._find(number) for number in numbers]
+        edges = [(col, d[1], image) for col in range(cols) for d, image in self._lower_edges(rows - 1, col)]
+        return {
+            "rows": np.array([rows, self._next_piece, self.cuts], np.int64),
+            "numbers": np.array(numbers, np.int64),
+            "roots": np.array(roots, np.int64),
+            "waiting": np.array([self._groups[root].waiting for root in roots], np.int64),
+            "boxes": np.array([(p.box.row, p.box.col, *p.box.shape) for p in pieces], np.int64).reshape(-1, 4),
+            "masks": _joined([np.packbits(p.mask) for p in pieces], np.uint8),
+            "maps": _joined([p.maps.ravel() for p in pieces], np.float32),
+            "channels": np.array([len(p.maps) for p in pieces[:1]], np.int64),
+            "edge_places": np.array([(col, d, len(image)) for col, d, image in edges], np.int64).reshape(-1, 3),
+            "edges": _joined([image for _, _, image in edges], np.int64),
+        }
+
+    def _lower_edges(self, row: int, col: int) -> list[tuple[tuple[int, int], NDArray[np.int64]]]:
+        """Return the edges of block (row, col) that face the next row; none where it has no open piece."""
+        arrived = self._arrived.get((row, col))
+        return [(d, image) for d, image in arrived.sides.items() if d[0] == 1] if arrived else []
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take up where `snapshot` left off, in a stitcher of the same grid that has seen nothing.
+
+        Parameters
+        ----------
+        state : mapping of str to array
+            What `snapshot` returned.
+        """
+        rows, self._next_piece, self.cuts = (int(value) for value in state["rows"])
+        for row in range(rows):
+            for col in range(len(self._col_edges) - 1):
+                below = [d for d in self._neighbours((row, col), (*_SIDES, *_CORNERS)) if d[0] == 1]
+                self._missing[row, col] = len(below) if row == rows - 1 else 0
+                if self._missing[row, col]:
+                    self._arrived[row, col] = _Arrived()
+        self._restore_pieces(state)
+        start = 0
+        for col, d, length in state["edge_places"].tolist():
+            self._arrived[rows - 1, col].sides[1, d] = np.array(state["edges"][start : start + length], np.int64)
+            start += length
+
+    def _restore_pieces(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        mask_at = map_at = 0
+        columns = (
+            state["numbers"].tolist(),
+            state["roots"].tolist(),
+            state["waiting"].tolist(),
+            state["boxes"].tolist(),
+        )
+        for number, root, waiting, place in zip(*columns, strict=True):
+            box = Box(*place)
+            packed = -(-box.area // 8)
+            mask = np.unpackbits(state["masks"][mask_at : mask_at + packed], count=box.area).astype(bool)
+            shape = (int(state["channels"][0]), *box.expand(self._halo).shape)
+            size = shape[0] * shape[1] * shape[2]
+            maps = np.array(state["maps"][map_at : map_at + size], np.float32).reshape(shape)
+            mask_at, map_at = mask_at + packed, map_at + size
+            self._pieces[number] = Clump(box, mask.reshape(box.shape), maps)
+            self._parent[number] = root
+            group = self._groups.setdefault(root, _Group([], waiting, box))
+            group.pieces.append(number)
+            group.box = _hull(group.box, box)
 
     def _neighbours(self, index: tuple[int, int], directions: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return the directions in which the grid goes on."""
@@ -289,3 +369,7 @@ def _numbers(image: NDArray[np.int64] | None) -> list[int]:
         return []
     found = np.unique(image)
     return [int(number) for number in found[found > 0]]
+
+
+def _joined(arrays: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> NDArray[np.generic]:
+    return np.concatenate([np.zeros(0, dtype), *arrays])

@@ -89,6 +89,27 @@ def test_a_clump_brings_the_maps_around_it(mask: np.ndarray, seed: int, halo: in
             np.testing.assert_array_equal(clump.maps[around], expected[around])
 
 
+@given(mask=masks(), seed=st.integers(0, 2**32), halo=st.integers(0, 2))
+def test_a_restored_stitcher_goes_on_as_if_nothing_had_happened(mask: np.ndarray, seed: int, halo: int) -> None:
+    pick = random.Random(seed)
+    edges = (cuts(mask.shape[0], pick), cuts(mask.shape[1], pick))
+    maps = np.arange(2 * mask.size, dtype=np.float32).reshape(2, *mask.shape)
+    steady, resumed = Stitcher(*edges, halo), Stitcher(*edges, halo)
+    for i in range(len(edges[0]) - 1):
+        for j in range(len(edges[1]) - 1):
+            box = steady.block_box(i, j)
+            part = mask[box.slices()]
+            given = (i, j, windows(maps, box, halo), part)
+            expected = steady.add(*given) if part.any() else steady.add_empty(i, j)
+            found = resumed.add(*given) if part.any() else resumed.add_empty(i, j)
+            assert [clump.box for clump in found] == [clump.box for clump in expected]
+            for mine, theirs in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(mine.mask, theirs.mask)
+                np.testing.assert_array_equal(mine.maps, theirs.maps)
+        state, resumed = resumed.snapshot(), Stitcher(*edges, halo)
+        resumed.restore(state)
+
+
 def test_a_clump_larger_than_a_block_comes_whole() -> None:
     mask = np.zeros((40, 40), bool)
     mask[3:37, 3:37] = True
