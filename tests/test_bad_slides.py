@@ -121,11 +121,9 @@ def test_directory_at_the_end_is_lost(slide: Path) -> None:
     assert "is damaged or not a whole TIFF" in message(slide, read=False)
 
 
-@pytest.mark.parametrize(
-    "content", [None, b"\xff\xd8" + b"this is no JPEG" * 9999, b"random" * 100], ids=["zeros", "start", "junk"]
-)
-def test_damaged_tile_is_named_when_it_is_read(content: bytes | None, slide: Path) -> None:
-    damage_tile(slide, 0, 5, content)
+@pytest.mark.parametrize("junk", [None, b"\xff\xd8" + b"no JPEG" * 9999, b"text" * 100], ids=["zeros", "start", "text"])
+def test_damaged_tile_is_named_when_it_is_read(junk: bytes | None, slide: Path) -> None:
+    damage_tile(slide, 0, 5, junk)
     text = message(slide)
     assert "level 0, tile in row 1, column 2" in text
     assert "copy or export it again" in text
