@@ -73,12 +73,21 @@ def test_aperio_ycbcr_in_jpeg_2000(tmp_path: Path) -> None:
     image = smooth_image(256, 256)
     ycbcr = np.asarray(Image.fromarray(image).convert("YCbCr"))
     path = tmp_path / "a.svs"
-    tiles = [imagecodecs.jpeg2k_encode(ycbcr[row : row + 128, col : col + 128], level=0, codecformat="j2k", mct=False)
-             for row in (0, 128) for col in (0, 128)]
+    tiles = [
+        imagecodecs.jpeg2k_encode(ycbcr[row : row + 128, col : col + 128], level=0, codecformat="j2k", mct=False)
+        for row in (0, 128)
+        for col in (0, 128)
+    ]
     with tifffile.TiffWriter(path) as file:
         file.write(
-            iter(tiles), shape=image.shape, dtype=np.uint8, tile=(128, 128), compression=33003,
-            photometric="rgb", metadata=None, description=aperio_description(0.25),
+            iter(tiles),
+            shape=image.shape,
+            dtype=np.uint8,
+            tile=(128, 128),
+            compression=33003,
+            photometric="rgb",
+            metadata=None,
+            description=aperio_description(0.25),
         )
         file.write(image[::4, ::4].copy(), photometric="rgb", metadata=None, description=aperio_description(0.25))
     slide = TiffSlideReader.open(path)
