@@ -51,21 +51,11 @@ def dynamics_watershed(
     check_connectivity(connectivity)
     if not h >= 0:
         raise ValueError(f"`h` is {h}; it must be at least 0")
-    inside = heights > np.float32(floor)
+    inside = None
     if mask is not None:
-        array = as_mask(mask)
-        check_shape(array, heights.shape, "mask")
-        inside &= array != 0
-    padded = np.pad(np.where(inside, heights, np.float32(floor)), 1, constant_values=np.float32(floor))
-    positions = np.flatnonzero(np.pad(inside, 1))
-    order = positions[np.argsort(-padded.ravel()[positions], kind="stable")]
-    out = np.zeros(padded.size, np.int32)
-    parents, peaks = np.zeros(len(order) + 1, np.int32), np.zeros(len(order) + 1, np.int64)
-    count = _flooding.dynamics_watershed(
-        padded.ravel(), order, np.zeros(padded.size, np.int64), out, parents, peaks, padded.shape[1], h, connectivity
-    )
-    own = np.flatnonzero(parents[: count + 1] == np.arange(count + 1))[1:]
-    own = own[padded.ravel()[peaks[own]].astype(float) - float(np.float32(floor)) > h]
-    names = np.zeros(count + 1, np.int32)
-    names[own[np.argsort(peaks[own])]] = np.arange(1, len(own) + 1)
-    return np.ascontiguousarray(names[parents[out]].reshape(padded.shape)[1:-1, 1:-1])
+        inside = as_mask(mask)
+        check_shape(inside, heights.shape, "mask")
+    out = np.zeros(heights.shape, np.int32)
+    if out.size:
+        _flooding.flood_clumps(heights, inside, None, out, floor, h, 0, connectivity, False)
+    return out
