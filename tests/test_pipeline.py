@@ -1,4 +1,4 @@
-"""The pipeline's objects are those of the whole map, whatever the blocks, the workers, and however often it was killed."""
+"""The pipeline's objects are those of the whole map, whatever the blocks and however often it was killed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 from scipy.ndimage import label, maximum_filter
 
 from nuclix.engine.contracts import Level, PatchShape, SlideInfo
+from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.measure import measurement_names, objects_of
+from nuclix.engine.measure import objects_of, shape_names
 from nuclix.engine.objects import Objects, canonical_order, concatenate, take
-from nuclix.engine.pipeline import PipelineFigures, Progress, SlidePipeline, Stages
+from nuclix.engine.pipeline import PipelineFigures, Progress, SlidePipeline, Stages, Watch
 from nuclix.engine.slide import SlideView
 from nuclix.engine.spool import Spool
 from nuclix.engine.tiles import TileGrid
@@ -111,12 +112,11 @@ class Job:
     tissue: object = None
 
 
-def pipeline(job: Job, spool: Spool, listen=lambda _: None) -> PipelineFigures:
+def pipeline(job: Job, spool: Spool, listen=lambda _: None, stop=lambda: False) -> PipelineFigures:
     view = SlideView(ArrayReader(job.pixels), Scale(UM), Scale(UM))
     grid = TileGrid(view.height, view.width, PATCH, job.block)
-    return SlidePipeline(
-        Stages(view, job.tissue, RedPredictor(job.batch), job.post, spool), grid, job.workers, listen
-    ).run()
+    stages = Stages(view, job.tissue, RedPredictor(job.batch), job.post, spool)
+    return SlidePipeline(stages, grid, job.workers, Watch(listen, stop)).run()
 
 
 def objects_in(spool: Spool) -> Objects:
@@ -138,7 +138,7 @@ POSTS = pytest.mark.parametrize("post", [Dist(p1=0.5, p2=1.0), Haloed()], ids=["
 @pytest.mark.parametrize("batch", [1, 3])
 def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Haloed, block: int, batch: int) -> None:
     pixels = slide_of(1)
-    spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
     figures = pipeline(Job(pixels, post, block, batch=batch), spool)
     wanted = expected(pixels, post)
     assert len(wanted) > 50
@@ -149,7 +149,7 @@ def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Haloed, blo
     spool.remove()
 
 
-class Stop(Exception):
+class Stop(Exception):  # noqa: N818
     """What interrupts a run in the tests."""
 
 
@@ -160,7 +160,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Ha
     pick = random.Random(seed)
     resumed = []
     for _ in range(200):
-        spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+        spool = Spool(tmp_path / "spool", shape_names(UM), "key")
         left = pick.randint(5, 40)
 
         def listen(progress: Progress) -> None:
@@ -182,12 +182,28 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Ha
     spool.remove()
 
 
+def test_asked_to_stop_it_ends_after_a_committed_row_and_goes_on_from_there(tmp_path: Path) -> None:
+    pixels, post = slide_of(4), Dist(p2=1.0)
+    rows = []
+    for _ in range(20):
+        spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+        try:
+            rows.append(pipeline(Job(pixels, post, 32), spool, stop=lambda: True).rows_resumed)
+        except Interrupted:
+            spool.close()
+            continue
+        break
+    assert rows == [7]
+    assert_same(objects_in(spool), expected(pixels, post))
+    spool.remove()
+
+
 def test_a_spool_of_another_key_is_begun_anew(tmp_path: Path) -> None:
     pixels, post = slide_of(2), Dist(p2=1.0)
-    first = Spool(tmp_path / "spool", measurement_names(UM), "one")
+    first = Spool(tmp_path / "spool", shape_names(UM), "one")
     pipeline(Job(pixels, post, 64), first)
     first.close()
-    second = Spool(tmp_path / "spool", measurement_names(UM), "two")
+    second = Spool(tmp_path / "spool", shape_names(UM), "two")
     assert not second.state and len(second) == 0
     assert pipeline(Job(pixels, post, 64), second).rows_resumed == 0
     assert_same(objects_in(second), expected(pixels, post))
@@ -205,7 +221,7 @@ class HalfTissue:
 
 def test_glass_is_not_computed(tmp_path: Path) -> None:
     pixels, post = slide_of(3), Dist(p2=1.0)
-    spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
     figures = pipeline(Job(pixels, post, 64, tissue=HalfTissue()), spool)
     assert figures.tiles == figures.tiles_total == 8 * 4
     blank = pixels.copy()
@@ -217,7 +233,7 @@ def test_glass_is_not_computed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (33, 32), (31, 1)])
 def test_slides_of_odd_sizes(tmp_path: Path, shape: tuple[int, int]) -> None:
     pixels, post = np.zeros((*shape, 3), np.uint8), Dist(p2=1.0)
-    spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
     pipeline(Job(pixels, post, 64), spool)
     assert_same(objects_in(spool), expected(pixels, post))
     assert len(spool) == 1
@@ -225,7 +241,7 @@ def test_slides_of_odd_sizes(tmp_path: Path, shape: tuple[int, int]) -> None:
 
 
 def test_an_empty_slide_leaves_an_empty_spool(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
     figures = pipeline(Job(np.full((90, 90, 3), 255, np.uint8), Dist(), 64), spool)
     assert figures.nuclei == 0 and list(spool.blocks()) == []
     spool.remove()
@@ -242,7 +258,7 @@ class Broken(Dist):
 def test_an_exception_in_a_worker_reaches_the_caller_and_stops_the_threads(tmp_path: Path) -> None:
     import threading
 
-    spool = Spool(tmp_path / "spool", measurement_names(UM), "key")
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
     with pytest.raises(ZeroDivisionError, match="broken plugin"):
         pipeline(replace(Job(slide_of(0), Broken(p2=1.0), 64)), spool)
     spool.close()

@@ -123,7 +123,7 @@ def _lines(facts: Any, indent: str = "") -> list[str]:
     width = max((len(key) for key in facts), default=0)
     lines = []
     for key, value in facts.items():
-        head = f"{indent}{key.replace('_', ' '):<{width}}"
+        head = f"{indent}{_title(key):<{width}}"
         if isinstance(value, dict) and value:
             lines += [head.rstrip(), *_lines(value, indent + "  ")]
         elif isinstance(value, list) and value and isinstance(value[0], dict):
@@ -139,7 +139,11 @@ def _inline(value: Any) -> str:
     if value is None or value in ({}, []):
         return "not stated"
     if isinstance(value, dict):
-        return ", ".join(f"{key.replace('_', ' ')} {_inline(item)}" for key, item in value.items())
+        return ", ".join(f"{_title(key)} {_inline(item)}" for key, item in value.items())
     if isinstance(value, list):
         return (" x " if all(isinstance(item, int | float) for item in value) else ", ").join(map(_inline, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _title(key: str) -> str:
+    return key.replace("_per_", "/").replace("_", " ")
