@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
-SHARED = sorted(str(path.relative_to(HERE)) for path in (HERE / "ext").glob("*.pxi"))
+SHARED = sorted(str(path.relative_to(HERE)) for pattern in ("*.pxi", "*.h") for path in (HERE / "ext").glob(pattern))
 
 setup(
     ext_modules=[

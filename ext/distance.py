@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from nuclix.ext import _distance
 from nuclix.ext._check import as_labels, as_mask
 
+MOST = 65_535  # the kernel counts in 16 bits at most
+
 
 def chessboard_distance(mask: ArrayLike) -> NDArray[np.uint16]:
     """Return every foreground pixel's chessboard distance to the nearest background pixel.
@@ -38,7 +40,7 @@ def chessboard_distance(mask: ArrayLike) -> NDArray[np.uint16]:
     >>> chessboard_distance(np.array([[0, 1, 1, 1, 0]], np.uint8))
     array([[0, 1, 2, 1, 0]], dtype=uint16)
     """
-    return instance_distance((as_mask(mask) != 0).astype(np.uint16))
+    return _distances(as_mask(mask), np.dtype(np.uint16), instances=False)
 
 
 def instance_distance(labels: ArrayLike) -> NDArray[Any]:
@@ -70,7 +72,12 @@ def instance_distance(labels: ArrayLike) -> NDArray[Any]:
     array([[3, 2, 1, 1, 2, 1, 0]])
     """
     array = as_labels(labels)
-    out = np.empty(array.shape, np.uint16)
-    infinity = min(np.iinfo(array.dtype).max, np.iinfo(out.dtype).max)
-    _distance.instance_distance(array.astype(np.uint64), out, infinity)
-    return out.astype(array.dtype)
+    return _distances(array, array.dtype, instances=True)
+
+
+def _distances(labels: NDArray[Any], dtype: np.dtype[Any], instances: bool) -> NDArray[Any]:
+    out = np.empty(labels.shape, dtype)
+    if out.size:
+        most = min(int(np.iinfo(dtype).max), MOST)
+        _distance.distance(labels.view(np.uint8), out.view(np.uint8), labels.itemsize, instances, most)
+    return out

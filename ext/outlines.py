@@ -73,7 +73,7 @@ def _label_rows(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _contiguous_rows(image: NDArray[Any]) -> NDArray[Any]:
-    if image.shape[1] > 1 and image.strides[1] != image.itemsize or not image.flags.aligned:
+    if (image.shape[1] > 1 and image.strides[1] != image.itemsize) or not image.flags.aligned:
         return np.ascontiguousarray(image)
     return image
 

@@ -1,0 +1,152 @@
+/* Loops over one row that the compiler vectorises, built once for every CPU and chosen when the module is loaded.
+ *
+ * CLONES asks GCC and Clang on x86-64 glibc for an AVX2 and a baseline version of a function; elsewhere, or with
+ * -DNUCLIX_PLAIN (sanitizers), there is one baseline version. Nothing here touches Python or allocates.
+ */
+#ifndef NUCLIX_ROWS_H
+#define NUCLIX_ROWS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define ROW static inline
+#if defined(__GNUC__)
+#define RESTRICT __restrict__
+#else
+#define RESTRICT
+#endif
+
+#if !defined(NUCLIX_PLAIN) && defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
+#if __has_attribute(target_clones)
+#define CLONES __attribute__((target_clones("avx2", "default")))
+#endif
+#endif
+#ifndef CLONES
+#define CLONES
+#endif
+
+/* ---- labels to bytes: T is the unsigned type of a label's size ---- */
+
+#define LABEL_ROWS(T)                                                                                                 \
+    CLONES ROW void differ_##T(ptrdiff_t n, const T *RESTRICT a, const T *RESTRICT b, uint8_t *RESTRICT out) {        \
+        for (ptrdiff_t c = 0; c < n; c++)                                                                             \
+            out[c] = a[c] != b[c];                                                                                    \
+    }                                                                                                                 \
+    CLONES ROW void occupied_##T(ptrdiff_t n, const T *RESTRICT a, uint8_t *RESTRICT out) {                           \
+        for (ptrdiff_t c = 0; c < n; c++)                                                                             \
+            out[c] = a[c] != 0;                                                                                       \
+    }
+
+LABEL_ROWS(uint8_t)
+LABEL_ROWS(uint16_t)
+LABEL_ROWS(uint32_t)
+LABEL_ROWS(uint64_t)
+
+/* out[c] = 1 where labels a and b of `size` bytes differ */
+ROW void differ(int size, ptrdiff_t n, const void *a, const void *b, uint8_t *out) {
+    switch (size) {
+    case 1: differ_uint8_t(n, a, b, out); break;
+    case 2: differ_uint16_t(n, a, b, out); break;
+    case 4: differ_uint32_t(n, a, b, out); break;
+    default: differ_uint64_t(n, a, b, out);
+    }
+}
+
+/* out[c] = 1 where a is not 0 */
+ROW void occupied(int size, ptrdiff_t n, const void *a, uint8_t *out) {
+    switch (size) {
+    case 1: occupied_uint8_t(n, a, out); break;
+    case 2: occupied_uint16_t(n, a, out); break;
+    case 4: occupied_uint32_t(n, a, out); break;
+    default: occupied_uint64_t(n, a, out);
+    }
+}
+
+/* rim[c] |= own[c] */
+CLONES ROW void mark(ptrdiff_t n, const uint8_t *RESTRICT own, uint8_t *RESTRICT rim) {
+    for (ptrdiff_t c = 0; c < n; c++)
+        rim[c] |= own[c];
+}
+
+/* ---- distances: T holds them, TOP is its largest value and stands for "nothing seen yet" ---- */
+
+#define WIDEN_ROW(T, NAME, WIDE)                                                                                      \
+    CLONES ROW void widen_##NAME##_##WIDE(ptrdiff_t n, T most, const T *RESTRICT row, WIDE *RESTRICT out) {           \
+        for (ptrdiff_t c = 0; c < n; c++)                                                                             \
+            out[c] = (WIDE)(row[c] < most ? row[c] : most);                                                           \
+    }
+
+#define DISTANCE_ROWS(T, NAME, TOP)                                                                                   \
+    /* out: 0 outside, 1 on the rim of an instance, TOP within */                                                     \
+    CLONES ROW void seed_##NAME(ptrdiff_t n, const uint8_t *RESTRICT inside, const uint8_t *RESTRICT rim,             \
+                                T *RESTRICT out) {                                                                    \
+        for (ptrdiff_t c = 0; c < n; c++) {                                                                           \
+            T within = rim[c] ? 1 : TOP;                                                                              \
+            out[c] = inside[c] ? within : 0;                                                                          \
+        }                                                                                                             \
+    }                                                                                                                 \
+    /* out = min(own, 1 + the least of the three neighbours in the row visited before) */                             \
+    CLONES ROW void relax_##NAME(ptrdiff_t n, const T *RESTRICT before, const T *RESTRICT own, T *RESTRICT out) {     \
+        for (ptrdiff_t c = 1; c + 1 < n; c++) {                                                                       \
+            T least = before[c - 1] < before[c] ? before[c - 1] : before[c];                                          \
+            least = least < before[c + 1] ? least : before[c + 1];                                                    \
+            least = (T)((least < TOP - 1 ? least : TOP - 1) + 1);                                                     \
+            out[c] = own[c] < least ? own[c] : least;                                                                 \
+        }                                                                                                             \
+        for (ptrdiff_t c = 0; c < n; c += n > 1 ? n - 1 : 1) {                                                        \
+            T least = before[c];                                                                                      \
+            if (c > 0 && before[c - 1] < least)                                                                       \
+                least = before[c - 1];                                                                                \
+            if (c + 1 < n && before[c + 1] < least)                                                                   \
+                least = before[c + 1];                                                                                \
+            least = (T)((least < TOP - 1 ? least : TOP - 1) + 1);                                                     \
+            out[c] = own[c] < least ? own[c] : least;                                                                 \
+        }                                                                                                             \
+    }                                                                                                                 \
+    CLONES ROW T highest_##NAME(ptrdiff_t n, const T *RESTRICT row) {                                                 \
+        T high = 0;                                                                                                   \
+        for (ptrdiff_t c = 0; c < n; c++)                                                                             \
+            high = row[c] > high ? row[c] : high;                                                                     \
+        return high;                                                                                                  \
+    }                                                                                                                 \
+    /* out[c] = min(row[c], row[c - step] + step, row[c + step] + step), step <= n */                                 \
+    CLONES ROW void spread_##NAME(ptrdiff_t n, ptrdiff_t step, const T *RESTRICT row, T *RESTRICT out) {              \
+        ptrdiff_t low = step < n - step ? step : n - step, high = n - low;                                            \
+        T add = (T)step, cap = (T)(TOP - add);                                                                        \
+        for (ptrdiff_t c = 0; c < low; c++) {                                                                         \
+            T far = (T)((row[c + step] < cap ? row[c + step] : cap) + add);                                           \
+            out[c] = row[c] < far ? row[c] : far;                                                                     \
+        }                                                                                                             \
+        if (low == step)                                                                                              \
+            for (ptrdiff_t c = low; c < high; c++) {                                                                  \
+                T far = row[c - step] < row[c + step] ? row[c - step] : row[c + step];                                \
+                far = (T)((far < cap ? far : cap) + add);                                                             \
+                out[c] = row[c] < far ? row[c] : far;                                                                 \
+            }                                                                                                         \
+        else                                                                                                          \
+            for (ptrdiff_t c = low; c < high; c++)                                                                    \
+                out[c] = row[c];                                                                                      \
+        for (ptrdiff_t c = high; c < n; c++) {                                                                        \
+            T far = (T)((row[c - step] < cap ? row[c - step] : cap) + add);                                           \
+            out[c] = row[c] < far ? row[c] : far;                                                                     \
+        }                                                                                                             \
+    }                                                                                                                 \
+    WIDEN_ROW(T, NAME, uint8_t)                                                                                       \
+    WIDEN_ROW(T, NAME, uint16_t)                                                                                      \
+    WIDEN_ROW(T, NAME, uint32_t)                                                                                      \
+    WIDEN_ROW(T, NAME, uint64_t)                                                                                      \
+    /* out[c] = min(row[c], most) in `size` bytes */                                                                  \
+    ROW void widen_##NAME(int size, ptrdiff_t n, T most, const T *row, void *out) {                                   \
+        switch (size) {                                                                                               \
+        case 1: widen_##NAME##_uint8_t(n, most, row, out); break;                                                     \
+        case 2: widen_##NAME##_uint16_t(n, most, row, out); break;                                                    \
+        case 4: widen_##NAME##_uint32_t(n, most, row, out); break;                                                    \
+        default: widen_##NAME##_uint64_t(n, most, row, out);                                                          \
+        }                                                                                                             \
+    }
+
+DISTANCE_ROWS(uint8_t, u8, UINT8_MAX)
+DISTANCE_ROWS(uint16_t, u16, UINT16_MAX)
+
+#endif
