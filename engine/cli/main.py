@@ -1,0 +1,112 @@
+"""The entry point: parse, hand over to a command, and turn what it raises into a message and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from nuclix.engine.cli import info, plugins, run
+from nuclix.engine.errors import NuclixError, UsageError
+
+COMMANDS = (run, info, plugins)
+
+FAILED = 1
+USAGE = 2  # argparse's own
+BUG = 70  # EX_SOFTWARE of sysexits.h: not to be taken for "some slide failed"
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+PIPE_CLOSED = 141  # 128 + SIGPIPE
+
+PLEA = "this is a bug in nuclix or a plugin: please report it with the lines above and the command that you gave"
+
+EPILOG = """\
+examples:
+  nuclix demo                                  try it on a slide made up on the spot
+  nuclix run slides/ --out results             every slide of a folder, one GeoJSON each
+  nuclix evaluate results truth --json s.json  score results against a truth
+
+exit codes: 0 all done, 1 something failed (the message says what), 2 wrong usage
+"""
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for: every command would pay for reading the metadata."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"nuclix {version('nuclix')}")
+        parser.exit()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="nuclix",
+        description="Find every nucleus of whole-slide images and write a GeoJSON that QuPath opens.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments after the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 something failed, 2 wrong usage, 70 a bug, 130 interrupted.
+    """
+    args = build_parser().parse_args(argv)
+    return guarded(args.command, args)
+
+
+def guarded(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run `command` and translate what it raises.
+
+    Parameters
+    ----------
+    command : callable
+        Takes the parsed arguments, returns an exit code.
+    args : Namespace
+        The parsed arguments.
+
+    Returns
+    -------
+    int
+        The command's exit code, or the one that its exception stands for.
+    """
+    try:
+        code = command(args)
+        sys.stdout.flush()  # a reader that has gone shows here, not in an ugly message at interpreter exit
+        return code
+    except BrokenPipeError:
+        # Python flushes stdout once more while it exits; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except NuclixError as error:
+        return _complain(f"error: {error}", USAGE if isinstance(error, UsageError) else FAILED)
+    except Exception as error:  # noqa: BLE001 - the last resort, which shows the whole traceback
+        if isinstance(error, OSError) and error.filename is not None:
+            return _complain(f"error: {error.filename}: {error.strerror}", FAILED)
+        traceback.print_exc()
+        return _complain(PLEA, BUG)
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stderr.write(f"nuclix: {message}\n")
+    return code

@@ -1,0 +1,130 @@
+"""Patches through the network: fixed batch shape, channels last, half precision where the device has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.engine.contracts import PatchShape
+from nuclix.engine.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+    from nuclix.engine.model import LoadedModel
+
+# Patches a forward pass: one fills two CPU cores, a GPU wants several.
+CPU_BATCH = 1
+CUDA_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceSettings:
+    """How the network is run.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where.
+    precision : torch.dtype
+        float32, or a half precision that autocast uses.
+    batch : int
+        Patches a forward pass; a shorter batch is padded so that arithmetic does not change.
+    """
+
+    device: torch.device
+    precision: torch.dtype
+    batch: int
+
+
+def default_batch(device: torch.device) -> int:
+    """Return the number of patches that suits the device."""
+    return CUDA_BATCH if device.type == "cuda" else CPU_BATCH
+
+
+class Predictor:
+    """Runs a loaded model on RGB patches.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Network and card.
+    settings : InferenceSettings
+        Device, precision and batch.
+    """
+
+    def __init__(self, model: LoadedModel, settings: InferenceSettings) -> None:
+        self._module = model.module.to(settings.device)
+        self._settings = settings
+        self._channels = len(model.card.maps)
+        self._name = model.card.name
+        self.patch: PatchShape = model.card.patch
+
+    @property
+    def batch(self) -> int:
+        """Patches a forward pass."""
+        return self._settings.batch
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self._settings.device
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The arithmetic of the network."""
+        return self._settings.precision
+
+    @property
+    def channels(self) -> int:
+        """Maps per pixel."""
+        return self._channels
+
+    def __call__(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Compute the maps of patches' middles.
+
+        Parameters
+        ----------
+        patches : sequence of (size, size, 3) uint8
+            At most `batch` of them.
+
+        Returns
+        -------
+        (n, channels, core, core) float32
+
+        Raises
+        ------
+        ModelError
+            If the network fails or its output has another shape than its card says.
+        """
+        import torch
+
+        size, margin = self.patch.size, self.patch.margin
+        stack = np.zeros((self.batch, size, size, 3), np.uint8)
+        for slot, patch in enumerate(patches):
+            stack[slot] = patch
+        half = self._settings.precision != torch.float32
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._settings.device.type, self._settings.precision if half else None, enabled=half),
+        ):
+            # (N, H, W, 3) seen as (N, 3, H, W) is what PyTorch calls channels last: no copy.
+            images = torch.from_numpy(stack).to(self._settings.device).permute(0, 3, 1, 2)
+            try:
+                maps = self._module(images)
+            except RuntimeError as error:
+                raise ModelError(f"model {self._name}: the network failed: {_last_line(error)}") from error
+            if tuple(maps.shape) != (self.batch, self._channels, size, size):
+                want = (self.batch, self._channels, size, size)
+                raise ModelError(f"model {self._name}: output is {tuple(maps.shape)}, its metadata promise {want}")
+            inner = slice(margin, size - margin)
+            return maps[: len(patches), :, inner, inner].float().contiguous().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,132 @@
+"""Plugins by entry-point name: listed from metadata alone, imported only when one is loaded."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, distributions, entry_points
+
+from nuclix.engine.errors import PluginError
+
+READERS = "nuclix.readers"
+POSTPROCESSORS = "nuclix.postprocessors"
+RECIPES = "nuclix.recipes"
+WRITERS = "nuclix.writers"
+WEIGHTS = "nuclix.weights"
+GROUPS = (READERS, POSTPROCESSORS, RECIPES, WRITERS, WEIGHTS)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PluginEntry:
+    """What a distribution's metadata says of a plugin.
+
+    Attributes
+    ----------
+    name, group : str
+        The name that users type and the entry-point group that it stands in.
+    value : str
+        Where the object lives: ``package.module:attribute``.
+    distribution, version : str
+        Who brings it.
+    """
+
+    name: str
+    group: str
+    value: str
+    distribution: str
+    version: str
+
+    @property
+    def origin(self) -> str:
+        """The distribution with its version, as messages name it."""
+        return f"{self.distribution} {self.version}"
+
+
+def entries(group: str) -> tuple[PluginEntry, ...]:
+    """List the plugins of a group, by name, without importing any of them.
+
+    Two plugins of one name both stand in the list; `names` and `load` refuse them. A distribution that is found
+    twice on the path (an editable install beside its own metadata) counts once.
+
+    Parameters
+    ----------
+    group : str
+        Entry-point group, such as `READERS`.
+
+    Returns
+    -------
+    tuple of PluginEntry
+        Sorted by name, then by where each comes from.
+    """
+    return tuple(sorted({_entry(point) for point in entry_points(group=group)}))
+
+
+def _entry(point: EntryPoint) -> PluginEntry:
+    owner = point.dist
+    name, version = (owner.name, owner.version) if owner is not None else ("unknown distribution", "")
+    return PluginEntry(point.name, point.group, point.value, name, version)
+
+
+def names(group: str) -> tuple[str, ...]:
+    """Return the sorted names of a group's plugins.
+
+    Raises
+    ------
+    PluginError
+        If two plugins bear one name.
+    """
+    found = entries(group)
+    for name in {entry.name for entry in found}:
+        _only(found, name)
+    return tuple(entry.name for entry in found)
+
+
+def load(group: str, name: str) -> object:
+    """Import the plugin `name` of `group`.
+
+    Parameters
+    ----------
+    group : str
+        Entry-point group, such as `READERS`.
+    name : str
+        The plugin's name.
+
+    Returns
+    -------
+    object
+        What its entry point names; most often a class.
+
+    Raises
+    ------
+    PluginError
+        If no plugin or more than one has that name, or if importing it fails (the cause is chained).
+    """
+    found = entries(group)
+    if not any(entry.name == name for entry in found):
+        raise PluginError(_unknown(group, name, [entry.name for entry in found]))
+    entry = _only(found, name)
+    try:
+        return EntryPoint(entry.name, entry.value, entry.group).load()
+    except Exception as error:  # a stranger's module may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise PluginError(
+            f"plugin {name!r} of {group} ({entry.value}, from {entry.origin}) does not load: {reason}"
+        ) from error
+
+
+def _only(found: tuple[PluginEntry, ...], name: str) -> PluginEntry:
+    same = [entry for entry in found if entry.name == name]
+    if len(same) > 1:
+        claims = " and ".join(f"{entry.origin} ({entry.value})" for entry in same)
+        raise PluginError(f"two plugins of {same[0].group} are named {name!r}: {claims}; uninstall one of them")
+    return same[0]
+
+
+def _unknown(group: str, name: str, known: list[str]) -> str:
+    if not known:
+        if not any(True for _ in distributions(name="nuclix")):
+            return f"no plugin {name!r}: {group} is empty because nuclix is not installed; run pip install"
+        return f"no plugin {name!r}: nothing is installed in {group}"
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"no plugin {name!r} in {group}{hint} (known: {', '.join(sorted(set(known)))})"

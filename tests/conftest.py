@@ -1,0 +1,42 @@
+"""What every test gets: Hypothesis profiles, and skips for what this machine does not have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow or busy machine must not fail a property, so there is no deadline; CI draws the same examples every time.
+settings.register_profile("default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+SHARED = Path(__file__).parents[1].parent / "shared"
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs the real images or a GPU where there are none."""
+    absent = {}
+    if not SHARED.is_dir():
+        absent["shared"] = "no real images beside the checkout"
+    if any(item.get_closest_marker("gpu") for item in items) and not _has_cuda():
+        absent["gpu"] = "no CUDA device"
+    for item in items:
+        for marker, reason in absent.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of real images beside the checkout; only for tests marked `shared`."""
+    return SHARED

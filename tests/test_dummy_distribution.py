@@ -1,0 +1,120 @@
+"""The mechanism proved from outside: a package that nuclix knows nothing of is installed, listed, loaded and used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nuclix.engine import registry
+from nuclix.engine.errors import PluginError
+
+SOURCE = Path(__file__).parent / "dummy_distribution"
+PLUGINS = {
+    registry.READERS: "raw",
+    registry.POSTPROCESSORS: "threshold",
+    registry.RECIPES: "darkness",
+    registry.WRITERS: "csv",
+}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the package with pip, as a stranger would, into a folder of its own."""
+    copy = tmp_path_factory.mktemp("dummy") / "source"
+    shutil.copytree(SOURCE, copy)  # building leaves traces beside the sources
+    site = copy.parent / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run([*pip, "--target", site, copy], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return site
+
+
+@pytest.fixture
+def site(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.syspath_prepend(str(installed))
+    yield installed
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nuclix_dummy"]:
+        del sys.modules[name]
+
+
+def nuclix(*args: str, path: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nuclix.engine.cli", *args]
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+
+
+@pytest.mark.parametrize(("group", "name"), PLUGINS.items())
+def test_it_is_listed_beside_the_built_ins_and_loads(site: Path, group: str, name: str) -> None:
+    entry = next(entry for entry in registry.entries(group) if entry.name == name)
+    assert entry.origin == "nuclix-dummy 1.2.3"
+    assert len(registry.names(group)) > 1, "the built-ins are still there"
+    plugin = registry.load(group, name)
+    assert isinstance(plugin, type)
+    assert Path(str(sys.modules[plugin.__module__].__file__)).is_relative_to(site)
+
+
+def test_without_it_its_names_are_unknown() -> None:
+    with pytest.raises(PluginError, match="no plugin 'darkness'"):
+        registry.load(registry.RECIPES, "darkness")
+
+
+def test_the_command_line_shows_it(installed: Path) -> None:
+    done = nuclix("plugins", path=str(installed))
+    assert done.returncode == 0
+    for name in PLUGINS.values():
+        assert [line for line in done.stdout.splitlines() if line.split()[:3] == [name, "nuclix-dummy", "1.2.3"]]
+
+
+def test_the_command_line_checks_it(installed: Path) -> None:
+    done = nuclix("plugins", "--check", path=str(installed))
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if "nuclix-dummy" in line}
+    assert lines.keys() == set(PLUGINS.values())
+    assert all(line.endswith("  ok") for line in lines.values()), done.stdout
+
+
+@pytest.fixture
+def broken(installed: Path, tmp_path: Path) -> Path:
+    """Copy the installed package with one module that can't be imported and one class that lacks a method."""
+    site = tmp_path / "site"
+    shutil.copytree(installed, site)
+    (site / "nuclix_dummy" / "writer.py").write_text("import a_library_that_is_not_there\n")
+    reader = site / "nuclix_dummy" / "reader.py"
+    reader.write_text(reader.read_text().replace("def recognises", "def knows"))
+    return site
+
+
+def test_a_broken_one_is_named_with_its_reason_and_the_others_work(broken: Path) -> None:
+    done = nuclix("plugins", "--check", path=str(broken))
+    assert done.returncode == 1
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if "nuclix-dummy" in line}
+    assert "FAILS: ModuleNotFoundError: No module named 'a_library_that_is_not_there'" in lines["csv"]
+    assert lines["raw"].endswith("FAILS: lacks recognises")
+    assert lines["threshold"].endswith("  ok")
+    assert nuclix("plugins", path=str(broken)).returncode == 0, "listing reads metadata only"
+
+
+def test_two_packages_of_one_plugin_name_are_shown_and_refused(installed: Path, tmp_path: Path) -> None:
+    rival = tmp_path / "rival"
+    shutil.copytree(next(installed.glob("*.dist-info")), rival / "nuclix_rival-9.0.dist-info")
+    metadata = rival / "nuclix_rival-9.0.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("nuclix-dummy", "nuclix-rival").replace("1.2.3", "9.0"))
+    done = nuclix("plugins", path=os.pathsep.join([str(installed), str(rival)]))
+    assert done.returncode == 1
+    twins = [line for line in done.stdout.splitlines() if line.split()[0] == "darkness"]
+    assert len(twins) == 2
+    assert all(line.endswith("FAILS: two plugins have this name") for line in twins)
+    assert {"nuclix-dummy", "nuclix-rival"} == {line.split()[1] for line in twins}
+
+
+def test_installed_twice_on_the_path_it_counts_once(installed: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(installed, again)
+    done = nuclix("plugins", path=os.pathsep.join([str(installed), str(again)]))
+    assert done.returncode == 0
+    assert done.stdout.count("nuclix-dummy") == len(PLUGINS)

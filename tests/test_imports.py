@@ -1,0 +1,88 @@
+"""Imports point one way: plugins -> engine -> ext; plugins do not know each other; nothing heavy at the top."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sources import PACKAGES, ROOT, Import, dotted, imports, modules
+
+# Imported by the functions that use them, so that start-up does not pay for them.
+DEFERRED = {"PIL", "cv2", "dask", "matplotlib", "numba", "rich", "scipy", "skimage", "tiffslide", "torch"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def found(path: Path) -> list[Import]:
+    return list(imports(path))
+
+
+@pytest.mark.parametrize("path", modules("ext"), ids=str)
+def test_ext_knows_numpy_numba_and_itself(path: Path) -> None:
+    allowed = {"numpy", "numba", "nuclix", *sys.stdlib_module_names}
+    for seen in found(path):
+        assert seen.name.partition(".")[0] in allowed, f"{path}:{seen.line} imports {seen.name}"
+        if within(seen.name, "nuclix"):
+            assert within(seen.name, "nuclix.ext"), f"{path}:{seen.line} imports {seen.name}"
+
+
+@pytest.mark.parametrize("path", modules("engine"), ids=str)
+def test_engine_knows_no_plugin(path: Path) -> None:
+    for seen in found(path):
+        assert not within(seen.name, "nuclix.plugins"), f"{path}:{seen.line} imports {seen.name}"
+
+
+@pytest.mark.parametrize("path", modules("plugins"), ids=str)
+def test_plugins_do_not_know_each_other(path: Path) -> None:
+    """A plugin may have private helpers (``_name``) in its own group; everything shared lies below, in the engine."""
+    group = ".".join(dotted(path).split(".")[:3])
+    for seen in found(path):
+        if not within(seen.name, "nuclix.plugins"):
+            continue
+        helper = within(seen.name, group) and seen.name.removeprefix(group + ".").startswith("_")
+        assert helper, f"{path}:{seen.line} imports {seen.name}"
+
+
+@pytest.mark.parametrize("path", modules(*PACKAGES), ids=str)
+def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
+    for seen in found(path):
+        if seen.at_top:
+            assert seen.name.partition(".")[0] not in DEFERRED, f"{path}:{seen.line} imports {seen.name} at the top"
+
+
+@pytest.mark.parametrize("path", modules(*PACKAGES, "tests"), ids=str)
+def test_nobody_imports_by_the_folders_names(path: Path) -> None:
+    """From the repository's root `import engine` works too, and yields classes that are not nuclix.engine's."""
+    for seen in found(path):
+        assert seen.name.partition(".")[0] not in PACKAGES, f"{path}:{seen.line} imports {seen.name}"
+        assert seen.name != "nuclix", f"{path}:{seen.line} imports the bare namespace"
+
+
+def test_the_reader_of_imports_sees_through_every_form() -> None:
+    source = Path("tests/import_forms.txt")
+    assert [(seen.name, seen.at_top) for seen in imports(source)] == [
+        ("a", True),
+        ("b.c", True),
+        ("nuclix.tests.d", True),
+        ("nuclix.e.f", True),
+        ("g", False),
+        ("h", True),
+        ("i", False),
+        ("j", True),
+        ("k", False),
+    ]
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Every third-party library of the packages is a dependency: nothing comes along by luck."""
+    renamed = {"pillow": "PIL", "scikit-image": "skimage", "opencv-python-headless": "cv2"}
+    plain = [requirement.partition(">")[0] for requirement in PROJECT["dependencies"]]
+    declared = {renamed.get(name, name) for name in plain}
+    used = {seen.name.partition(".")[0] for path in modules(*PACKAGES) for seen in imports(path)}
+    assert used - declared - set(sys.stdlib_module_names) - {"nuclix"} == set()

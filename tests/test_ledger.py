@@ -1,0 +1,102 @@
+"""The ledger remembers; the lock keeps two runs apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nuclix.engine.errors import OutputError, UsageError
+from nuclix.engine.ledger import DONE, FAILED, LEDGER_NAME, PENDING, RUNNING, Ledger
+from nuclix.engine.lock import LOCK_NAME, FolderLock
+
+OUTCOME = {"fingerprint": "f", "key": "k", "output": "a.geojson", "checksum": "c", "record": {"counts": {"nuclei": 3}}}
+
+
+def test_a_slide_goes_through_its_states_and_the_next_process_knows(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.enlist("a", tmp_path / "a.svs", 7)
+    assert ledger.row("a").state == PENDING
+    ledger.begin("a")
+    assert (ledger.row("a").state, ledger.row("a").attempts) == (RUNNING, 1)
+    ledger.fail("a", "no scale")
+    assert (ledger.row("a").state, ledger.row("a").error) == (FAILED, "no scale")
+    ledger.begin("a")
+    ledger.finish("a", OUTCOME)
+    ledger.close()
+    row = Ledger(tmp_path, read_only=True).row("a")
+    assert (row.state, row.attempts, row.error, row.output) == (DONE, 2, None, "a.geojson")
+    assert row.record == {"counts": {"nuclei": 3}} and row.bytes == 7 and row.ended >= row.begun
+
+
+def test_a_known_slide_keeps_its_state(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.enlist("a", tmp_path / "a.svs", 7)
+    ledger.begin("a")
+    ledger.finish("a", OUTCOME)
+    ledger.enlist("a", tmp_path / "moved" / "a.svs", 8)
+    row = ledger.row("a")
+    assert (row.state, row.bytes, row.path) == (DONE, 8, str(tmp_path / "moved" / "a.svs"))
+    assert ledger.row("b") is None and [r.name for r in ledger.rows()] == ["a"]
+    ledger.close()
+
+
+def test_a_damaged_or_newer_ledger_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / LEDGER_NAME).write_bytes(b"not a database, but long enough to be taken for one" * 40)
+    with pytest.raises(OutputError, match=LEDGER_NAME):
+        Ledger(tmp_path)
+    (tmp_path / LEDGER_NAME).unlink()
+    with sqlite3.connect(tmp_path / LEDGER_NAME) as db:
+        db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(OutputError, match="newer"):
+        Ledger(tmp_path)
+
+
+def test_looking_at_a_folder_without_ledger_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(OutputError):
+        Ledger(tmp_path, read_only=True)
+    assert not (tmp_path / LEDGER_NAME).exists()
+
+
+def test_the_second_run_is_refused_with_host_and_process(tmp_path: Path) -> None:
+    with FolderLock(tmp_path):
+        with pytest.raises(UsageError, match=rf"{socket.gethostname()}.*{os.getpid()}"), FolderLock(tmp_path):
+            pass
+        assert (tmp_path / LOCK_NAME).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
+    (tmp_path / LOCK_NAME).write_text(
+        json.dumps({"host": socket.gethostname(), "pid": int(child.stdout), "start": "1"})
+    )
+    with FolderLock(tmp_path):
+        assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
+
+
+def test_a_process_number_used_again_is_not_taken_for_the_holder(tmp_path: Path) -> None:
+    (tmp_path / LOCK_NAME).write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "start": "1"}))
+    with FolderLock(tmp_path):
+        pass
+
+
+def test_the_lock_of_another_host_is_kept(tmp_path: Path) -> None:
+    (tmp_path / LOCK_NAME).write_text(json.dumps({"host": "elsewhere", "pid": 1, "start": "1"}))
+    with pytest.raises(UsageError, match="elsewhere"), FolderLock(tmp_path):
+        pass
+
+
+def test_a_torn_lock_file_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / LOCK_NAME).write_text("")
+    with FolderLock(tmp_path):
+        pass

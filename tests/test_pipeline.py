@@ -1,0 +1,265 @@
+"""The pipeline's objects are those of the whole map, whatever the blocks and however often it was killed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import label, maximum_filter
+
+from nuclix.engine.contracts import Level, PatchShape, SlideInfo
+from nuclix.engine.errors import Interrupted
+from nuclix.engine.geometry import Box, Scale
+from nuclix.engine.measure import objects_of, shape_names
+from nuclix.engine.objects import Objects, canonical_order, concatenate, take
+from nuclix.engine.pipeline import PipelineFigures, Progress, SlidePipeline, Stages, Watch
+from nuclix.engine.slide import SlideView
+from nuclix.engine.spool import Spool
+from nuclix.engine.tiles import TileGrid
+from nuclix.plugins.postprocessors.dist import Dist
+
+UM = 0.25
+PATCH = PatchShape(64, 16, 16)
+
+
+class ArrayReader:
+    """A slide in memory."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+        height, width = pixels.shape[:2]
+        self.info = SlideInfo(Path("array"), "test", (Level(height, width, 1.0),), Scale(UM), None)
+
+    def read(self, level: int, box: Box) -> np.ndarray:
+        out = np.full((*box.shape, 3), 255, np.uint8)
+        inside = box.intersect(Box(0, 0, *self.pixels.shape[:2]))
+        out[inside.slices(box)] = self.pixels[inside.slices()]
+        return out
+
+    def close(self) -> None:
+        pass
+
+
+class RedPredictor:
+    """A network whose map is (255 - red) / 16: pixel-wise, so its mosaic is exact."""
+
+    channels = 1
+    patch = PATCH
+
+    def __init__(self, batch: int = 1) -> None:
+        self.batch = batch
+
+    def __call__(self, patches: list[np.ndarray]) -> np.ndarray:
+        inner = slice(PATCH.margin, PATCH.size - PATCH.margin)
+        return np.stack([red_map(patch[inner, inner])[None] for patch in patches])
+
+
+def red_map(pixels: np.ndarray) -> np.ndarray:
+    return (255 - pixels[..., 0].astype(np.float32)) / 16
+
+
+@dataclass(frozen=True)
+class Haloed:
+    """A post-processor whose foreground looks two pixels around: the halo must bring them."""
+
+    maps = ("distance",)
+    halo: int = 2
+
+    def foreground(self, maps: np.ndarray) -> np.ndarray:
+        return maximum_filter(maps[0], 2 * self.halo + 1, mode="constant") > 6
+
+    def split(self, maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        wide = maximum_filter(maps[0], 2 * self.halo + 1, mode="constant")
+        return label(mask & (wide > 8), np.ones((3, 3), int))[0].astype(np.int32)
+
+    def score(self, maps: np.ndarray) -> np.ndarray:
+        return np.clip(maps[0] / 16, 0, 1)
+
+
+def slide_of(seed: int, height: int = 230, width: int = 310) -> np.ndarray:
+    """Smooth blobs on glass."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.mgrid[:height, :width]
+    depth = np.zeros((height, width))
+    for _ in range(150):
+        row, col, radius = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(3, 14)
+        depth = np.maximum(depth, 1 - np.hypot(rows - row, cols - col) / radius)
+    depth[100:140] *= rows[100:140] % 3 > 0
+    red = 255 - np.clip(250 * depth + rng.uniform(0, 3, depth.shape) * (depth > 0), 0, 255)
+    return np.repeat(red.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def expected(pixels: np.ndarray, post: Dist | Haloed) -> Objects:
+    """The whole map in one go."""
+    halo = post.halo
+    maps = np.pad(red_map(pixels)[None], ((0, 0), (halo, halo), (halo, halo)))
+    labels = post.split(maps, post.foreground(maps))
+    inner = slice(halo, labels.shape[0] - halo), slice(halo, labels.shape[1] - halo)
+    found = objects_of(labels[inner], post.score(maps)[inner], Box(0, 0, *pixels.shape[:2]), UM)
+    return take(found, canonical_order(found.first))
+
+
+@dataclass(frozen=True)
+class Job:
+    pixels: np.ndarray
+    post: Dist | Haloed
+    block: int
+    workers: int = 2
+    batch: int = 1
+    tissue: object = None
+
+
+def pipeline(job: Job, spool: Spool, listen=lambda _: None, stop=lambda: False) -> PipelineFigures:
+    view = SlideView(ArrayReader(job.pixels), Scale(UM), Scale(UM))
+    grid = TileGrid(view.height, view.width, PATCH, job.block)
+    stages = Stages(view, job.tissue, RedPredictor(job.batch), job.post, spool)
+    return SlidePipeline(stages, grid, job.workers, Watch(listen, stop)).run()
+
+
+def objects_in(spool: Spool) -> Objects:
+    return concatenate(list(spool.blocks(size=7)))
+
+
+def assert_same(found: Objects, wanted: Objects) -> None:
+    for name in ("first", "pixels", "rings", "shells", "offsets", "corners", "classes"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=name)
+    for name, values in wanted.measurements.items():
+        np.testing.assert_array_equal(found.measurements[name], values, err_msg=name)
+
+
+POSTS = pytest.mark.parametrize("post", [Dist(p1=0.5, p2=1.0), Haloed()], ids=["dist", "halo"])
+
+
+@POSTS
+@pytest.mark.parametrize("block", [7, 20, 32, 64, 100, 1000])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Haloed, block: int, batch: int) -> None:
+    pixels = slide_of(1)
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+    figures = pipeline(Job(pixels, post, block, batch=batch), spool)
+    wanted = expected(pixels, post)
+    assert len(wanted) > 50
+    assert_same(objects_in(spool), wanted)
+    assert figures.nuclei == len(wanted) and figures.tiles == figures.tiles_total == 8 * 10
+    assert figures.pixels == pixels.shape[0] * pixels.shape[1]
+    assert figures.clumps_cut == 0 and figures.first_tile_at is not None
+    spool.remove()
+
+
+class Stop(Exception):  # noqa: N818
+    """What interrupts a run in the tests."""
+
+
+@POSTS
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Haloed, seed: int) -> None:
+    pixels = slide_of(seed)
+    pick = random.Random(seed)
+    resumed = []
+    for _ in range(200):
+        spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+        left = pick.randint(5, 40)
+
+        def listen(progress: Progress) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Stop
+
+        try:
+            resumed.append(pipeline(Job(pixels, post, 32), spool, listen).rows_resumed)
+        except Stop:
+            # A kill leaves what was written after the last commit behind.
+            spool.append(expected(pixels, post))
+            spool.close()
+        else:
+            break
+    assert resumed and resumed[0] > 0
+    assert_same(objects_in(spool), expected(pixels, post))
+    spool.remove()
+
+
+def test_asked_to_stop_it_ends_after_a_committed_row_and_goes_on_from_there(tmp_path: Path) -> None:
+    pixels, post = slide_of(4), Dist(p2=1.0)
+    rows = []
+    for _ in range(20):
+        spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+        try:
+            rows.append(pipeline(Job(pixels, post, 32), spool, stop=lambda: True).rows_resumed)
+        except Interrupted:
+            spool.close()
+            continue
+        break
+    assert rows == [7]
+    assert_same(objects_in(spool), expected(pixels, post))
+    spool.remove()
+
+
+def test_a_spool_of_another_key_is_begun_anew(tmp_path: Path) -> None:
+    pixels, post = slide_of(2), Dist(p2=1.0)
+    first = Spool(tmp_path / "spool", shape_names(UM), "one")
+    pipeline(Job(pixels, post, 64), first)
+    first.close()
+    second = Spool(tmp_path / "spool", shape_names(UM), "two")
+    assert not second.state and len(second) == 0
+    assert pipeline(Job(pixels, post, 64), second).rows_resumed == 0
+    assert_same(objects_in(second), expected(pixels, post))
+    second.remove()
+
+
+class HalfTissue:
+    """Tissue on the left only."""
+
+    area_mm2 = 0.0
+
+    def any_in(self, box: Box) -> bool:
+        return box.col < 100
+
+
+def test_glass_is_not_computed(tmp_path: Path) -> None:
+    pixels, post = slide_of(3), Dist(p2=1.0)
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+    figures = pipeline(Job(pixels, post, 64, tissue=HalfTissue()), spool)
+    assert figures.tiles == figures.tiles_total == 8 * 4
+    blank = pixels.copy()
+    blank[:, 4 * PATCH.core :] = 255
+    assert_same(objects_in(spool), expected(blank, post))
+    spool.remove()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (33, 32), (31, 1)])
+def test_slides_of_odd_sizes(tmp_path: Path, shape: tuple[int, int]) -> None:
+    pixels, post = np.zeros((*shape, 3), np.uint8), Dist(p2=1.0)
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+    pipeline(Job(pixels, post, 64), spool)
+    assert_same(objects_in(spool), expected(pixels, post))
+    assert len(spool) == 1
+    spool.remove()
+
+
+def test_an_empty_slide_leaves_an_empty_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+    figures = pipeline(Job(np.full((90, 90, 3), 255, np.uint8), Dist(), 64), spool)
+    assert figures.nuclei == 0 and list(spool.blocks()) == []
+    spool.remove()
+
+
+@dataclass(frozen=True)
+class Broken(Dist):
+    """A plugin that fails in a worker."""
+
+    def split(self, maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        raise ZeroDivisionError("broken plugin")
+
+
+def test_an_exception_in_a_worker_reaches_the_caller_and_stops_the_threads(tmp_path: Path) -> None:
+    import threading
+
+    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+    with pytest.raises(ZeroDivisionError, match="broken plugin"):
+        pipeline(replace(Job(slide_of(0), Broken(p2=1.0), 64)), spool)
+    spool.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("nuclix-")]
