@@ -55,9 +55,7 @@ def write_ndpi(path: Path, image: Image, mpp: float, downs: tuple[int, ...] = (1
     return path
 
 
-def _append_directory(
-    content: bytearray, link: int, tags: list[tuple[int, int, tuple[float, ...] | bytes]]
-) -> int:
+def _append_directory(content: bytearray, link: int, tags: list[tuple[int, int, tuple[float, ...] | bytes]]) -> int:
     """Append an NDPI directory (64-bit links, the high halves of values after it); return where the next links."""
     entries = b""
     for code, kind, values in tags:

@@ -71,7 +71,7 @@ def _score(slide: SyntheticSlide, result: Path) -> None:
     tifffile.imwrite(truth, slide.labels(Box(0, 0, slide.height, slide.width)), compression="zlib")
     (scores,) = evaluate(result, truth).images.values()
     found = len(json.loads(result.read_bytes())["features"])
-    print(f"found: {found} nuclei; AJI {scores.aji:.3f}, pixel F1 {scores.pixel_f1:.3f}, PQ {scores.pq:.3f}")
+    print(f"found: {found} nuclei; AJI {scores.aji:.3f}, pixel F1 {scores.f1:.3f}, PQ {scores.pq:.3f}")
     print("(drawn nuclei are easier than real ones: these figures say that the installation works, no more)")
 
 

@@ -39,6 +39,7 @@ def add_parser(subparsers: Any) -> None:
         parser.add_argument(*names, type=kind, metavar=metavar, help=text)
     parser.add_argument("--n-feat", type=int, metavar="N", help="features of the first convolution")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a recipe's hyper-parameter")
+    parser.add_argument("--augment", action="append", default=[], metavar="NAME=VALUE", help="strength of a variation")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
@@ -93,11 +94,13 @@ def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[Path]]:
 
 
 def _schedule(args: argparse.Namespace) -> Schedule:
-    from nuclix.engine.parameters import from_mapping
+    from nuclix.engine.parameters import assignments, from_mapping
+    from nuclix.engine.training.augmentation import Augmentation
     from nuclix.engine.training.loop import Schedule
 
     names = [name.replace("-", "_") for name, *_ in OPTIONS]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    given["augmentation"] = assignments(args.augment, Augmentation, "--augment")
     return from_mapping(Schedule, given, "nuclix train", UsageError)
 
 

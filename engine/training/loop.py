@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from nuclix.engine.training.augmentation import Augmentation
 from nuclix.engine.training.dataset import Dataset
 from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.log import Progress, TrainingLog
-from nuclix.engine.training.sampler import BatchShape, Sampler
+from nuclix.engine.training.sampler import BatchShape, Sampler, drawn_ahead
 from nuclix.engine.training.state import TrainingState
 from nuclix.engine.training.validation import validate
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.pt"
 LOG = "training.csv"
 LOSS_EVERY = 50  # steps between two looks at the loss: reading it makes a GPU wait
+BATCHES_AHEAD = 3  # drawn by a thread while a GPU learns; on a CPU a thread would only take its cores
 FINAL_RATE = 0.01  # of the learning rate, where the cosine ends
 
 
@@ -53,6 +54,8 @@ class Schedule:
         Of the first weights and of every batch.
     precision : str
         float32, bfloat16, float16, or auto: what the device is fast in.
+    augmentation : Augmentation
+        How patches are varied.
     """
 
     steps: int = 20000
@@ -65,6 +68,7 @@ class Schedule:
     clip: float = 50.0
     seed: int = 0
     precision: str = "auto"
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -137,19 +141,22 @@ def train(
             raise UsageError(f"{checkpoint}: an earlier training; --resume goes on with it, or choose another --out")
         state.load(checkpoint, settings)
     log.open(state.step)
-    sampler = Sampler(recipe, dataset.train, Augmentation(), BatchShape(schedule.batch, schedule.patch), schedule.seed)
+    shape = BatchShape(schedule.batch, schedule.patch)
+    sampler = Sampler(recipe, dataset.train, schedule.augmentation, shape, schedule.seed)
+    ahead = BATCHES_AHEAD if execution.device.type == "cuda" else 0
     clock, losses = _Clock(state.seconds), _Losses()
-    step_once = _stepper(recipe, state, schedule, execution)
-    while state.step < schedule.steps:
-        losses.add(step_once(*sampler.batch(state.step)))
+    learn = _learner(recipe, state, schedule, execution)
+    for images, targets in drawn_ahead(sampler, range(state.step, schedule.steps), ahead):
+        losses.add(learn(images, targets))
         state.step, state.seconds = state.step + 1, clock.seconds()
         last = state.step == schedule.steps
-        due = last or state.step % place.validate_every == 0
-        if due or state.step % LOSS_EVERY == 0:
-            found = validate(recipe, state.average, dataset.validation, execution) if due else None
-            progress = Progress(state.step, schedule.steps, losses.mean(), found)
-            log.row(progress, state.seconds, schedule.rate(state.step - 1))
-            report(progress)
+        validated = last or state.step % place.validate_every == 0
+        if not validated and state.step % LOSS_EVERY:
+            continue
+        found = validate(recipe, state.average, dataset.validation, execution) if validated else None
+        progress = Progress(state.step, schedule.steps, losses.mean(), found)
+        log.row(progress, state.seconds, schedule.rate(state.step - 1))
+        report(progress)
         if last or clock.due(place.checkpoint_seconds):
             state.save(checkpoint, settings)
     state.network.cpu()
@@ -170,7 +177,7 @@ def _begin(recipe: Recipe, schedule: Schedule, execution: Execution) -> Training
     return TrainingState(0, 0.0, network, average, optimizer, execution.scaler())
 
 
-def _stepper(
+def _learner(
     recipe: Recipe, state: TrainingState, schedule: Schedule, execution: Execution
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Return the function that learns from one batch and returns its loss, still on the device."""
@@ -180,7 +187,7 @@ def _stepper(
 
     criterion = recipe.loss()
 
-    def step(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def learn(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         for group in state.optimizer.param_groups:
             group["lr"] = schedule.rate(state.step)
         state.network.train()
@@ -196,7 +203,7 @@ def _stepper(
         _follow(state.average, state.network, min(schedule.average, (1 + state.step) / (10 + state.step)))
         return loss.detach()
 
-    return step
+    return learn
 
 
 def _follow(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:

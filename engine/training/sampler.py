@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +81,21 @@ class Sampler:
             for wide, empty in zip(labels, glass.tolist(), strict=True)
         ]
         return batch, torch.stack(targets)[:, :, CONTEXT:-CONTEXT, CONTEXT:-CONTEXT].contiguous()
+
+
+def drawn_ahead(sampler: Sampler, steps: Iterable[int], ahead: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the batches of `steps`, up to `ahead` of them drawn early by another thread; 0 draws each when due."""
+    if ahead == 0:
+        yield from map(sampler.batch, steps)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[Future[tuple[torch.Tensor, torch.Tensor]]] = deque()
+        for step in steps:
+            waiting.append(pool.submit(sampler.batch, step))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _seed_of(seed: int, step: int) -> int:
