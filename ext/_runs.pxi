@@ -1,134 +1,73 @@
-# Runs of equal labels: what outlines and per-label sums both stand on. Included, not imported.
+# Runs of foreground pixels along rows, joined to components with union-find: what the kernels share.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int32_t, uint8_t
+from libc.stdlib cimport free, realloc
 
-cdef extern from *:
+cdef extern from "_rows.h" nogil:
+    Py_ssize_t changes(Py_ssize_t n, const uint8_t* row, int32_t* out)
+
+cdef struct Run:            # pixels [start, stop) of a row
+    int32_t row
+    int32_t start
+    int32_t stop
+    int32_t parent          # a run of the same component that does not lie behind in raster order
+
+cdef struct Runs:           # in raster order
+    Run* items
+    Py_ssize_t count
+    Py_ssize_t capacity
+    Py_ssize_t above        # where the runs of the row added last begin
+
+
+cdef inline int32_t find_run(Run* runs, int32_t node) noexcept nogil:
+    """Return a component's first run, halving the path to it."""
+    while runs[node].parent != node:
+        runs[node].parent = runs[runs[node].parent].parent
+        node = runs[node].parent
+    return node
+
+
+cdef inline void join_runs(Run* runs, int32_t a, int32_t b) noexcept nogil:
+    a, b = find_run(runs, a), find_run(runs, b)
+    if a < b:
+        runs[b].parent = a
+    else:
+        runs[a].parent = b
+
+
+cdef void join_rows(Run* runs, int32_t a, int32_t b, int32_t end, bint corners) noexcept nogil:
+    """Join the runs [a, b) of a row with the runs [b, end) of the next where they touch."""
+    cdef int32_t stop = b, reach = 1 if corners else 0
+    while a < stop and b < end:
+        if runs[a].start < runs[b].stop + reach and runs[b].start < runs[a].stop + reach:
+            join_runs(runs, a, b)
+        if runs[a].stop <= runs[b].stop:
+            a += 1
+        else:
+            b += 1
+
+
+cdef int add_row(Runs* runs, int32_t row, Py_ssize_t width, const uint8_t* inside, int32_t* edges,
+                 bint corners) noexcept nogil:
+    """Add the runs of a row, given as bytes 0 and 1 with 8 zeros behind; return -1 without memory.
+
+    Rows come one after the other; `edges` is room for width + 1 columns.
     """
-    #include <stdint.h>
-    #if defined(_MSC_VER)
-    #include <intrin.h>
-    static inline int nuclix_low_bit(uint64_t word) {
-        unsigned long at;
-        _BitScanForward64(&at, word);
-        return (int)at;
-    }
-    #else
-    static inline int nuclix_low_bit(uint64_t word) { return __builtin_ctzll(word); }
-    #endif
-    /* Byte k of a word read from memory is bits 8k..8k+7 on every machine after this. */
-    static inline uint64_t nuclix_little(uint64_t word) {
-    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        return __builtin_bswap64(word);
-    #else
-        return word;
-    #endif
-    }
-    """
-    int nuclix_low_bit(uint64_t word) noexcept nogil
-    uint64_t nuclix_little(uint64_t word) noexcept nogil
-
-ctypedef fused label_t:
-    uint8_t
-    uint16_t
-    uint32_t
-    int32_t
-    int64_t
-
-cdef enum:
-    OK = 0
-    NO_MEMORY = 1
-    NEGATIVE_LABEL = 2
-    TOO_MANY_RUNS = 3
-
-cdef enum:
-    WORD = 8                # pixels whose change flags are tested at once
-
-
-cdef int64_t row_runs(const label_t *row, int64_t width, uint8_t *change, int32_t *cols, int64_t *values) noexcept nogil:
-    """List the runs of equal non-zero labels of a row.
-
-    `change` has room for `width` bytes rounded up to WORD, `cols` for 2 * width + 2 columns and `values` for width + 1
-    labels. Run k is cols[2k] <= column < cols[2k + 1]. Returns the number of runs.
-    """
-    cdef int64_t c, base, n = 0
-    cdef uint64_t word
-    cdef label_t last = 0
-    change[0] = row[0] != 0
-    for c in range(1, width):
-        change[c] = row[c] != row[c - 1]
-    for c in range(width, (width + WORD - 1) // WORD * WORD):
-        change[c] = 0
-    base = 0
-    while base < width:
-        memcpy(&word, change + base, WORD)
-        word = nuclix_little(word)
-        while word:
-            c = base + (nuclix_low_bit(word) >> 3)
-            word &= word - 1
-            # Written whether or not a run ends or starts here: what is not counted is overwritten.
-            cols[2 * n + 1] = <int32_t> c
-            n += last != 0
-            last = row[c]
-            cols[2 * n] = <int32_t> c
-            values[n] = <int64_t> last
-        base += WORD
-    if last != 0:
-        cols[2 * n + 1] = <int32_t> width
-        n += 1
-    return n
-
-
-cdef struct Index:
-    # Labels numbered in order of appearance: open addressing, at most half full.
-    int64_t count
-    int64_t mask
-    int64_t *keys           # 0 marks a free slot: background is never looked up
-    int64_t *numbers
-
-
-cdef inline int64_t slot_of(const Index *index, int64_t label) noexcept nogil:
-    # Fibonacci hashing: the multiplier is 2^64 / golden ratio.
-    cdef int64_t slot = <int64_t> ((<uint64_t> label * 11400714819323198485ULL) >> 32) & index.mask
-    while index.keys[slot] != 0 and index.keys[slot] != label:
-        slot = (slot + 1) & index.mask
-    return slot
-
-
-cdef bint index_grow(Index *index) noexcept nogil:
-    cdef Index wider
-    cdef int64_t capacity = 1024 if index.keys == NULL else 2 * (index.mask + 1)
-    cdef int64_t i, slot
-    wider.count = index.count
-    wider.mask = capacity - 1
-    wider.keys = <int64_t *> calloc(capacity, sizeof(int64_t))
-    wider.numbers = <int64_t *> malloc(capacity * sizeof(int64_t))
-    if wider.keys == NULL or wider.numbers == NULL:
-        free(wider.keys)
-        free(wider.numbers)
-        return False
-    if index.keys != NULL:
-        for i in range(index.mask + 1):
-            if index.keys[i] != 0:
-                slot = slot_of(&wider, index.keys[i])
-                wider.keys[slot] = index.keys[i]
-                wider.numbers[slot] = index.numbers[i]
-    free(index.keys)
-    free(index.numbers)
-    index[0] = wider
-    return True
-
-
-cdef inline int64_t number_of(Index *index, int64_t label) noexcept nogil:
-    """Return the number of `label`, a new one where it is met for the first time; -1 when memory is out."""
-    cdef int64_t slot
-    if index.keys == NULL or 2 * index.count > index.mask:
-        if not index_grow(index):
+    cdef Py_ssize_t count = changes(width, inside, edges) // 2, first = runs.count, k
+    cdef Py_ssize_t capacity = max(2 * runs.capacity, first + count)
+    cdef Run* items
+    cdef Run* run
+    if first + count > 0x7FFFFFFF:
+        return -1
+    if first + count > runs.capacity:
+        items = <Run*> realloc(runs.items, capacity * sizeof(Run))
+        if items == NULL:
             return -1
-    slot = slot_of(index, label)
-    if index.keys[slot] == 0:
-        index.keys[slot] = label
-        index.numbers[slot] = index.count
-        index.count += 1
-    return index.numbers[slot]
+        runs.items, runs.capacity = items, capacity
+    for k in range(count):
+        run = &runs.items[first + k]
+        run.row, run.start, run.stop, run.parent = row, edges[2 * k], edges[2 * k + 1], <int32_t> (first + k)
+    runs.count = first + count
+    join_rows(runs.items, <int32_t> runs.above, <int32_t> first, <int32_t> runs.count, corners)
+    runs.above = first
+    return 0
