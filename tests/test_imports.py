@@ -11,6 +11,8 @@ import pytest
 from sources import PACKAGES, ROOT, Import, dotted, imports, modules
 
 # Imported by the functions that use them, so that start-up does not pay for them.
+# `nuclix.engine.networks` defines torch modules: it may import torch at its top, and counts as heavy itself.
+NETWORKS = "nuclix.engine.networks"
 DEFERRED = {"PIL", "cv2", "dask", "matplotlib", "numba", "rich", "scipy", "skimage", "tiffslide", "torch"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -53,7 +55,9 @@ def test_plugins_do_not_know_each_other(path: Path) -> None:
 def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
     for seen in found(path):
         if seen.at_top:
-            assert seen.name.partition(".")[0] not in DEFERRED, f"{path}:{seen.line} imports {seen.name} at the top"
+            heavy = DEFERRED - {"torch"} if dotted(path) == NETWORKS else DEFERRED
+            light = seen.name.partition(".")[0] not in heavy and not within(seen.name, NETWORKS)
+            assert light, f"{path}:{seen.line} imports {seen.name} at the top"
 
 
 @pytest.mark.parametrize("path", modules(*PACKAGES, "tests"), ids=str)
