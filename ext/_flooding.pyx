@@ -8,7 +8,7 @@ inverse Ackermann function; memory beside image and labels holds the open clumps
 
 from libc.stdlib cimport qsort
 
-include "_runs.pxi"
+include "_mask_runs.pxi"
 include "_order.pxi"
 include "_basins.pxi"
 include "_clumps.pxi"
