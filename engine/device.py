@@ -32,7 +32,9 @@ def choose_device(wanted: str) -> torch.device:
         raise UsageError(f"unknown device {wanted!r}: use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
-        raise UsageError(f"no device {wanted!r}: PyTorch {torch.__version__} finds {found} CUDA device(s) here; use cpu")
+        raise UsageError(
+            f"no device {wanted!r}: PyTorch {torch.__version__} finds {found} CUDA device(s) here; use cpu"
+        )
     return device
 
 

@@ -27,3 +27,7 @@ class OutputError(NuclixError):
 
 class DataError(NuclixError):
     """Images or labels for training or evaluation can't be used."""
+
+
+class Interrupted(NuclixError):  # noqa: N818 (a request that was met, not an error)
+    """The run was asked to stop; what is committed stays, and the same command goes on from there."""

@@ -12,7 +12,10 @@ from nuclix.engine.errors import UsageError
 
 # In a folder, files of these endings are slides; a file that is named on the command line is tried whatever it is.
 SLIDE_SUFFIXES = frozenset(
-    ".svs .tif .tiff .btf .ndpi .scn .bif .mrxs .svslide .vms .vmu .dcm .png .jpg .jpeg .webp .bmp".split()
+    (
+        *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".scn", ".bif", ".mrxs", ".svslide", ".vms", ".vmu", ".dcm"),
+        *(".png", ".jpg", ".jpeg", ".webp", ".bmp"),
+    )
 )
 
 
@@ -70,10 +73,15 @@ def _expand(text: str, out: Path) -> list[tuple[Path, PurePosixPath]]:
         files = [
             file
             for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in SLIDE_SUFFIXES and file.is_file() and not _hidden(file, path) and not _inside(file, out)
+            if file.suffix.lower() in SLIDE_SUFFIXES
+            and file.is_file()
+            and not _hidden(file, path)
+            and not _inside(file, out)
         ]
         if not files:
-            raise UsageError(f"{text}: the folder holds no slide (endings looked for: {' '.join(sorted(SLIDE_SUFFIXES))})")
+            raise UsageError(
+                f"{text}: the folder holds no slide (endings looked for: {' '.join(sorted(SLIDE_SUFFIXES))})"
+            )
         return [(file, PurePosixPath(file.relative_to(path).as_posix())) for file in files]
     if path.exists():
         return [(path, PurePosixPath(path.name))]

@@ -143,7 +143,8 @@ class Ledger:
         """Note that work on the slide begins."""
         with self._explained():
             self._db.execute(
-                "UPDATE slides SET state = ?, attempts = attempts + 1, begun = ?, ended = NULL, error = NULL WHERE name = ?",
+                "UPDATE slides SET state = ?, attempts = attempts + 1, begun = ?, ended = NULL, error = NULL "
+                "WHERE name = ?",
                 (RUNNING, time.time(), name),
             )
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.clock import StageClock
 from nuclix.engine.contracts import PostProcessor
+from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box
 from nuclix.engine.halo import HaloBand
 from nuclix.engine.inference import Predictor
@@ -75,6 +76,22 @@ class Progress:
     nuclei: int
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a slide's run is followed, and stopped.
+
+    Attributes
+    ----------
+    listen : callable
+        Called with a `Progress` after every forward pass.
+    should_stop : callable
+        Asked after every committed row; True ends the run there, with `Interrupted`.
+    """
+
+    listen: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+
+
 @dataclass(slots=True)
 class PipelineFigures:
     """What a slide's run counted: for its record."""
@@ -122,16 +139,14 @@ class SlidePipeline:
         How it is cut.
     workers : int
         Threads for reading, and as many for splitting.
-    listen : callable
-        Called with a `Progress` after every forward pass.
+    watch : Watch
+        Is told how it goes, and may stop it.
     """
 
-    def __init__(
-        self, stages: Stages, grid: TileGrid, workers: int, listen: Callable[[Progress], None] = lambda _: None
-    ) -> None:
+    def __init__(self, stages: Stages, grid: TileGrid, workers: int, watch: Watch) -> None:
         self._stages = stages
         self._grid = grid
-        self._listen = listen
+        self._watch = watch
         self._workers = workers
         self._clock = StageClock()
         self._figures = PipelineFigures()
@@ -156,6 +171,8 @@ class SlidePipeline:
         ------
         NuclixError
             If the slide can't be read, the model fails or the disk is full.
+        Interrupted
+            If the watch said stop.
         """
         try:
             self._figures.tiles_total = sum(len(self._patches(r, c)) for r, c in self._unit_indices())
@@ -248,7 +265,7 @@ class SlidePipeline:
             self._figures.pixels += shared.area
         self._figures.tiles += len(batch)
         figures = self._figures
-        self._listen(Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei))
+        self._watch.listen(Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei))
 
     def _send(self, unit: _Unit) -> None:
         """Hand a complete unit to the stitcher; wait where too many are on their way."""
@@ -270,6 +287,8 @@ class SlidePipeline:
             done = np.array([unit.row + 1, *self._landed, self._figures.nuclei], np.int64)
             with self._clock.stage("spool"):
                 self._stages.spool.commit({**stitched.state, "done": done})
+            if unit.row + 1 < self._grid.unit_rows and self._watch.should_stop():
+                raise Interrupted(f"stopped after row {unit.row + 1} of {self._grid.unit_rows}")
 
     def _stitch(self, unit: _Unit) -> _Stitched:
         """Find the clumps that this unit completes and send them to be split."""
@@ -307,7 +326,9 @@ class SlidePipeline:
         post = self._stages.post
         halo = post.halo
         labels = post.split(maps, np.pad(mask, halo) if halo else mask)
-        return objects_of(_inner(labels, halo), _inner(post.score(maps), halo), origin, self._stages.view.scale.um_per_px)
+        return objects_of(
+            _inner(labels, halo), _inner(post.score(maps), halo), origin, self._stages.view.scale.um_per_px
+        )
 
     def _split(self, clump: Clump) -> Objects:
         with self._clock.stage("split"):

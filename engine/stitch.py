@@ -59,9 +59,7 @@ class _Arrived:
 
 
 def _hull(a: Box, b: Box) -> Box:
-    return Box.between(
-        min(a.row, b.row), min(a.col, b.col), max(a.row_end, b.row_end), max(a.col_end, b.col_end)
-    )
+    return Box.between(min(a.row, b.row), min(a.col, b.col), max(a.row_end, b.row_end), max(a.col_end, b.col_end))
 
 
 def _border(labels: NDArray[np.int64], direction: tuple[int, int]) -> NDArray[np.int64]:
@@ -222,7 +220,12 @@ class Stitcher:
 
     def _restore_pieces(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         mask_at = map_at = 0
-        columns = (state["numbers"].tolist(), state["roots"].tolist(), state["waiting"].tolist(), state["boxes"].tolist())
+        columns = (
+            state["numbers"].tolist(),
+            state["roots"].tolist(),
+            state["waiting"].tolist(),
+            state["boxes"].tolist(),
+        )
         for number, root, waiting, place in zip(*columns, strict=True):
             box = Box(*place)
             packed = -(-box.area // 8)

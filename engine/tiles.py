@@ -6,6 +6,7 @@ of whole patch middles, at least as large as a block. A unit is then cut into on
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class TileGrid:
         bounds = sorted({0, extent} | inner)
         edges = {
             start + part
-            for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+            for start, end in itertools.pairwise(bounds)
             for part in range(0, end - start, self._block_step)
         }
         return tuple(sorted(edges | {extent}))

@@ -138,35 +138,44 @@ cdef int meet(Pool* pool, const Places* places, const Rule* rule, uint64_t item,
     return 0
 
 
-cdef int flood(Pool* pool, const Places* places, const Rule* rule, const uint64_t* items,
-               Py_ssize_t count) noexcept nogil:
+cdef inline int sweep(Pool* pool, const Places* places, const Rule* rule, const uint64_t* items, Py_ssize_t count,
+                      bint corners, bint marked) noexcept nogil:
     """Visit a clump's pixels in order; return -1 without memory."""
     cdef Py_ssize_t stride = places.stride, k
     cdef Py_ssize_t[16] steps
-    cdef int32_t* basins
+    cdef int32_t* place
     cdef const int32_t* north
-    cdef const int32_t* west
     cdef const int32_t* south
+    cdef const int32_t* west
     cdef int32_t label = 0, high
     cdef uint32_t low
     neighbour_steps(places, rule, steps)
-    pool.count = 0
     for k in range(count):
-        basins = places.basins + <uint32_t> items[k]
-        north, south = basins - stride - 1, basins + stride - 1
-        west = basins - 1
+        place = places.basins + <uint32_t> items[k]
+        north, south, west = place - stride - 1, place + stride - 1, place - 1
         # The largest and the least basin around; 0 (none) becomes the largest unsigned number when 1 is taken off.
         high = max(max(west[0], west[2]), max(north[1], south[1]))
         low = min(min(<uint32_t> west[0] - 1, <uint32_t> west[2] - 1),
                   min(<uint32_t> north[1] - 1, <uint32_t> south[1] - 1))
-        if rule.neighbours == 8:
+        if corners:
             high = max(high, max(max(north[0], north[2]), max(south[0], south[2])))
             low = min(low, min(min(<uint32_t> north[0] - 1, <uint32_t> north[2] - 1),
                                min(<uint32_t> south[0] - 1, <uint32_t> south[2] - 1)))
-        if rule.markers != NULL:
+        if marked:
             label = rule.markers[pixel_of(places, rule, <uint32_t> items[k])]
         if low == <uint32_t> high - 1 and high and not label:
-            basins[0] = high
+            place[0] = high
         elif meet(pool, places, rule, items[k], steps, label):
             return -1
     return 0
+
+
+cdef int flood(Pool* pool, const Places* places, const Rule* rule, const uint64_t* items,
+               Py_ssize_t count) noexcept nogil:
+    """Flood a clump given in order, the usual cases in loops of their own; return -1 without memory."""
+    pool.count = 0
+    if rule.markers != NULL:
+        return sweep(pool, places, rule, items, count, rule.neighbours == 8, True)
+    if rule.neighbours == 8:
+        return sweep(pool, places, rule, items, count, True, False)
+    return sweep(pool, places, rule, items, count, False, False)

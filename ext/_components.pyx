@@ -8,7 +8,7 @@ first, and one sweep over the runs numbers and paints them. Its cost follows the
 from libc.stdlib cimport malloc
 from libc.string cimport memset
 
-include "_runs.pxi"
+include "_mask_runs.pxi"
 
 cdef extern from "_rows.h" nogil:
     void occupied(int size, Py_ssize_t n, const void* a, uint8_t* out)

@@ -38,15 +38,34 @@ cdef inline int digits_for(Py_ssize_t count, int bits, int* passes) noexcept nog
     return best
 
 
+cdef inline void count_digits(const uint64_t* items, Py_ssize_t count, uint32_t low, int digits, int passes,
+                              uint32_t* counters) noexcept nogil:
+    """Turn counters, `passes` tables of 2^digits, into every digit's first place."""
+    cdef uint32_t mask = (<uint32_t> 1 << digits) - 1, step, total
+    cdef Py_ssize_t k
+    cdef int turn
+    memset(counters, 0, (<size_t> passes << digits) * sizeof(uint32_t))
+    for k in range(count):
+        step = <uint32_t> (items[k] >> 32) - low
+        for turn in range(passes):
+            counters[(turn << digits) + (step & mask)] += 1
+            step >>= digits
+    for turn in range(passes):
+        total = 0
+        for k in range(<Py_ssize_t> mask + 1):
+            step = counters[k]
+            counters[k] = total
+            total += step
+        counters += mask + 1
+
+
 cdef uint64_t* sort(uint64_t* items, uint64_t* spare, Py_ssize_t count, uint32_t low, uint32_t high) noexcept nogil:
     """Sort items by their upper 32 bits, which lie in low..high, stably; return where they are, `items` or `spare`."""
-    cdef uint32_t counters[4 << MOST_DIGITS]
-    cdef uint32_t total, step
-    cdef uint32_t* counter
-    cdef uint64_t item
+    cdef uint32_t[4 << MOST_DIGITS] tables
+    cdef uint32_t* counters = tables
+    cdef uint32_t mask, step
     cdef Py_ssize_t k
     cdef int bits = 0, digits, passes = 0, turn, shift
-    cdef uint32_t mask
     if count <= FEW:
         insert_all(items, count)
         return items
@@ -55,25 +74,17 @@ cdef uint64_t* sort(uint64_t* items, uint64_t* spare, Py_ssize_t count, uint32_t
     if bits == 0:
         return items
     digits = digits_for(count, bits, &passes)
+    if passes == 3:                             # the common case, unrolled by the compiler
+        count_digits(items, count, low, digits, 3, counters)
+    else:
+        count_digits(items, count, low, digits, passes, counters)
     mask = (<uint32_t> 1 << digits) - 1
-    memset(counters, 0, (<size_t> passes << digits) * sizeof(uint32_t))
-    for k in range(count):
-        step = <uint32_t> (items[k] >> 32) - low
-        for turn in range(passes):
-            counters[(turn << digits) + (step & mask)] += 1
-            step >>= digits
     for turn in range(passes):
-        counter = counters + (turn << digits)
-        total = 0
-        for k in range(mask + 1):
-            step = counter[k]
-            counter[k] = total
-            total += step
         shift = turn * digits
         for k in range(count):
-            item = items[k]
-            step = ((<uint32_t> (item >> 32) - low) >> shift) & mask
-            spare[counter[step]] = item
-            counter[step] += 1
+            step = ((<uint32_t> (items[k] >> 32) - low) >> shift) & mask
+            spare[counters[step]] = items[k]
+            counters[step] += 1
+        counters += mask + 1
         items, spare = spare, items
     return items

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -79,5 +78,5 @@ def test_brackets_in_a_file_name_are_not_a_pattern(tmp_path: Path) -> None:
 
 def test_a_link_to_a_slide_is_the_slide(tmp_path: Path) -> None:
     make(tmp_path, "real/a.svs")
-    os.symlink(tmp_path / "real" / "a.svs", tmp_path / "real" / "b.svs")
+    (tmp_path / "real" / "b.svs").symlink_to(tmp_path / "real" / "a.svs")
     assert len(find_slides([str(tmp_path / "real")], tmp_path / "out")) == 1

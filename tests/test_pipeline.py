@@ -1,4 +1,4 @@
-"""The pipeline's objects are those of the whole map, whatever the blocks, the workers, and however often it was killed."""
+"""The pipeline's objects are those of the whole map, whatever the blocks and however often it was killed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 from scipy.ndimage import label, maximum_filter
 
 from nuclix.engine.contracts import Level, PatchShape, SlideInfo
+from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.measure import shape_names, objects_of
+from nuclix.engine.measure import objects_of, shape_names
 from nuclix.engine.objects import Objects, canonical_order, concatenate, take
-from nuclix.engine.pipeline import PipelineFigures, Progress, SlidePipeline, Stages
+from nuclix.engine.pipeline import PipelineFigures, Progress, SlidePipeline, Stages, Watch
 from nuclix.engine.slide import SlideView
 from nuclix.engine.spool import Spool
 from nuclix.engine.tiles import TileGrid
@@ -111,10 +112,11 @@ class Job:
     tissue: object = None
 
 
-def pipeline(job: Job, spool: Spool, listen=lambda _: None) -> PipelineFigures:
+def pipeline(job: Job, spool: Spool, listen=lambda _: None, stop=lambda: False) -> PipelineFigures:
     view = SlideView(ArrayReader(job.pixels), Scale(UM), Scale(UM))
     grid = TileGrid(view.height, view.width, PATCH, job.block)
-    return SlidePipeline(Stages(view, job.tissue, RedPredictor(job.batch), job.post, spool), grid, job.workers, listen).run()
+    stages = Stages(view, job.tissue, RedPredictor(job.batch), job.post, spool)
+    return SlidePipeline(stages, grid, job.workers, Watch(listen, stop)).run()
 
 
 def objects_in(spool: Spool) -> Objects:
@@ -147,7 +149,7 @@ def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Haloed, blo
     spool.remove()
 
 
-class Stop(Exception):
+class Stop(Exception):  # noqa: N818
     """What interrupts a run in the tests."""
 
 
@@ -176,6 +178,22 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Ha
         else:
             break
     assert resumed and resumed[0] > 0
+    assert_same(objects_in(spool), expected(pixels, post))
+    spool.remove()
+
+
+def test_asked_to_stop_it_ends_after_a_committed_row_and_goes_on_from_there(tmp_path: Path) -> None:
+    pixels, post = slide_of(4), Dist(p2=1.0)
+    rows = []
+    for _ in range(20):
+        spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+        try:
+            rows.append(pipeline(Job(pixels, post, 32), spool, stop=lambda: True).rows_resumed)
+        except Interrupted:
+            spool.close()
+            continue
+        break
+    assert rows == [7]
     assert_same(objects_in(spool), expected(pixels, post))
     spool.remove()
 

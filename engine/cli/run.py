@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nuclix.engine.settings import DEFAULT_BLOCK, DEFAULT_MODEL, RunSettings, default_workers
 
 if TYPE_CHECKING:
+    from nuclix.engine.batch import StopFlag
     from nuclix.engine.inputs import SlideJob
     from nuclix.engine.pipeline import Progress
     from nuclix.engine.record import SlideRecord
 
 SOME_FAILED = 1
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not finished, run it again
 # Without a terminal a line is printed this often, in seconds.
 LINE_INTERVAL = 30.0
 
@@ -33,18 +37,42 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="slides, folders of slides, or patterns")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder")
     add_run_options(parser)
+    parser.add_argument(
+        "--devices", metavar="D,D", help="a worker process for each, such as cuda:0,cuda:1 (in place of --device)"
+    )
+    parser.add_argument(
+        "--retry", type=int, default=0, metavar="N", help="try a slide that failed again up to N times (%(default)s)"
+    )
+    parser.add_argument("--fail-fast", action="store_true", help="end the run at the first slide that fails")
+    parser.add_argument("--time-limit", type=_positive, metavar="S", help="stop cleanly after S seconds")
     parser.set_defaults(command=run_command)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every command that runs a model has."""
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help="installed model or model file (%(default)s)")
-    parser.add_argument("--mpp", type=_positive, metavar="UM", help="um/px of the full resolution, for slides that do not say it")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help="installed model or model file (%(default)s)"
+    )
+    parser.add_argument(
+        "--mpp", type=_positive, metavar="UM", help="um/px of the full resolution, for slides that do not say it"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s)")
     parser.add_argument("--batch", type=_count, metavar="N", help="patches a forward pass (what suits the device)")
-    parser.add_argument("--block", type=_count, default=DEFAULT_BLOCK, metavar="PX", help="edge of a post-processing block (%(default)s)")
-    parser.add_argument("--workers", type=_count, default=default_workers(), metavar="N", help="threads for reading and post-processing (%(default)s)")
+    parser.add_argument(
+        "--block",
+        type=_count,
+        default=DEFAULT_BLOCK,
+        metavar="PX",
+        help="edge of a post-processing block (%(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        default=default_workers(),
+        metavar="N",
+        help="threads for reading and post-processing (%(default)s)",
+    )
     parser.add_argument("--no-tissue", action="store_true", help="compute glass too")
 
 
@@ -79,21 +107,49 @@ def settings_of(args: argparse.Namespace) -> RunSettings:
 
 def run_command(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    # Importing torch takes a second; opening the first slide can go on meanwhile.
-    threading.Thread(target=_import_torch, daemon=True).start()
-    from nuclix.engine.run import run
+    from nuclix.engine.batch import BatchOptions, StopFlag, run_batch
 
     settings = settings_of(args)
-    with RunDisplay(settings.out) as display:
-        summary = run(args.inputs, settings, display)
+    devices = tuple(args.devices.split(",")) if args.devices else (args.device,)
+    options = BatchOptions(devices, args.retry, args.fail_fast, args.time_limit)
+    flag, signals = StopFlag(), SignalWatch()
+    with RunDisplay(settings.out) as display, signals.setting(flag):
+        summary = run_batch(args.inputs, settings, options, display, flag)
     for name, message in summary.failed.items():
         sys.stderr.write(f"nuclix: {name}: failed: {message}\n")
-    print(f"{len(summary.done)} done, {len(summary.failed)} failed; results in {settings.out}")
+    counts = [f"{len(summary.done)} done", f"{len(summary.failed)} failed"]
+    if summary.skipped:
+        counts.insert(1, f"{len(summary.skipped)} already done")
+    print(f"{', '.join(counts)}; results in {settings.out}")
+    if summary.stopped:
+        sys.stderr.write(f"nuclix: stopped: {summary.stopped}; the same command goes on from here\n")
+        return signals.exit_code or STOPPED
     return SOME_FAILED if summary.failed else 0
 
 
-def _import_torch() -> None:
-    import torch  # noqa: F401
+class SignalWatch:
+    """Turns the first Ctrl-C or SIGTERM into a request to stop after the current row; the second ends the run."""
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+
+    @contextmanager
+    def setting(self, flag: StopFlag) -> Iterator[None]:
+        """Watch while the block runs."""
+
+        def handle(number: int, _: FrameType | None) -> None:
+            self.exit_code = 128 + number  # as shells have it
+            if flag.reason:
+                raise KeyboardInterrupt
+            flag.reason = f"{signal.Signals(number).name} received"
+            sys.stderr.write("nuclix: stopping after the current row of blocks; once more to stop at once\n")
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class RunDisplay:
@@ -122,16 +178,19 @@ class RunDisplay:
             disable=not self._console.is_terminal,
             transient=True,
         )
-        self._task: Any = None
-        self._started = 0.0
+        self._tasks: dict[str, Any] = {}
+        self._begun: dict[str, float] = {}
         self._last_line = 0.0
+        self._total = 0
         self._log: logging.Handler | None = None
 
     def __enter__(self) -> Self:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
         if self._log is not None:
             logging.getLogger("nuclix").removeHandler(self._log)
@@ -146,44 +205,62 @@ class RunDisplay:
         logger.propagate = False
         logger.addHandler(self._log)
 
-    def slide_started(self, job: SlideJob, number: int, total: int) -> None:
+    def run_started(self, total: int, skipped: int) -> None:
+        """Begin the log, now that the output folder is known to be there."""
+        self._total = total - skipped
+        self._open_log()
+        if skipped:
+            self._say(f"{skipped} of {total} slides are done already")
+
+    def slide_started(self, job: SlideJob, number: int) -> None:
         """Begin the slide's bar."""
-        if self._log is None:
-            self._open_log()
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._started = self._last_line = time.perf_counter()
-        description = f"[{number}/{total}] {job.path.name}"
-        self._task = self._bar.add_task(description, total=None, speed="", nuclei=0)
-        logging.getLogger("nuclix").info("%s begun", job.path)
+        description = f"[{number}/{self._total}] {job.path.name}"
+        self._begun[str(job.name)] = time.perf_counter()
+        self._tasks[str(job.name)] = self._bar.add_task(description, total=None, speed="", nuclei=0)
 
     def slide_progress(self, job: SlideJob, progress: Progress) -> None:
         """Move the bar."""
         now = time.perf_counter()
-        speed = f"{progress.pixels / 1e6 / max(now - self._started, 1e-9):.1f} Mpx/s"
+        speed = f"{progress.pixels / 1e6 / max(now - self._begun[str(job.name)], 1e-9):.1f} Mpx/s"
         self._bar.update(
-            self._task, completed=progress.tiles, total=progress.tiles_total, speed=speed, nuclei=progress.nuclei
+            self._tasks[str(job.name)],
+            completed=progress.tiles,
+            total=progress.tiles_total,
+            speed=speed,
+            nuclei=progress.nuclei,
         )
         if not self._console.is_terminal and now - self._last_line >= LINE_INTERVAL:
             self._last_line = now
-            self._console.print(
-                f"{job.path.name}: {progress.tiles}/{progress.tiles_total} tiles, {speed}, {progress.nuclei} nuclei",
-                highlight=False,
+            self._print(
+                f"{job.path.name}: {progress.tiles}/{progress.tiles_total} tiles, {speed}, {progress.nuclei} nuclei"
             )
 
     def slide_done(self, job: SlideJob, record: SlideRecord) -> None:
         """Say what came of the slide."""
+        self._remove(job)
         seconds = record.seconds["wall"]
         speed = record.counts["pixels"] / 1e6 / seconds
-        line = f"{job.path.name}: {record.counts['nuclei']} nuclei in {seconds:.1f} s ({speed:.1f} Mpx/s)"
-        self._say(line)
+        self._say(f"{job.path.name}: {record.counts['nuclei']} nuclei in {seconds:.1f} s ({speed:.1f} Mpx/s)")
         for warning in record.warnings:
             self._say(f"{job.path.name}: warning: {warning}")
 
     def slide_failed(self, job: SlideJob, message: str) -> None:
         """Say what went wrong."""
-        self._console.print(f"{job.path.name}: failed: {message}", highlight=False, markup=False, soft_wrap=True)
+        self._remove(job)
+        self._print(f"{job.path.name}: failed: {message}")
+
+    def notice(self, message: str) -> None:
+        """Say what the user should know."""
+        self._say(message)
+
+    def _remove(self, job: SlideJob) -> None:
+        task = self._tasks.pop(str(job.name), None)
+        if task is not None:
+            self._bar.remove_task(task)
 
     def _say(self, line: str) -> None:
         logging.getLogger("nuclix").info(line)
+        self._print(line)
+
+    def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,1 +1,12 @@
-"""Trained models that come with the package."""
+"""Trained models that come with the package: each function returns a model file's place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+
+
+def dist_kumar16() -> Path:
+    """Return DIST trained on the sixteen training images of Kumar et al. (see dist-kumar16.md)."""
+    return _HERE / "dist-kumar16.pt"

@@ -59,7 +59,9 @@ def main(path: str, model_path: str, out: str) -> None:
             if not tissue[rows, cols].any():
                 continue
             start = time.perf_counter()
-            region = slide.read_region((left - patch.margin, top - patch.margin), 0, (patch.size, patch.size), as_array=True)
+            region = slide.read_region(
+                (left - patch.margin, top - patch.margin), 0, (patch.size, patch.size), as_array=True
+            )
             seconds["read"] += time.perf_counter() - start
             start = time.perf_counter()
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
