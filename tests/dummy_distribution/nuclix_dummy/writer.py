@@ -52,10 +52,13 @@ class CSVSession:
         """Flush to disk, then give the file its name."""
         import os
 
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._temporary.replace(self._path)
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._temporary.replace(self._path)
+        except OSError as error:
+            raise OutputError(f"{self._path}: can't be written ({error.strerror})") from error
 
     def abort(self) -> None:
         """Leave nothing behind."""
