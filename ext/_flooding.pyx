@@ -92,10 +92,13 @@ def flood_clumps(const float[:, ::1] image, const uint8_t[:, ::1] mask, const in
     """
     cdef Job job
     cdef int status
+    memset(&job, 0, sizeof(Job))
+    if mask is not None:
+        job.mask = &mask[0, 0]
+    if markers is not None:
+        job.rule.markers = &markers[0, 0]
     job.rule.image, job.rule.width = &image[0, 0], image.shape[1]
-    job.rule.markers = NULL if markers is None else &markers[0, 0]
     job.rule.h, job.rule.neighbours = h, neighbours
-    job.mask = NULL if mask is None else &mask[0, 0]
     job.out = &out[0, 0]
     job.height, job.width = image.shape[0], image.shape[1]
     job.floor, job.smallest, job.task = floor, smallest, MAXIMA if maxima else REGIONS

@@ -70,6 +70,11 @@ class Schedule:
     precision: str = "auto"
     augmentation: Augmentation = field(default_factory=Augmentation)
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "patch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
         if step < self.warmup:
@@ -131,6 +136,8 @@ def train(
     UsageError, DataError
         If the device is not there, or a checkpoint is in the way or does not fit.
     """
+    if schedule.patch % recipe.patch.multiple:
+        raise UsageError(f"patch {schedule.patch}: this network takes multiples of {recipe.patch.multiple}")
     execution = Execution.of(place.device, schedule.precision)
     place.folder.mkdir(parents=True, exist_ok=True)
     state = _begin(recipe, schedule, execution)

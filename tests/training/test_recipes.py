@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from blobs import blob_labels
-from conformance.recipe import CHECKS, Check
 from numpy.typing import NDArray
 
+from conformance.recipe import CHECKS, Check
 from nuclix.engine import registry
 from nuclix.engine.contracts import Recipe
 from nuclix.engine.networks import Exported, UNet, UNetShape, fold_batch_norm, normalise
