@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conformance.postprocessor import check_postprocessor
 from scipy import ndimage as ndi
 
+from conformance.postprocessor import check_postprocessor
 from nuclix.plugins.postprocessors.dist import Dist
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from conformance.reader import CHECKS, Check, check_against_openslide, check_cut_short, check_recognition
-from slides import aperio_description, lose_tile, noise_image, padded, smooth_image, write_slide
-from vendors import write_ndpi, write_scn
 
+from conformance.reader import CHECKS, Check, check_against_openslide, check_cut_short, check_recognition
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.plugins.readers._tiles import RandomAccessFile, tile_page, ycbcr_to_rgb
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
+from slides import aperio_description, lose_tile, noise_image, padded, smooth_image, write_slide
+from vendors import write_ndpi, write_scn
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from PIL import Image as PillowImage
+
 from slides import Image, reduced
 
 STRIPE = 128  # pixels between the restart markers of an NDPI's JPEG

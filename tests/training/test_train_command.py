@@ -18,7 +18,9 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_folder(tmp_path_factory.mktemp("data") / "blobs", [blobs(f"i{seed}", seed=seed) for seed in range(3)])
+    folder = write_folder(
+        tmp_path_factory.mktemp("data") / "blobs", [blobs(f"i{seed}", seed=seed) for seed in range(3)]
+    )
     (folder / "split.csv").write_text("image,group,split\ni0,a,train\ni1,a,train\ni2,a,validation\n")
     return folder
 
