@@ -18,6 +18,7 @@ import pytest
 from conformance import postprocessor as postprocessor_suite
 from conformance import reader as reader_suite
 from conformance import recipe as recipe_suite
+from conformance import writer as writer_suite
 from nuclix.engine import registry
 from nuclix.engine.contracts import ModelCard, ObjectClass, SlideReader
 from nuclix.engine.errors import PluginError
@@ -89,6 +90,12 @@ def test_its_postprocessor_conforms(site: Path) -> None:
 def test_its_recipe_conforms(site: Path, check: recipe_suite.Check) -> None:
     kind: Any = registry.load(registry.RECIPES, "darkness")
     check(kind())
+
+
+@pytest.mark.parametrize("check", writer_suite.CHECKS)
+def test_its_writer_conforms(site: Path, tmp_path: Path, check: writer_suite.Check) -> None:
+    kind: Any = registry.load(registry.WRITERS, "csv")
+    check(kind, tmp_path)
 
 
 @pytest.mark.slow
