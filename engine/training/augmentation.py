@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nuclix.engine.training.artefacts import artefacts
+
 if TYPE_CHECKING:
     import torch
 
@@ -49,6 +51,8 @@ class Augmentation:
         Probability of additive noise of up to that standard deviation (grey levels).
     glass : float
         Probability of a patch of empty glass in place of the image.
+    artefact : float
+        Probability of a patch of flakes and fibres on glass in place of the image.
     """
 
     mirror: bool = True
@@ -69,11 +73,12 @@ class Augmentation:
     noise: float = 0.25
     noise_sigma: float = 9.0
     glass: float = 0.03
+    artefact: float = 0.05
 
 
 NONE = Augmentation(
     mirror=False, rotation=0, scale=1, elastic=0, stain_gain=0, stain_shift=0, stain_turn=0, brightness=0, contrast=0,
-    saturation=0, blur=0, sharpen=0, low_resolution=0, noise=0, glass=0,
+    saturation=0, blur=0, sharpen=0, low_resolution=0, noise=0, glass=0, artefact=0,
 )  # fmt: skip
 
 
@@ -318,12 +323,16 @@ def appearance(images: torch.Tensor, settings: Augmentation, rng: torch.Generato
     Returns
     -------
     torch.Tensor, torch.Tensor
-        The images, 0..255; (N,) bool, True where glass stands in place of the image, so that it has no nuclei.
+        The images, 0..255; (N,) bool, True where glass, clean or dirty, stands in place of the image: no nuclei.
     """
     import torch
 
     count, _, size, _ = images.shape
-    images = _focus(stain(images, settings, rng).clone(), settings, rng)
+    images = stain(images, settings, rng).clone()
+    dirty = _chance(settings.artefact, count, rng)
+    if dirty.any():
+        images[dirty] = artefacts(_glass(int(dirty.sum()), size, rng), rng)
+    images = _focus(images, settings, rng)
     noisy = _chance(settings.noise, count, rng)
     if noisy.any():
         sigma = settings.noise_sigma * torch.rand(int(noisy.sum()), 1, 1, 1, generator=rng)
@@ -331,4 +340,4 @@ def appearance(images: torch.Tensor, settings: Augmentation, rng: torch.Generato
     glass = _chance(settings.glass, count, rng)
     if glass.any():
         images[glass] = _glass(int(glass.sum()), size, rng)
-    return images.clamp_(0, 255), glass
+    return images.clamp_(0, 255), glass | dirty
