@@ -107,6 +107,18 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
         run(tmp_path, dataclasses.replace(SHORT, seed=5), resume=True)
 
 
+def test_a_training_can_start_from_an_earlier_one(tmp_path: Path) -> None:
+    """With a rate of zero the first weights stay: they are the earlier training's average."""
+    earlier = run(tmp_path / "earlier")
+    schedule = dataclasses.replace(SHORT, learning_rate=0.0, weight_decay=0.0)
+    place = Place(tmp_path / "later", "cpu", validate_every=10_000, start=tmp_path / "earlier" / CHECKPOINT)
+    later = train(RECIPE, blob_dataset(), schedule, place, lambda _: None)
+    pairs = zip(earlier.average.parameters(), later.network.parameters(), strict=True)
+    assert all(torch.equal(before, after) for before, after in pairs)
+    with pytest.raises(DataError, match="another network"):
+        train(DistRecipe(n_feat=2, depth=1), blob_dataset(), schedule, place, lambda _: None)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
 def test_a_broken_checkpoint_is_an_error_with_its_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / CHECKPOINT).write_bytes(content)
