@@ -18,14 +18,13 @@ from importlib.metadata import version
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Protocol
 
 from nuclix.engine.errors import ModelError, NuclixError, OutputError, UsageError
 from nuclix.engine.inputs import SlideJob, find_slides
 from nuclix.engine.ledger import DONE, Ledger
+from nuclix.engine.listener import RunListener, RunPlan
 from nuclix.engine.lock import FolderLock
 from nuclix.engine.model import find_model
-from nuclix.engine.pipeline import Progress
 from nuclix.engine.record import SlideRecord
 from nuclix.engine.settings import RunSettings
 from nuclix.engine.slide import fingerprint
@@ -40,34 +39,6 @@ CRASHES_ALLOWED = 3
 _HEARTBEAT = 0.25
 # How long a worker that was told to end may take.
 _PARTING = 10.0
-
-
-class RunListener(Protocol):
-    """Is told how the run goes."""
-
-    def run_started(self, total: int, skipped: int) -> None:
-        """Take note that the slides are known; `skipped` of them are done already."""
-        ...
-
-    def slide_started(self, job: SlideJob, number: int) -> None:
-        """Take note that work on a slide begins."""
-        ...
-
-    def slide_progress(self, job: SlideJob, progress: Progress) -> None:
-        """Take note that a batch of tiles is done."""
-        ...
-
-    def slide_done(self, job: SlideJob, record: SlideRecord) -> None:
-        """Take note that the slide's file has its final name."""
-        ...
-
-    def slide_failed(self, job: SlideJob, message: str) -> None:
-        """Take note that the slide has no result; the run goes on."""
-        ...
-
-    def notice(self, message: str) -> None:
-        """Pass on something that the user should know."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +251,8 @@ class _Batch:
             else:
                 todo.append((size, job))
         self._queue.extend(job for _, job in sorted(todo, key=lambda item: -item[0]))
-        self._listener.run_started(len(jobs), len(self._summary.skipped))
+        sizes = {str(job.name): size for size, job in todo}
+        self._listener.run_started(RunPlan(len(jobs), len(self._summary.skipped), sizes))
 
     def _is_done(self, job: SlideJob, key: str) -> bool:
         """Say whether the slide has a result that this very run would write again."""
@@ -376,6 +348,7 @@ class _Batch:
                 self._fail(job, message)
             elif isinstance(message, Stopped):
                 self._ledger.reset(str(job.name))
+                self._listener.slide_stopped(job)
 
     def _finish(self, job: SlideJob, message: Done) -> None:
         """Enter the result in the ledger; only then may the spool go."""
@@ -422,6 +395,7 @@ class _Batch:
             self._fail(job, Failed(f"{job.path}: killed its worker process {crashes} times ({reason}); out of memory?"))
         elif self._stopping:
             self._ledger.reset(name)
+            self._listener.slide_stopped(job)
         else:
             self._listener.notice(f"{job.path.name}: its worker died ({reason}); going on from the last committed row")
             self._queue.appendleft(job)

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -68,6 +69,41 @@ class FolderLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """Who holds an output folder.
+
+    Attributes
+    ----------
+    host : str
+        The machine.
+    pid : int
+        The process there.
+    alive : bool or None
+        Whether it still lives; None on another host, from where that can't be seen.
+    """
+
+    host: str
+    pid: int
+    alive: bool | None
+
+
+def lock_holder(folder: Path) -> LockHolder | None:
+    """Return who holds an output folder, or None where nobody does.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder; it is only looked at.
+    """
+    try:
+        content = dict(json.loads((folder / LOCK_NAME).read_text()))
+        host, pid = str(content["host"]), int(content["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return LockHolder(host, pid, None if host != socket.gethostname() else not _dead(content))
 
 
 def _dead(holder: dict[str, object]) -> bool:

@@ -83,7 +83,7 @@ class Watch:
     Attributes
     ----------
     listen : callable
-        Called with a `Progress` after every forward pass.
+        Called with a `Progress` at the start and after every forward pass.
     should_stop : callable
         Asked after every committed row; True ends the run there, with `Interrupted`.
     """
@@ -102,6 +102,7 @@ class PipelineFigures:
     nuclei: int = 0
     clumps_cut: int = 0
     rows_resumed: int = 0
+    pixels_resumed: int = 0
     first_tile_at: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -176,6 +177,7 @@ class SlidePipeline:
         """
         try:
             self._figures.tiles_total = sum(len(self._patches(r, c)) for r, c in self._unit_indices())
+            self._report()
             self._run()
         finally:
             for pool in (self._readers, self._stitching, self._splitters):
@@ -187,7 +189,8 @@ class SlidePipeline:
     def _resume(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on after the last committed row of units."""
         self._first_row, tiles, pixels, nuclei = (int(value) for value in state["done"])
-        self._figures = PipelineFigures(tiles=tiles, pixels=pixels, nuclei=nuclei, rows_resumed=self._first_row)
+        self._figures = PipelineFigures(tiles=tiles, pixels=pixels, nuclei=nuclei)
+        self._figures.rows_resumed, self._figures.pixels_resumed = self._first_row, pixels
         self._landed[:] = tiles, pixels
         self._stitcher.restore(state)
         self._band.restore(state, self._first_row)
@@ -264,6 +267,9 @@ class SlidePipeline:
             unit.pixels += shared.area
             self._figures.pixels += shared.area
         self._figures.tiles += len(batch)
+        self._report()
+
+    def _report(self) -> None:
         figures = self._figures
         self._watch.listen(Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei))
 

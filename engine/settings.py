@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 DEFAULT_MODEL = "dist-kumar16"
 # Post-processing works best in blocks that are large against a nucleus (40 px) and small against memory.
@@ -42,6 +44,8 @@ class RunSettings:
         Whether glass is left out.
     writer : str
         Entry-point name of the writer.
+    config : mapping
+        The whole configuration of the run, for the record.
     """
 
     out: Path
@@ -54,3 +58,4 @@ class RunSettings:
     workers: int = 1
     tissue: bool = True
     writer: str = "geojson"
+    config: Mapping[str, Any] = field(default_factory=dict)

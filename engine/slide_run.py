@@ -18,11 +18,13 @@ from nuclix.engine.measure import shape_names
 from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.pipeline import PipelineFigures, SlidePipeline, Stages, Watch
 from nuclix.engine.record import SlideRecord, settings_as_json, write_record
+from nuclix.engine.report.density import NucleiTally, SlideSketch, sketch_path, write_sketch
+from nuclix.engine.report.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.settings import RunSettings
 from nuclix.engine.slide import SlideView, fingerprint, open_slide, slide_scale
 from nuclix.engine.spool import Spool
 from nuclix.engine.tiles import TileGrid
-from nuclix.engine.tissue import tissue_mask
+from nuclix.engine.tissue import read_overview, tissue_mask
 
 if TYPE_CHECKING:
     from nuclix.engine.inference import Predictor
@@ -146,6 +148,7 @@ def run_slide(job: SlideJob, tools: Tools, watch: Watch) -> SlideOutcome:
         "pixels": figures.pixels,
         "nuclei": figures.nuclei,
         "rows_resumed": figures.rows_resumed,
+        "pixels_resumed": figures.pixels_resumed,
         **extra,
     }
     record.seconds = {"wall": time.perf_counter() - begun, **figures.seconds}
@@ -183,8 +186,12 @@ def _work(
     """Run the pipeline into a spool, and the spool into the slide's file."""
     settings = tools.settings
     started = time.perf_counter()
-    tissue = tissue_mask(view.reader, view) if settings.tissue else None
+    overview = read_overview(view.reader, view) if settings.tissue else None
+    tissue = tissue_mask(view.reader, view, overview) if settings.tissue else None
     tissue_seconds = time.perf_counter() - started
+    write_thumbnail(sketch_path(settings.out, str(job.name), ".jpg"), thumbnail(view.reader, overview))
+    thumbnail_seconds = time.perf_counter() - started - tissue_seconds
+    del overview
     grid = TileGrid(view.height, view.width, tools.model.card.patch, settings.block)
     path = _target(settings.out, job, tools.writer.suffix)
     try:
@@ -196,8 +203,14 @@ def _work(
         stages = Stages(view, tissue, tools.predictor, tools.post, spool)
         figures = SlidePipeline(stages, grid, settings.workers, watch).run()
         started = time.perf_counter()
-        _write(path, view, mark, tools, spool)
-        figures.seconds = {"tissue": tissue_seconds, **figures.seconds, "write": time.perf_counter() - started}
+        sketch = _write(path, view, mark, tools, spool)
+        write_sketch(sketch_path(settings.out, str(job.name), ".npz"), sketch)
+        figures.seconds = {
+            "tissue": tissue_seconds,
+            "thumbnail": thumbnail_seconds,
+            **figures.seconds,
+            "write": time.perf_counter() - started,
+        }
     finally:
         spool.close()
     return figures, {} if tissue is None else {"tissue_mm2": tissue.area_mm2}
@@ -221,7 +234,7 @@ def _spool_key(mark: str, view: SlideView, tools: Tools) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _write(path: Path, view: SlideView, mark: str, tools: Tools, spool: Spool) -> None:
+def _write(path: Path, view: SlideView, mark: str, tools: Tools, spool: Spool) -> SlideSketch:
     """Write the spool's objects in canonical order; the file gets its final name when it is complete."""
     bounds = view.info.bounds
     header = SlideHeader(
@@ -232,13 +245,16 @@ def _write(path: Path, view: SlideView, mark: str, tools: Tools, spool: Spool) -
         namespace=f"{mark}/{tools.model.sha256}",
     )
     session = tools.writer.open(path, header)
+    tally = NucleiTally(view)
     try:
         for objects in spool.blocks():
             session.write(objects)
+            tally.add(objects)
         session.commit()
     except BaseException:
         session.abort()
         raise
+    return tally.sketch()
 
 
 def _record(reader: SlideReader, view: SlideView, mark: str, tools: Tools) -> SlideRecord:

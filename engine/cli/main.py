@@ -8,10 +8,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from nuclix.engine.cli import info, plugins, run
+from nuclix.engine.cli import config, info, plugins, report, run, status
 from nuclix.engine.errors import NuclixError, UsageError
 
-COMMANDS = (run, info, plugins)
+COMMANDS = (run, status, report, config, info, plugins)
 
 FAILED = 1
 USAGE = 2  # argparse's own
