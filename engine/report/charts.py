@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from nuclix.engine.report.axes import Axis, TimeAxis, axis_from_zero, time_axis
 from nuclix.engine.report.density import AREA_BIN_UM2, AREA_BINS, area_quantiles
 from nuclix.engine.report.markup import escape
-from nuclix.engine.report.text import duration, grouped, significant
+from nuclix.engine.report.text import duration, grouped, significant, tick
 
-WIDTH = 720
+WIDTH = 960
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 34
 # Bars along a chart of the night; more would be thinner than two pixels.
 _COLUMNS = 160
+_WIDEST = 72.0
 # The share of nuclei that an area axis shows; beyond it lie a few clumps.
 _AREA_SHARE = 0.995
-_AREA_STEP = 3  # bins to a bar
+_AREA_BARS = 45
 _LANE, _LANE_GAP = 14, 3
 _ROW = 20
 QUARTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -72,7 +73,7 @@ def _left_axis(axis: Axis, name: str) -> list[str]:
     parts = [_label(_LEFT, _TOP, name, "unit")]
     for value in axis.ticks(4):
         y = axis.at(value)
-        parts += [_line((_LEFT, y, WIDTH - _RIGHT, y)), _label(_LEFT - 6, y + 3.5, significant(value), "end")]
+        parts += [_line((_LEFT, y, WIDTH - _RIGHT, y)), _label(_LEFT - 6, y + 3.5, tick(value), "end")]
     return parts
 
 
@@ -81,7 +82,7 @@ def _bottom_axis(axis: Axis, y: float, name: str) -> list[str]:
     for value in axis.ticks(8):
         parts += [
             _line((axis.at(value), y, axis.at(value), y + 4), "axis"),
-            _label(axis.at(value), y + 16, significant(value), "middle"),
+            _label(axis.at(value), y + 16, tick(value), "middle"),
         ]
     return [*parts, _label((axis.start + axis.end) / 2, y + 31, name, "middle unit")]
 
@@ -104,6 +105,13 @@ def area_axis_end(areas: NDArray[np.int64]) -> float:
     return max(found[0] if found else 0.0, 20 * AREA_BIN_UM2)
 
 
+def area_bars(areas: NDArray[np.int64], end: float) -> tuple[NDArray[np.int64], float]:
+    """Return the counts of about `_AREA_BARS` bars up to `end` um2, and what a bar spans; bins are joined whole."""
+    bins = max(1, round(end / AREA_BIN_UM2 / _AREA_BARS))
+    count = min(AREA_BINS // bins, int(np.ceil(end / AREA_BIN_UM2 / bins)))
+    return areas[: count * bins].reshape(count, bins).sum(axis=1), AREA_BIN_UM2 * bins
+
+
 def area_histogram(areas: NDArray[np.int64]) -> str:
     """Draw how large nuclei are: bars in shares of all nuclei, with median and quartiles.
 
@@ -115,9 +123,8 @@ def area_histogram(areas: NDArray[np.int64]) -> str:
     height, base = 250, 250 - _BOTTOM - 2
     total = int(areas.sum())
     x = Axis(0.0, area_axis_end(areas), _LEFT, WIDTH - _RIGHT)
-    bars = areas[: AREA_BINS // _AREA_STEP * _AREA_STEP].reshape(-1, _AREA_STEP).sum(axis=1) / total * 100
-    step = AREA_BIN_UM2 * _AREA_STEP
-    shown = bars[: int(np.ceil(x.high / step))]
+    bars, step = area_bars(areas, x.high)
+    shown = bars / total * 100
     y = axis_from_zero(float(shown.max()), base, _TOP + 16)
     parts = _left_axis(y, "% of nuclei")
     for index, share in enumerate(shown):
@@ -136,8 +143,7 @@ def area_histogram(areas: NDArray[np.int64]) -> str:
 
 def sparkline(areas: NDArray[np.int64], end: float) -> str:
     """Draw a slide's nuclear areas without axes, up to `end` um2, so that slides can be compared at a glance."""
-    bars = areas[: AREA_BINS // _AREA_STEP * _AREA_STEP].reshape(-1, _AREA_STEP).sum(axis=1)
-    shown = bars[: int(np.ceil(end / AREA_BIN_UM2 / _AREA_STEP))]
+    shown, _ = area_bars(areas, end)
     top = max(1, int(shown.max()))
     points = " ".join(f"{index},{24 - 23 * count / top:.1f}" for index, count in enumerate(shown))
     return (
@@ -201,6 +207,8 @@ def night(intervals: Sequence[Interval]) -> str:
         parts.append(_rect(box, f"lane {item.state}", f"{item.name}: {duration(item.ended - item.begun)}"))
     bottom = top + (max(lanes) + 1) * (_LANE + _LANE_GAP) + 2
     parts += [_label(_LEFT - 6, top + 11, "slides", "end"), *_time_ticks(axis, bottom)]
+    if len(axis.spans) > 1:
+        parts.append(_label(WIDTH - _RIGHT, _TOP, "// idle time between runs, cut out", "end"))
     return _svg(bottom + 24, "Throughput over time, and when each slide was worked on", parts)
 
 
@@ -253,7 +261,7 @@ def stage_columns(slides: Sequence[tuple[float, Mapping[str, float]]], stages: S
     )
     base = 200.0
     y = axis_from_zero(float(heights.sum(axis=1).max()), base, _TOP + 16)
-    width = min(48.0, (WIDTH - _RIGHT - _LEFT) / len(columns))
+    width = min(_WIDEST, (WIDTH - _RIGHT - _LEFT) / len(columns))
     parts = _left_axis(y, "thread s/Mpx")
     for index, column in enumerate(heights):
         low = 0.0

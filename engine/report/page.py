@@ -32,6 +32,8 @@ from nuclix.engine.report.text import duration, grouped, moment, significant
 
 # Rows of the chart of areas; of more slides those with the smallest and the largest medians are shown.
 _AREA_ROWS = 40
+# Lines of what needs attention; the table has them all.
+_LINES = 12
 # The stages as the style sheet colours them, from the first one on.
 _STAGES = ("read", "network", "stitch", "split", "spool", "tissue", "thumbnail", "write")
 _HERE = Path(__file__).parent
@@ -177,8 +179,9 @@ def _attention(folder: FolderFacts) -> str:
     if not lines:
         quiet = "Nothing needs attention so far." if folder.live else "Nothing needs attention."
         return f'<div class="attention good"><p>{quiet}</p></div>'
-    items = "".join(f'<li class="{kind}">{line}</li>' for kind, line in lines[:20])
-    more = f'<li class="quiet">and {len(lines) - 20} more, in the table below</li>' if len(lines) > 20 else ""
+    items = "".join(f'<li class="{kind}">{line}</li>' for kind, line in lines[:_LINES])
+    left = len(lines) - _LINES
+    more = f'<li class="quiet">and {left} more, in the table below</li>' if left > 0 else ""
     return f'<div class="attention"><h2>Needs attention</h2><ul>{items}{more}</ul></div>'
 
 
@@ -204,8 +207,9 @@ def _pictures(entries: tuple[SlideEntry, ...], shared: Shared) -> str:
     cards = "".join(slide_card(entry, shared) for entry in entries)
     return (
         f'<div class="legend">{scale}</div><div class="cards">{cards}</div>'
-        '<p class="quiet">All slides have the same scales. Under each picture: how its nuclei are distributed by area, '
-        f"from 0 to {significant(shared.area_end)} µm².</p>"
+        '<p class="quiet">All slides have the same scales. Point at a picture to see the tissue alone. '
+        "Under each picture: how its nuclei are distributed by area, "
+        f"from 0 to {grouped(shared.area_end)} µm².</p>"
     )
 
 
@@ -236,7 +240,7 @@ def _throughput(folder: FolderFacts) -> str:
     intervals = [
         Interval(s.begun or 0.0, s.ended or 0.0, (s.pixels - s.pixels_resumed) / 1e6, s.name, s.state) for s in slides
     ]
-    parts = [night(intervals), '<p class="quiet">Idle times between runs are cut out.</p>']
+    parts = [night(intervals)]
     columns = [
         ((slide.pixels - slide.pixels_resumed) / 1e6, slide.seconds)
         for slide in slides

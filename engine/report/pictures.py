@@ -26,7 +26,9 @@ LEVELS = 32
 _SCALE_SHARE = 0.99
 # From sparse to dense: dark to bright, none of them a colour of haematoxylin and eosin, told apart by the colour-blind.
 RAMP = ((59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
-_FAINT, _STRONG = 0.25, 0.85
+_STRONG = 0.8  # opacity
+# Opacity rises faster than density, so that sparse tissue shows, and glass beside it does not.
+_RISE = 0.6
 
 
 def edge_for(count: int) -> int:
@@ -75,10 +77,9 @@ def density_uri(sketch: SlideSketch, top: float) -> str:
     from PIL import Image
 
     share = np.minimum(density(sketch) / top, 1.0)
-    image = Image.fromarray(np.ceil(share * (LEVELS - 1)).astype(np.uint8))
+    image = Image.fromarray(np.rint(share * (LEVELS - 1)).astype(np.uint8))
     colors = np.rint(ramp(np.linspace(0.0, 1.0, LEVELS))).astype(np.uint8)
-    alpha = np.linspace(_FAINT, _STRONG, LEVELS) * 255
-    alpha[0] = 0
+    alpha = _STRONG * np.linspace(0.0, 1.0, LEVELS) ** _RISE * 255
     image.putpalette(colors.tobytes())
     buffer = io.BytesIO()
     image.save(buffer, "PNG", transparency=alpha.astype(np.uint8).tobytes(), optimize=True)

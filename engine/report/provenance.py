@@ -23,8 +23,9 @@ def record_section(folder: FolderFacts) -> str:
         if slide.state == DONE:
             groups[json.dumps([slide.made_with, slide.model], sort_keys=True)].append(slide)
     for number, slides in enumerate(groups.values(), start=1):
+        plural = "slide" if len(slides) == 1 else "slides"
         title = "Results" if len(groups) == 1 else f"Results, configuration {number}"
-        parts += [f"<h3>{title} <small>{len(slides)} slides</small></h3>", pairs(_made_with(slides[0]))]
+        parts += [f"<h3>{title} <small>{len(slides)} {plural}</small></h3>", pairs(_made_with(slides[0]))]
     if folder.last is not None:
         versions = [(name, value) for name, value in folder.last.versions.items()]
         parts += ['<div class="columns"><div><h3>Settings of the last run</h3>', pairs(_settings(folder.last)),

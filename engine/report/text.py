@@ -22,13 +22,22 @@ def significant(value: float, digits: int = 3) -> str:
     """Return a number rounded to significant digits, without exponent.
 
     >>> significant(0.012345), significant(123456.0), significant(2.5), significant(0)
-    ('0.0123', '123,000', '2.5', '0')
+    ('0.0123', '123,000', '2.50', '0')
     """
     if not value or not math.isfinite(value):
         return "0" if value == 0 else str(value)
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
-    rounded = round(value, decimals)
-    return f"{rounded:,.{max(0, decimals)}f}".rstrip("0").rstrip(".") if decimals > 0 else grouped(rounded)
+    return f"{round(value, decimals):,.{max(0, decimals)}f}"
+
+
+def tick(value: float) -> str:
+    """Return a round number as an axis has it.
+
+    >>> tick(0.30000000000000004), tick(20000.0), tick(0)
+    ('0.3', '20,000', '0')
+    """
+    text = significant(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def duration(seconds: float) -> str:
