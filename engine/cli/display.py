@@ -26,7 +26,7 @@ LOG_NAME = "run.log"
 # Where there is no terminal the state of the run is said this often, in seconds.
 LINE_INTERVAL = 30.0
 # The JSON log takes a slide's progress this often, in seconds.
-JSON_INTERVAL = 5.0
+JSON_INTERVAL = 10.0
 # The bars are drawn this often, a second.
 REFRESH = 4
 _NAME_WIDTH = 32

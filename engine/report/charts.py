@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nuclix.engine.report.axes import Axis, TimeAxis, axis_from_zero, time_axis
 from nuclix.engine.report.density import AREA_BIN_UM2, AREA_BINS, area_quantiles
 from nuclix.engine.report.markup import escape
-from nuclix.engine.report.text import duration, grouped, significant, tick
+from nuclix.engine.report.text import duration, grouped, one_line, shortened, significant, tick
 
 WIDTH = 960
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 34
@@ -23,7 +23,7 @@ _WIDEST = 72.0
 _AREA_SHARE = 0.995
 _AREA_BARS = 45
 _LANE, _LANE_GAP = 14, 3
-_ROW = 20
+_ROW, _NAME = 20, 28
 QUARTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
@@ -173,7 +173,7 @@ def area_ranges(rows: Sequence[AreaRow]) -> str:
         )
         parts += [
             f'<a href="#{escape(row.anchor)}"><text x="{left - 8}" y="{y + 4:.1f}" class="end name">'
-            f"{escape(row.name)}</text></a>",
+            f"{escape(shortened(one_line(row.name), _NAME))}</text></a>",
             _line((x.at(p10), y, x.at(p90), y), "range"),
             _rect((x.at(p25), y - 5, max(1.0, x.at(p75) - x.at(p25)), 10), "box", tip),
             _line((x.at(p50), y - 6, x.at(p50), y + 6), "median"),
