@@ -75,19 +75,40 @@ def _checked_offsets(name: str, offsets: NDArray[np.int64], owned: int, least: i
     return offsets
 
 
+def checked_rings(
+    outlines: Rings,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int32]]:
+    """Return rings, shells, offsets and corners in the types and order that kernels read.
+
+    Raises
+    ------
+    ValueError
+        If the columns don't fit each other, an object has no ring or a ring has fewer than three corners.
+    """
+    corners = np.ascontiguousarray(outlines.corners, np.int32)
+    shells = np.ascontiguousarray(outlines.shells, np.bool_)
+    if corners.ndim != 2 or corners.shape[1] != 2:
+        raise ValueError(f"`corners` must be (V, 2), not {corners.shape}")
+    offsets = _checked_offsets("offsets", outlines.offsets, len(corners), _MIN_CORNERS)
+    rings = _checked_offsets("rings", outlines.rings, len(shells), 1)
+    if len(offsets) != len(shells) + 1:
+        raise ValueError(f"{len(shells)} rings need {len(shells) + 1} offsets, not {len(offsets)}")
+    return rings, shells, offsets, corners
+
+
 def shape_measurements(outlines: Rings) -> Shapes:
     """Measure outlines.
 
     One pass over an object's corners gives areas (shoelace) and lengths; the least and greatest column of each row
     give the convex hull (Andrew's monotone chain without a sort); rotating calipers over the hull give the least width,
-    and growing a circle by the furthest corner (Elzinga and Hearn, The minimum covering sphere problem, 1972) the enclosing circle.
-    Linear in the corners.
+    and growing a circle by the furthest corner the enclosing circle (Elzinga and Hearn, The minimum covering sphere
+    problem, 1972). Linear in the corners.
 
     Parameters
     ----------
     outlines : Rings
-        N outlines, such as `Outlines` or the engine's `Objects`. Corners need not lie on a pixel's edge: any rings will do
-        that are valid as polygons and lie inside a square of 2^30 pixels.
+        N outlines, such as `Outlines` or the engine's `Objects`. Edges need not lie along pixels: any rings will do that
+        are valid as polygons and lie inside a square of 2^30 pixels.
 
     Returns
     -------
@@ -100,14 +121,7 @@ def shape_measurements(outlines: Rings) -> Shapes:
         If the columns don't fit each other, an object has no ring, a ring has fewer than three corners,
         or an outline spans 2^30 pixels.
     """
-    corners = np.ascontiguousarray(outlines.corners, np.int32)
-    shells = np.ascontiguousarray(outlines.shells, np.bool_)
-    if corners.ndim != 2 or corners.shape[1] != 2:
-        raise ValueError(f"`corners` must be (V, 2), not {corners.shape}")
-    offsets = _checked_offsets("offsets", outlines.offsets, len(corners), _MIN_CORNERS)
-    rings = _checked_offsets("rings", outlines.rings, len(shells), 1)
-    if len(offsets) != len(shells) + 1:
-        raise ValueError(f"{len(shells)} rings need {len(shells) + 1} offsets, not {len(offsets)}")
+    rings, shells, offsets, corners = checked_rings(outlines)
     if len(rings) == 1:
         return Shapes(*np.zeros((7, 0)))
     columns = _shapes.shapes(rings, shells.view(np.uint8), offsets, corners)

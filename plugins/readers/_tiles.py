@@ -93,7 +93,7 @@ class TilePage:
         except BadTileError:
             raise
         except Exception as error:  # codecs raise errors of their own making
-            raise BadTileError(f"does not decode ({error})") from error
+            raise BadTileError(f"does not decode ({' '.join(str(error).split())})") from error
         tile.flags.writeable = False
         return tile
 

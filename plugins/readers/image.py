@@ -105,7 +105,7 @@ class ImageReader:
             If the image does not decode.
         """
         if level != 0:
-            raise IndexError(f"{self.info.path}: has one level, not {level + 1}")
+            raise ValueError(f"{self.info.path}: has no level {level}")
         pixels = self._decoded()
         out = np.full((*box.shape, 3), 255, np.uint8)
         inside = box.intersect(Box(0, 0, *pixels.shape[:2]))

@@ -111,6 +111,8 @@ class TiffSlideReader:
         """
         if not self._open:
             raise ValueError(f"{self.info.path}: read after close")
+        if not 0 <= level < len(self._pages):
+            raise ValueError(f"{self.info.path}: has no level {level}")
         whole = Box(0, 0, self.info.levels[level].height, self.info.levels[level].width)
         covered = len(self._pages[level]) == 1 and box.intersect(whole) == box
         out = np.empty((*box.shape, 3), np.uint8) if covered else np.full((*box.shape, 3), 255, np.uint8)
@@ -166,7 +168,7 @@ def _metadata(path: Path) -> tuple[SlideInfo, tuple[tuple[TilePage, ...], ...]]:
     except NotImplementedError as error:
         raise SlideError(f"{path}: is a TIFF of a kind that can't be read ({error}); export it as RGB") from error
     except Exception as error:  # a damaged file can trip these parsers anywhere
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        reason = " ".join(f"{type(error).__name__} {error}".split())
         raise SlideError(f"{path}: is damaged or not a whole TIFF ({reason}); copy it again") from error
     scale = _scale(path, properties.get("tiffslide.mpp-x"), properties.get("tiffslide.mpp-y"))
     info = SlideInfo(path, str(vendor).lower(), pyramid.levels, scale, _bounds(properties))

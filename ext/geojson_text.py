@@ -1,0 +1,131 @@
+"""GeoJSON text of outlines."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.ext import _text
+from nuclix.ext.shapes import Rings, checked_rings
+
+_MIN_PIXEL = 0.02  # two decimals keep corners apart down to here
+_NAMESPACE_BYTES = 16
+_MAX_FIRST = 10**15  # keeps an identifier's name within one block of SHA-1
+
+
+class Named(Rings, Protocol):
+    """Outlines with what names and colours them."""
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """(N, 2) row and column of the first pixel, which names the object."""
+        ...
+
+    @property
+    def classes(self) -> NDArray[np.int32]:
+        """(N,) index of each object's class."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStyle:
+    """What all features of a file share.
+
+    Attributes
+    ----------
+    pixel : float
+        Level-0 pixels along one pixel of the outlines, 0.02 or more.
+    origin : tuple of float
+        (row, column) in level-0 pixels of what is written as (0, 0).
+    namespace : bytes
+        16 bytes of the UUID in whose name space features are identified.
+    properties : tuple of str
+        For each class, JSON members of "properties" that come before the measurements, such as
+        ``"objectType":"detection"``; may be empty.
+    measurements : tuple of str
+        Names of the measurements.
+    """
+
+    pixel: float
+    origin: tuple[float, float]
+    namespace: bytes
+    properties: tuple[str, ...]
+    measurements: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.pixel) and self.pixel >= _MIN_PIXEL):
+            raise ValueError(f"two decimals can't tell corners apart that are {self.pixel} px from each other")
+        if not all(math.isfinite(value) for value in self.origin):
+            raise ValueError(f"the origin {self.origin} is not finite")
+        if len(self.namespace) != _NAMESPACE_BYTES:
+            raise ValueError(f"a UUID has 16 bytes, not {len(self.namespace)}")
+
+
+def _checked_columns(
+    objects: Named, values: NDArray[np.float64], style: FeatureStyle
+) -> tuple[NDArray[np.generic], ...]:
+    rings, shells, offsets, corners = checked_rings(objects)
+    first = np.ascontiguousarray(objects.first, np.int64)
+    classes = np.ascontiguousarray(objects.classes, np.int32)
+    values = np.ascontiguousarray(values, np.float64)
+    count = len(rings) - 1
+    if first.shape != (count, 2) or classes.shape != (count,) or values.shape != (count, len(style.measurements)):
+        raise ValueError(f"the columns of {count} objects don't have a row an object")
+    if count and not 0 <= int(classes.min()) <= int(classes.max()) < len(style.properties):
+        raise ValueError(f"an object's class is none of the {len(style.properties)}")
+    if count and max(int(first.max()), -int(first.min())) >= _MAX_FIRST:
+        raise ValueError("a first pixel lies beyond 10^15")
+    if count and not bool(shells[rings[:-1]].all()):
+        raise ValueError("every object's first ring must be a shell")
+    return first, rings, shells.view(np.uint8), offsets, corners, classes, values
+
+
+def feature_text(
+    objects: Named, values: NDArray[np.float64], style: FeatureStyle, begin: int = 0, end: int | None = None
+) -> bytes:
+    """Return GeoJSON features, one a line, with commas between them and none after the last.
+
+    A feature is a Polygon, or a MultiPolygon where the object has several shells. x is column * pixel - origin column and y
+    row * pixel - origin row in float64, rounded to two decimals as Python's ``round`` does (to nearest, the exact tie to even),
+    trailing zeros dropped. Rounding is monotone along each axis and corners are at least 0.02 apart, so a valid outline
+    along pixel edges stays valid. Measurements have nine significant digits, which tell float32 apart. The identifier is the
+    UUIDv5 of the name ``row,column`` of the first pixel.
+
+    Parameters
+    ----------
+    objects : Named
+        N objects, such as the engine's `Objects`.
+    values : (N, M) float64
+        The measurements.
+    style : FeatureStyle
+        What they share.
+    begin, end : int
+        Which objects, as in a slice of them; all by default.
+
+    Returns
+    -------
+    bytes
+        UTF-8 text; empty where no object is asked for.
+
+    Raises
+    ------
+    ValueError
+        If the columns don't fit each other or the style, a measurement is not finite, or a coordinate is beyond 2^33.
+    """
+    columns = _checked_columns(objects, values, style)
+    begin, end, _ = slice(begin, end).indices(len(columns[0]))
+    text: bytes = _text.features(
+        columns,
+        np.array([style.pixel, *style.origin]),
+        style.namespace,
+        tuple(members.encode() + b"," if members else b"" for members in style.properties),
+        tuple(json.dumps(name, ensure_ascii=False).encode() + b":" for name in style.measurements),
+        begin,
+        end,
+    )
+    return text
