@@ -18,9 +18,11 @@ from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide import SlideView
 
 TISSUE_SCALE = Scale(8.0)  # about a nucleus to the pixel: one nucleus alone on glass still colours its pixel
-# Glass has a saturation up to about 0.04 (scanners' white balance), pale stroma and mucin from about 0.06.
-SATURATION = (13, 26)  # Otsu's threshold is kept in this range, of 255
-VALUE = (150, 215)  # the same for value: grey images have no saturation; a grey below 150 is nothing but tissue
+# The ranges that Otsu's thresholds are kept to, of 255. Glass has a saturation of up to about 0.05 (a tinge that the
+# scanner's white balance leaves) and a value above 210; pale stroma and mucin begin at a saturation of 0.06. Value
+# matters for grey pictures, which have no saturation.
+SATURATION = (13, 16)
+VALUE = (190, 210)
 BLACK = 20  # a value below this is a border, a gap between scanned regions, or a felt pen
 DILATION = 2  # pixels: nuclei on the rim of tissue and pale gaps within it
 

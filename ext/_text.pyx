@@ -425,11 +425,11 @@ cdef int put_features(Text *text, const Columns *columns, int64_t begin, int64_t
     return OK
 
 
-def features(tuple columns, double[::1] transform, bytes name_space, tuple properties, tuple names, int64_t begin, int64_t end):
+def features(tuple columns, double[::1] transform, bytes name_space, tuple styles, int64_t begin, int64_t end):
     """Return the text of objects begin..end, one a line, commas between.
 
     `columns` are first, rings, shells, offsets, corners, classes and values, C-contiguous, as nuclix.ext.geojson_text has
-    checked them; `transform` is (pixel, origin row, origin column).
+    checked them; `transform` is (pixel, origin row, origin column); `styles` are the classes' properties and the names.
     """
     cdef const int64_t[:, ::1] first = columns[0]
     cdef const int64_t[::1] rings = columns[1], offsets = columns[3]
@@ -437,10 +437,10 @@ def features(tuple columns, double[::1] transform, bytes name_space, tuple prope
     cdef const int32_t[:, ::1] corners = columns[4]
     cdef const int32_t[::1] classes = columns[5]
     cdef const double[:, ::1] values = columns[6]
-    cdef Pieces by_class = Pieces(properties), by_name = Pieces(names)
+    cdef Pieces by_class = Pieces(styles[0]), by_name = Pieces(styles[1])
     cdef const uint8_t *seed = <const uint8_t *> <const char *> name_space
     cdef Frame frame = Frame(transform[0], transform[1], transform[2], seed, by_class.texts, by_class.sizes,
-                             by_name.texts, by_name.sizes, by_name.total, len(names))
+                             by_name.texts, by_name.sizes, by_name.total, values.shape[1])
     cdef Columns data
     cdef Text text = Text(NULL, 0, 0)
     cdef int status

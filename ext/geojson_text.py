@@ -90,11 +90,11 @@ def feature_text(
 ) -> bytes:
     """Return GeoJSON features, one a line, with commas between them and none after the last.
 
-    A feature is a Polygon, or a MultiPolygon where the object has several shells. x is column * pixel - origin column and y
-    row * pixel - origin row in float64, rounded to two decimals as Python's ``round`` does (to nearest, the exact tie to even),
-    trailing zeros dropped. Rounding is monotone along each axis and corners are at least 0.02 apart, so a valid outline
-    along pixel edges stays valid. Measurements have nine significant digits, which tell float32 apart. The identifier is the
-    UUIDv5 of the name ``row,column`` of the first pixel.
+    A feature is a Polygon, or a MultiPolygon where the object has several shells. x is column * pixel - origin column
+    and y is row * pixel - origin row in float64, rounded to two decimals as Python's ``round`` does (to nearest, an
+    exact tie to even), trailing zeros dropped. Rounding is monotone along each axis and corners are at least 0.02
+    apart, so a valid outline along pixel edges stays valid. Measurements have nine significant digits, which tell any
+    two float32 apart. The identifier is the UUIDv5 of the name ``row,column`` of the first pixel.
 
     Parameters
     ----------
@@ -119,13 +119,7 @@ def feature_text(
     """
     columns = _checked_columns(objects, values, style)
     begin, end, _ = slice(begin, end).indices(len(columns[0]))
-    text: bytes = _text.features(
-        columns,
-        np.array([style.pixel, *style.origin]),
-        style.namespace,
-        tuple(members.encode() + b"," if members else b"" for members in style.properties),
-        tuple(json.dumps(name, ensure_ascii=False).encode() + b":" for name in style.measurements),
-        begin,
-        end,
-    )
-    return text
+    properties = tuple(members.encode() + b"," if members else b"" for members in style.properties)
+    names = tuple(json.dumps(name, ensure_ascii=False).encode() + b":" for name in style.measurements)
+    transform = np.array([style.pixel, *style.origin])
+    return _text.features(columns, transform, style.namespace, (properties, names), begin, end)

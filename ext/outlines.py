@@ -83,7 +83,7 @@ def label_outlines(labels: NDArray[Any]) -> Outlines:
 
     Every polygon is valid (OGC, JTS) by construction. Where two pixels of one 4-connected part touch only at a corner,
     the outline joins them there: the background between them becomes a hole that may touch its shell, or another hole,
-    at that point, and no ring touches itself. Where they belong to two parts of a label, two polygons touch at that point.
+    at that point, and no ring touches itself. Where they belong to two parts of a label, two polygons touch there.
 
     The rows' runs of equal labels are found in one scan; the ends of runs are paired across every row boundary
     and the rings are the cycles of that pairing. Work is linear in the pixels, with a small constant

@@ -107,8 +107,8 @@ def shape_measurements(outlines: Rings) -> Shapes:
     Parameters
     ----------
     outlines : Rings
-        N outlines, such as `Outlines` or the engine's `Objects`. Edges need not lie along pixels: any rings will do that
-        are valid as polygons and lie inside a square of 2^30 pixels.
+        N outlines, such as `Outlines` or the engine's `Objects`. Edges need not lie along pixels: any rings will do
+        that are valid as polygons and lie inside a square of 2^30 pixels.
 
     Returns
     -------

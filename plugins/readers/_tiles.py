@@ -43,9 +43,7 @@ class TilePage:
     tile : tuple of int
         Height and width of a tile.
     offsets, counts : int64 arrays
-        Where each tile's bytes begin in the file, and how many they are; by plane, then row by row.
-    planes : int
-        Planes that are stored apart (1, or one for each colour).
+        Where each tile's bytes begin in the file, and how many they are; row by row.
     blank : bool
         Whether a tile of no bytes is a blank one by the format's rules, not a lost one.
     decode : callable
@@ -58,7 +56,6 @@ class TilePage:
     tile: tuple[int, int]
     offsets: NDArray[np.int64]
     counts: NDArray[np.int64]
-    planes: int
     blank: bool
     decode: Callable[[bytes, int], NDArray[Any]]
     to_rgb: Callable[[NDArray[Any]], NDArray[np.uint8]]
@@ -81,15 +78,13 @@ class TilePage:
         BadTileError
             If its bytes are missing or do not decode.
         """
-        first = row * self.across + col
-        indices = range(first, self.planes * self.down * self.across, self.down * self.across)
-        if not any(self.counts[index] and self.offsets[index] for index in indices):
+        index = row * self.across + col
+        if not (self.counts[index] and self.offsets[index]):
             if self.blank:
                 return np.full((*self.tile, 3), 255, np.uint8)
             raise BadTileError("is missing from the file")
         try:
-            planes = [self.decode(file.read(int(self.offsets[i]), int(self.counts[i])), i) for i in indices]
-            tile = self.to_rgb(planes[0] if self.planes == 1 else np.concatenate(planes, axis=2))
+            tile = self.to_rgb(self.decode(file.read(int(self.offsets[index]), int(self.counts[index])), index))
         except BadTileError:
             raise
         except Exception as error:  # codecs raise errors of their own making
@@ -129,12 +124,11 @@ def tile_page(page: Any, place: tuple[int, int], blank: bool) -> TilePage:
         tile=(int(tile[0]), int(tile[1])),
         offsets=np.asarray(page.dataoffsets, np.int64),
         counts=np.asarray(page.databytecounts, np.int64),
-        planes=int(key.samplesperpixel) if key.planarconfig == PLANAR_SEPARATE else 1,
         blank=blank,
         decode=_decoder(page),
         to_rgb=_converter(key),
     )
-    wanted = result.planes * result.down * result.across
+    wanted = result.down * result.across
     if min(len(result.offsets), len(result.counts)) < wanted:
         raise ValueError(f"a page of {wanted} tiles lists {len(result.offsets)}")
     return result
@@ -159,6 +153,8 @@ def _decoder(page: Any) -> Callable[[bytes, int], NDArray[Any]]:
 
 def _converter(key: Any) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
     photometric, samples, bits = int(key.photometric), int(key.samplesperpixel), key.bitspersample
+    if samples > 1 and key.planarconfig == PLANAR_SEPARATE:
+        raise UnsupportedPixelsError("stores its colours as separate planes: export it with interleaved RGB")
     if bits not in (1, 8) or key.sampleformat != 1:
         raise UnsupportedPixelsError(f"has {bits}-bit samples; nuclix reads 8-bit images: convert it")
     if photometric == PALETTE:

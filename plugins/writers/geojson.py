@@ -91,14 +91,15 @@ class GeoJSONSession:
         OutputError
             If the disk is full or gone; the file is then aborted.
         ValueError
-            If the objects' columns don't fit each other, a value is not finite, or the measurements' names have changed.
+            If the objects' columns don't fit each other, a value is not finite, or the measurements have other names
+            than before.
         """
         if self._file.closed:
             raise OutputError(f"{self._path}: is closed")
         style = self._style(objects)
-        values = (
-            np.column_stack(list(objects.measurements.values())) if style.measurements else np.empty((len(objects), 0))
-        )
+        values = np.empty((len(objects), len(style.measurements)))
+        for column, name in enumerate(style.measurements):
+            values[:, column] = objects.measurements[name]
         for begin in range(0, len(objects), _BLOCK):
             text = feature_text(objects, values, style, begin, begin + _BLOCK)
             self._put(_HEAD if self._empty else _BETWEEN)

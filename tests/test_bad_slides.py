@@ -1,0 +1,238 @@
+"""Files that are no slides, or no longer: one line that names the file, says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from conformance.reader import open_files
+from nuclix.engine.errors import SlideError
+from nuclix.engine.geometry import Box
+from nuclix.engine.slide import check_file, fingerprint, open_slide, slide_scale
+from slides import damage_tile, lose_tile, noise_image, page_tiles, smooth_image, write_slide
+
+SIZE = 384
+WHOLE = Box(0, 0, SIZE, SIZE)
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_slide(tmp_path_factory.mktemp("whole") / "slide.svs", smooth_image(SIZE, SIZE)).read_bytes()
+
+
+@pytest.fixture
+def slide(content: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "slide.svs"
+    path.write_bytes(content)
+    return path
+
+
+def message(path: Path, *, read: bool = True) -> str:
+    """Return what a user is told; check that nothing stays open."""
+    before = open_files()
+    with pytest.raises(SlideError) as caught:
+        reader = open_slide(path)
+        try:
+            if read:
+                reader.read(0, WHOLE)
+        finally:
+            reader.close()
+    text = str(caught.value)
+    del caught
+    assert open_files() == before
+    assert text.startswith(f"{path}: ")
+    assert "\n" not in text
+    return text
+
+
+def test_text_named_svs(tmp_path: Path) -> None:
+    path = tmp_path / "notes.svs"
+    path.write_text("not an image at all\n")
+    assert "not an image that any installed reader recognises (readers: " in message(path)
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "empty.svs"
+    path.touch()
+    assert "is empty (0 bytes); copy the slide again" in message(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert "no such file" in message(tmp_path / "gone.svs")
+
+
+def test_folder(tmp_path: Path) -> None:
+    assert "is a folder, not a slide" in message(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read every file")
+def test_unreadable_file(slide: Path) -> None:
+    slide.chmod(0)
+    assert "may not be read by this user" in message(slide)
+
+
+def test_unreadable_file_as_root_sees_it(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(SlideError, match=r"slide\.svs: may not be read by this user; change its permissions"):
+        check_file(slide)
+    with pytest.raises(SlideError, match=r"slide\.svs: may not be read"):
+        fingerprint(slide)
+
+
+def test_disk_error(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path, *_: object) -> None:
+        raise OSError(5, "Input/output error", str(self))
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(SlideError, match=r"slide\.svs: can't be read \(Input/output error\)"):
+        check_file(slide)
+
+
+@pytest.mark.parametrize("length", [4, 8, 16, 100])
+def test_only_the_head_of_a_tiff(length: int, slide: Path) -> None:
+    slide.write_bytes(slide.read_bytes()[:length])
+    assert "is damaged or not a whole TIFF" in message(slide, read=False)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
+def test_cut_short_is_seen_on_opening(part: float, slide: Path) -> None:
+    content = slide.read_bytes()
+    slide.write_bytes(content[: int(len(content) * part)])
+    text = message(slide, read=False)
+    assert "copy it again" in text
+
+
+def test_directory_at_the_end_is_lost(slide: Path) -> None:
+    """Writers that put the directory last leave nothing to find in half a file."""
+    content = bytearray(slide.read_bytes())
+    content[4:8] = struct.pack("<I", len(content) + 100)
+    slide.write_bytes(content)
+    assert "is damaged or not a whole TIFF" in message(slide, read=False)
+
+
+@pytest.mark.parametrize("junk", [None, b"\xff\xd8" + b"no JPEG" * 9999, b"text" * 100], ids=["zeros", "start", "text"])
+def test_damaged_tile_is_named_when_it_is_read(junk: bytes | None, slide: Path) -> None:
+    damage_tile(slide, 0, 5, junk)
+    text = message(slide)
+    assert "level 0, tile in row 1, column 2" in text
+    assert "copy or export it again" in text
+
+
+def test_other_tiles_of_a_damaged_file_are_read(slide: Path) -> None:
+    damage_tile(slide, 0, 5)
+    reader = open_slide(slide)
+    assert (reader.read(0, Box(0, 0, 128, 384)) != 255).any()
+    assert (reader.read(1, Box(0, 0, 96, 96)) != 255).any()
+    with pytest.raises(SlideError):
+        reader.read(0, Box(127, 255, 2, 2))
+    reader.close()
+
+
+def test_half_a_tile_is_not_painted_grey(slide: Path) -> None:
+    """JPEG decoders fill the rest of a broken picture with grey and say nothing."""
+    offsets, counts = page_tiles(slide, 0)
+    with slide.open("r+b") as file:
+        file.seek(offsets[3] + counts[3] // 2)
+        file.write(bytes(counts[3] - counts[3] // 2))
+    text = message(slide)
+    assert "tile in row 1, column 0 is cut short: it is not a whole JPEG" in text
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "deflate", "lzw", "none", "jpeg2000"])
+def test_missing_tile(compression: str, tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.svs", smooth_image(SIZE, SIZE), compression=compression)
+    lose_tile(path, 0, 7)
+    assert "level 0, tile in row 2, column 1 is missing from the file" in message(path)
+
+
+def test_damaged_tile_of_a_coarse_level(slide: Path) -> None:
+    damage_tile(slide, 2, 0)
+    reader = open_slide(slide)
+    reader.read(0, WHOLE)
+    with pytest.raises(SlideError, match="level 1, tile in row 0, column 0"):
+        reader.read(1, Box(0, 0, 1, 1))
+    reader.close()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "bmp"])
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.9])
+def test_cut_images(kind: str, part: float, tmp_path: Path) -> None:
+    path = tmp_path / f"image.{kind}"
+    Image.fromarray(noise_image(SIZE, SIZE)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: max(20, int(len(content) * part))])
+    assert "copy it again" in message(path)
+
+
+def test_slide_without_scale(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.svs", smooth_image(SIZE, SIZE), mpp=None)
+    reader = open_slide(path)
+    reader.close()
+    with pytest.raises(SlideError, match=r"a\.svs: does not say its scale; pass it with --mpp"):
+        slide_scale(reader.info)
+    assert slide_scale(reader.info, 0.5).um_per_px == 0.5
+
+
+def test_a_file_that_changes_under_the_reader(slide: Path) -> None:
+    reader = open_slide(slide)
+    slide.write_bytes(slide.read_bytes()[:3000])
+    with pytest.raises(SlideError, match="reaches past the end of the file"):
+        reader.read(0, WHOLE)
+    reader.close()
+
+
+@given(data=st.data())
+def test_any_damage_is_a_slide_error_or_pixels(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Bytes overwritten anywhere: no other exception, no warning, nothing left open."""
+    path = tmp_path_factory.mktemp("fuzz") / "slide.svs"
+    write_slide(path, smooth_image(150, 150), downs=(1,))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.one_of(st.integers(4, 600), st.integers(4, len(content) - 1)))
+        junk = data.draw(st.binary(min_size=1, max_size=12))
+        content[start : start + len(junk)] = junk
+    path.write_bytes(content)
+    before = open_files()
+    try:
+        reader = open_slide(path)
+    except SlideError as error:
+        assert "slide.svs" in str(error)
+    else:
+        try:
+            level = reader.info.levels[0]
+            assert reader.read(0, Box(0, 0, min(level.height, 200), min(level.width, 200))).dtype == np.uint8
+        except SlideError as error:
+            assert "slide.svs" in str(error)
+        finally:
+            reader.close()
+    assert open_files() == before
+
+
+def test_bytes_of_no_kind(tmp_path: Path) -> None:
+    for index, content in enumerate([b"\x89PNG\r\n\x1a\n" + bytes(30), b"BM" + bytes(40), b"II*\0" + bytes(40)]):
+        path = tmp_path / f"{index}.svs"
+        path.write_bytes(content)
+        assert "damaged" in message(path)
+
+
+def test_tags_that_lie_about_the_size(tmp_path: Path) -> None:
+    """A picture said to be larger than its tiles is refused, not filled up."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise_image(128, 128), photometric="rgb", tile=(64, 64))
+    with tifffile.TiffFile(path) as file:
+        place = file.pages.first.tags["ImageLength"].valueoffset
+    with path.open("r+b") as raw:
+        raw.seek(place)
+        raw.write(struct.pack("<H", 1000))
+    assert "lists 4" in message(path, read=False)

@@ -1,0 +1,93 @@
+"""Slides laid out as scanners' makers do: the conformance suite, and OpenSlide's pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from conformance.reader import CHECKS, Check, check_against_openslide, check_cut_short, check_recognition
+from slides import aperio_description, noise_image, padded, smooth_image
+from vendors import write_ndpi, write_scn
+
+from nuclix.engine.geometry import Box, Scale
+from nuclix.plugins.readers._tiles import ycbcr_to_rgb
+from nuclix.plugins.readers.tiffslide import TiffSlideReader
+
+
+@pytest.fixture(scope="module")
+def ndpi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_ndpi(tmp_path_factory.mktemp("ndpi") / "a.ndpi", smooth_image(768, 1024), 0.23)
+
+
+@pytest.fixture(scope="module")
+def scn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    regions = [(100, 200, smooth_image(300, 400, 1)), (600, 700, smooth_image(256, 200, 2))]
+    return write_scn(tmp_path_factory.mktemp("scn") / "a.scn", regions, (1000, 1200))
+
+
+@pytest.mark.parametrize("check", [c for c in CHECKS if c is not check_recognition], ids=lambda check: check.__name__)
+def test_ndpi_conforms(check: Check, ndpi: Path) -> None:
+    check(TiffSlideReader, ndpi)
+
+
+def test_ndpi_is_openslides(ndpi: Path) -> None:
+    check_against_openslide(TiffSlideReader, ndpi)
+
+
+def test_ndpi_facts(ndpi: Path) -> None:
+    slide = TiffSlideReader.open(ndpi)
+    assert slide.info.vendor == "hamamatsu"
+    assert slide.info.scale is not None
+    assert slide.info.scale.um_per_px == pytest.approx(0.23, rel=1e-3)
+    assert len(slide.info.levels) == 3
+    slide.close()
+
+
+@pytest.mark.parametrize("check", [c for c in CHECKS if c is not check_cut_short], ids=lambda check: check.__name__)
+def test_scn_conforms(check: Check, scn: Path) -> None:
+    check(TiffSlideReader, scn)
+
+
+def test_scn_is_openslides(scn: Path) -> None:
+    check_against_openslide(TiffSlideReader, scn)
+
+
+def test_scn_regions_lie_on_white_inside_the_bounds(scn: Path) -> None:
+    slide = TiffSlideReader.open(scn)
+    assert slide.info.scale == Scale(0.25)
+    assert slide.info.vendor == "leica"
+    assert slide.info.bounds == Box(100, 200, 756, 700)
+    whole = slide.read(0, Box(0, 0, 1000, 1200)).astype(int)
+    first = padded(smooth_image(300, 400, 1), Box(-100, -200, 600, 1200)).astype(int)
+    assert np.abs(whole[:600] - first).mean() < 2
+    assert (whole[100:400, 650:] == 255).all()
+    slide.close()
+
+
+def test_aperio_ycbcr_in_jpeg_2000(tmp_path: Path) -> None:
+    """Compression 33003 holds YCbCr that the codec does not know of."""
+    image = smooth_image(256, 256)
+    ycbcr = np.asarray(Image.fromarray(image).convert("YCbCr"))
+    path = tmp_path / "a.svs"
+    tiles = [imagecodecs.jpeg2k_encode(ycbcr[row : row + 128, col : col + 128], level=0, codecformat="j2k", mct=False)
+             for row in (0, 128) for col in (0, 128)]
+    with tifffile.TiffWriter(path) as file:
+        file.write(
+            iter(tiles), shape=image.shape, dtype=np.uint8, tile=(128, 128), compression=33003,
+            photometric="rgb", metadata=None, description=aperio_description(0.25),
+        )
+        file.write(image[::4, ::4].copy(), photometric="rgb", metadata=None, description=aperio_description(0.25))
+    slide = TiffSlideReader.open(path)
+    assert np.abs(slide.read(0, Box(0, 0, 256, 256)).astype(int) - image).max() <= 3  # YCbCr is rounded
+    slide.close()
+    check_against_openslide(TiffSlideReader, path)
+
+
+def test_ycbcr_is_pillows() -> None:
+    ycbcr = noise_image(64, 64)
+    expected = np.asarray(Image.fromarray(ycbcr, "YCbCr").convert("RGB"))
+    assert np.abs(ycbcr_to_rgb(ycbcr).astype(int) - expected).max() <= 1
