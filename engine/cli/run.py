@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from nuclix.engine.cli.signals import SignalWatch
 from nuclix.engine.settings import DEFAULT_BLOCK, DEFAULT_MODEL, RunSettings, default_workers
 
 if TYPE_CHECKING:
-    from nuclix.engine.batch import StopFlag
     from nuclix.engine.inputs import SlideJob
+    from nuclix.engine.listener import RunPlan
     from nuclix.engine.pipeline import Progress
     from nuclix.engine.record import SlideRecord
 
@@ -112,9 +110,10 @@ def run_command(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     devices = tuple(args.devices.split(",")) if args.devices else (args.device,)
     options = BatchOptions(devices, args.retry, args.fail_fast, args.time_limit)
-    flag, signals = StopFlag(), SignalWatch()
-    with RunDisplay(settings.out) as display, signals.setting(flag):
-        summary = run_batch(args.inputs, settings, options, display, flag)
+    flag = StopFlag()
+    signals = SignalWatch(flag)
+    with RunDisplay(settings.out) as display:
+        summary = signals.run(lambda: run_batch(args.inputs, settings, options, display, flag))
     for name, message in summary.failed.items():
         sys.stderr.write(f"nuclix: {name}: failed: {message}\n")
     counts = [f"{len(summary.done)} done", f"{len(summary.failed)} failed"]
@@ -122,34 +121,10 @@ def run_command(args: argparse.Namespace) -> int:
         counts.insert(1, f"{len(summary.skipped)} already done")
     print(f"{', '.join(counts)}; results in {settings.out}")
     if summary.stopped:
-        sys.stderr.write(f"nuclix: stopped: {summary.stopped}; the same command goes on from here\n")
-        return signals.exit_code or STOPPED
+        then = "when that is mended, the same command" if summary.blocked else "the same command"
+        sys.stderr.write(f"nuclix: stopped: {summary.stopped}; {then} goes on from here\n")
+        return signals.exit_code or (SOME_FAILED if summary.blocked else STOPPED)
     return SOME_FAILED if summary.failed else 0
-
-
-class SignalWatch:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after the current row; the second ends the run."""
-
-    def __init__(self) -> None:
-        self.exit_code = 0
-
-    @contextmanager
-    def setting(self, flag: StopFlag) -> Iterator[None]:
-        """Watch while the block runs."""
-
-        def handle(number: int, _: FrameType | None) -> None:
-            self.exit_code = 128 + number  # as shells have it
-            if flag.reason:
-                raise KeyboardInterrupt
-            flag.reason = f"{signal.Signals(number).name} received"
-            sys.stderr.write("nuclix: stopping after the current row of blocks; once more to stop at once\n")
-
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 class RunDisplay:
@@ -205,12 +180,16 @@ class RunDisplay:
         logger.propagate = False
         logger.addHandler(self._log)
 
-    def run_started(self, total: int, skipped: int) -> None:
+    def run_started(self, plan: RunPlan) -> None:
         """Begin the log, now that the output folder is known to be there."""
-        self._total = total - skipped
+        self._total = plan.total - plan.skipped
         self._open_log()
-        if skipped:
-            self._say(f"{skipped} of {total} slides are done already")
+        if plan.skipped:
+            self._say(f"{plan.skipped} of {plan.total} slides are done already")
+
+    def slide_stopped(self, job: SlideJob) -> None:
+        """Remove the bar."""
+        self._remove(job)
 
     def slide_started(self, job: SlideJob, number: int) -> None:
         """Begin the slide's bar."""
