@@ -8,10 +8,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from nuclix.engine.cli import info, plugins, run
+from nuclix.engine.cli import demo, evaluate, info, plugins, run, train
 from nuclix.engine.errors import NuclixError, UsageError
 
-COMMANDS = (run, info, plugins)
+COMMANDS = (run, demo, train, evaluate, info, plugins)
 
 FAILED = 1
 USAGE = 2  # argparse's own
