@@ -33,7 +33,7 @@ clean:
 	rm -f ext/*.so ext/_*.c
 	find engine ext plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard ext/*.pyx ext/*.pxi)
+$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard ext/*.pyx ext/*.pxi ext/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing nuclix and what it needs into $(VENV): a few minutes the first time"
 	$(RUN_PIP) --editable '.[test]'

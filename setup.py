@@ -13,7 +13,7 @@ setup(
             f"nuclix.ext.{source.stem}",
             [str(source.relative_to(HERE))],
             depends=SHARED,
-            extra_compile_args=["-O3"],
+            extra_compile_args=["-O3", "-g0"],  # debug symbols would make the modules several times larger
         )
         for source in sorted((HERE / "ext").glob("_*.pyx"))
     ],

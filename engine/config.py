@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nuclix.engine.device import PRECISIONS
 from nuclix.engine.errors import UsageError
 from nuclix.engine.parameters import as_mapping, from_mapping
-from nuclix.engine.settings import DEFAULT_BLOCK, DEFAULT_MODEL, RunSettings, default_workers
+from nuclix.engine.settings import DEFAULT_BLOCK, DEFAULT_MODEL, PATIENCE, RunSettings, default_workers
 
 if TYPE_CHECKING:
     from nuclix.engine.batch import BatchOptions
@@ -102,6 +102,12 @@ class RunConfig:
         default=(),
         metadata=_of(Option(_MACHINE, "a worker process for each, such as cuda:0,cuda:1 (in place of device)", "D,D")),
     )
+    scheduler: str | None = field(
+        default=None,
+        metadata=_of(
+            Option(_MACHINE, "a Dask cluster that does the work, such as tcp://HOST:8786, in place of devices", "URL")
+        ),
+    )
     batch: int | None = field(
         default=None, metadata=_of(Option(_MACHINE, "patches a forward pass (what suits the device)", "N", minimum=1))
     )
@@ -118,6 +124,12 @@ class RunConfig:
     fail_fast: bool = field(default=False, metadata=_of(Option(_NIGHT, "end the run at the first slide that fails")))
     time_limit: float | None = field(
         default=None, metadata=_of(Option(_NIGHT, "stop cleanly after S seconds", "S", above=0))
+    )
+    patience: float = field(
+        default=PATIENCE,
+        metadata=_of(
+            Option(_NIGHT, "give up a slide whose worker has not come any further for S seconds", "S", above=0)
+        ),
     )
     quiet: bool = field(default=False, metadata=_of(Option(_SHOWN, "say nothing but what failed")))
     json_log: str | None = field(
@@ -304,4 +316,6 @@ def batch_options(config: RunConfig) -> BatchOptions:
         retry=config.retry,
         fail_fast=config.fail_fast,
         time_limit=config.time_limit,
+        patience=config.patience,
+        scheduler=config.scheduler,
     )

@@ -140,11 +140,11 @@ class Ledger:
             )
 
     def begin(self, name: str) -> None:
-        """Note that work on the slide begins."""
+        """Note that work on the slide begins; of an older result nothing is known any more."""
         with self._explained():
             self._db.execute(
-                "UPDATE slides SET state = ?, attempts = attempts + 1, begun = ?, ended = NULL, error = NULL "
-                "WHERE name = ?",
+                "UPDATE slides SET state = ?, attempts = attempts + 1, begun = ?, ended = NULL, error = NULL, "
+                "key = NULL, output = NULL, checksum = NULL, record = NULL WHERE name = ?",
                 (RUNNING, time.time(), name),
             )
 

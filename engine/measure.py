@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
 from nuclix.engine.objects import Objects
-from nuclix.ext.outlines import Outlines, label_outlines, label_sums
+from nuclix.ext.label_sums import label_sums
+from nuclix.ext.outlines import Outlines, label_outlines
 from nuclix.ext.shapes import shape_measurements
 
 PROBABILITY = "Detection probability"

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,12 +77,13 @@ def save_model(path: Path, module: torch.nn.Module, card: ModelCard) -> None:
 
     folded = fold_batch_norm(module).cpu().requires_grad_(False)
     example = torch.zeros(1, 3, card.patch.multiple * 2, card.patch.multiple * 2)
-    with torch.inference_mode():
+    with torch.inference_mode(), _torchscript():
         traced = torch.jit.trace(folded, example, check_trace=False)
     text = json.dumps({FORMAT_KEY: FORMAT, **as_mapping(card)}, indent=1, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    torch.jit.save(traced, str(temporary), _extra_files={CARD_NAME: text})
+    with _torchscript():
+        torch.jit.save(traced, str(temporary), _extra_files={CARD_NAME: text})
     temporary.replace(path)
 
 
@@ -138,7 +141,8 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
 
     card = read_card(path)
     try:
-        module = torch.jit.load(str(path), map_location=device).eval()
+        with _torchscript():
+            module = torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError, OSError) as problem:
         raise ModelError(f"{path}: torch can't load this network: {_first_line(problem)}") from problem
     return LoadedModel(card, module, model_hash(path))
@@ -188,6 +192,14 @@ def find_model(name_or_path: str | Path) -> Path:
     raise ModelError(
         f"no model {str(name_or_path)!r}: neither a file nor one of the known models ({', '.join(known) or 'none'})"
     )
+
+
+@contextmanager
+def _torchscript() -> Iterator[None]:
+    """Keep torch >= 2.13 from saying that TorchScript is old: it is the format that every version reads and writes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        yield
 
 
 def _card_inside(path: Path) -> bytes | None:

@@ -172,4 +172,6 @@ def _from_word(hint: Any, word: str, where: str) -> Any:
             return hint(word)
         except ValueError:
             raise UsageError(f"{where}: expected {hint.__name__}, found {word!r}") from None
+    if hint is not str:
+        raise UsageError(f"{where}: can't be set from the command line")
     return word

@@ -283,9 +283,29 @@ def score(truth: NDArray[Any], prediction: NDArray[Any]) -> Scores:
     >>> found.aji, found.pq, found.recall
     (0.5, 0.4444444444444444, 0.6666666666666666)
     """
-    from nuclix.ext.overlap import aji, aji_disjoint, overlap_table
+    from nuclix.ext.overlap import overlap_table
 
     table = overlap_table(truth, prediction)
+    return score_table(table, average_hausdorff(np.asarray(truth), np.asarray(prediction), table))
+
+
+def score_table(table: OverlapTable, ahd: float) -> Scores:
+    """Compute every score that the overlaps suffice for, and put `ahd`, for which they don't, beside them.
+
+    Parameters
+    ----------
+    table : OverlapTable
+        The overlaps.
+    ahd : float
+        What `average_hausdorff` returned.
+
+    Returns
+    -------
+    Scores
+        Every score.
+    """
+    from nuclix.ext.overlap import aji, aji_disjoint
+
     pixels, objects, quality = pixel_counts(table), object_counts(table), segmentation_quality(table)
     return Scores(
         aji=aji(table),
@@ -304,6 +324,6 @@ def score(truth: NDArray[Any], prediction: NDArray[Any]) -> Scores:
         accuracy=pixels.accuracy,
         jaccard=pixels.jaccard,
         perf=pixels.perf,
-        ahd=average_hausdorff(np.asarray(truth), np.asarray(prediction), table),
+        ahd=ahd,
         adc=pixels.f1,
     )

@@ -11,6 +11,8 @@ from typing import Any
 DEFAULT_MODEL = "dist-kumar16"
 # Post-processing works best in blocks that are large against a nucleus (40 px) and small against memory.
 DEFAULT_BLOCK = 2048
+# The slowest step that a worker says nothing about (a slide of one level is read whole for its tissue) takes minutes.
+PATIENCE = 1800.0
 
 
 def default_workers() -> int:

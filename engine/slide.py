@@ -24,7 +24,7 @@ from nuclix.ext.resample import box_mean, separable
 SNAP = 0.05
 # A scanner's or a user's typing error shows as a scale beyond what light microscopes and their pyramids have.
 FINEST_UM, COARSEST_UM = 0.05, 20.0
-SOURCE_BYTES = 64 << 20  # what one read may hold of the level that it averages: a strip of it at a time
+SOURCE_BYTES = 128 << 20  # what one read may hold of the level that it averages: a strip of it at a time
 CHUNK = 64 << 10  # bytes a fingerprint takes at each place
 CHUNKS = 16  # places between the head and the tail of a file that a fingerprint looks at
 

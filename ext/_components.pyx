@@ -1,60 +1,68 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Kernel of nuclix.ext.components; preconditions are checked there."""
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Kernel of nuclix.ext.components; preconditions are checked there.
 
-from libc.stdint cimport int32_t, uint8_t
-from libc.stdlib cimport free, malloc
+Run-based labelling: rows become runs, runs of neighbouring rows are joined with union-find under the run that comes
+first, and one sweep over the runs numbers and paints them. Its cost follows the runs, not the pixels.
+"""
+
+from libc.stdlib cimport malloc
+from libc.string cimport memset
+
+include "_mask_runs.pxi"
+
+cdef extern from "_rows.h" nogil:
+    void occupied(int size, Py_ssize_t n, const void* a, uint8_t* out)
 
 
-cdef inline int32_t find(int32_t* parent, int32_t node) noexcept nogil:
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
+cdef int gather(const uint8_t* mask, Py_ssize_t height, Py_ssize_t width, bint corners, Runs* runs) noexcept nogil:
+    """Find and join the runs of a mask; return -1 without memory."""
+    cdef uint8_t* inside = <uint8_t*> malloc(width + 16)
+    cdef int32_t* edges = <int32_t*> malloc((width + 2) * sizeof(int32_t))
+    cdef Py_ssize_t row
+    cdef int status = -1 if inside == NULL or edges == NULL else 0
+    if status == 0:
+        memset(inside, 0, width + 16)
+        for row in range(height):
+            occupied(1, width, mask + row * width, inside)
+            status = add_row(runs, <int32_t> row, width, inside, edges, corners)
+            if status:
+                break
+    free(inside)
+    free(edges)
+    return status
 
 
-cdef inline int32_t join(int32_t* parent, int32_t a, int32_t b) noexcept nogil:
-    """Join two trees under the smaller root, which lies first in raster order."""
-    a, b = find(parent, a), find(parent, b)
-    if a < b:
-        parent[b] = a
-        return a
-    parent[a] = b
-    return b
+cdef int32_t paint(Runs* runs, int32_t* out, Py_ssize_t width) noexcept nogil:
+    """Number components in raster order and write their runs; return how many there are."""
+    cdef Py_ssize_t k, col
+    cdef int32_t count = 0, label
+    cdef int32_t* line
+    cdef Run* run
+    for k in range(runs.count):
+        run = &runs.items[k]
+        if run.parent == k:
+            count += 1
+            label = count
+        else:
+            label = runs.items[run.parent].parent
+        run.parent = label
+        line = out + run.row * width
+        for col in range(run.start, run.stop):
+            line[col] = label
+    return count
 
 
 def connected_components(const uint8_t[:, ::1] mask, int32_t[:, ::1] out, bint corners):
-    """Label `mask` into `out` (zeros); return the number of components."""
-    cdef Py_ssize_t height = mask.shape[0], width = mask.shape[1], row, col, k, c
-    cdef int32_t count = 0, final = 0, label, node
-    cdef int32_t* parent = <int32_t*> malloc((height * width // 2 + 2) * sizeof(int32_t))
-    if parent == NULL:
-        raise MemoryError
+    """Label `mask`, which is not empty, into `out`, which is zero; return the number of components."""
+    cdef Runs runs
+    cdef int status
+    cdef int32_t count = 0
+    memset(&runs, 0, sizeof(Runs))
     with nogil:
-        parent[0] = 0
-        for row in range(height):
-            for col in range(width):
-                if not mask[row, col]:
-                    continue
-                label = out[row, col - 1] if col else 0
-                if row:
-                    for k in range(-1, 2):
-                        c = col + k
-                        if (k != 0 and not corners) or c < 0 or c >= width or not out[row - 1, c]:
-                            continue
-                        label = join(parent, label, out[row - 1, c]) if label else out[row - 1, c]
-                if not label:
-                    count += 1
-                    parent[count] = count
-                    label = count
-                out[row, col] = label
-        for node in range(1, count + 1):
-            if parent[node] == node:
-                final += 1
-                parent[node] = final
-            else:
-                parent[node] = parent[parent[node]]
-        for row in range(height):
-            for col in range(width):
-                out[row, col] = parent[out[row, col]]
-        free(parent)
-    return final
+        status = gather(&mask[0, 0], mask.shape[0], mask.shape[1], corners, &runs)
+        if status == 0:
+            count = paint(&runs, &out[0, 0], mask.shape[1])
+        free(runs.items)
+    if status:
+        raise MemoryError("no memory for the runs of a mask")
+    return count

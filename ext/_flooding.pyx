@@ -1,81 +1,108 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Kernel of nuclix.ext.dynamics; preconditions are checked there."""
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Kernel of nuclix.ext.maxima, watershed and dynamics; preconditions are checked there.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport free, malloc
+Rows become runs, runs become clumps (union-find), and every clump is flooded as soon as it is complete: its pixels
+are sorted by radix and joined from high to low by union-find of basins. Time is linear in the pixels but for the
+inverse Ackermann function; memory beside image and labels holds the open clumps only.
+"""
 
+from libc.stdlib cimport qsort
 
-cdef struct Basin:
-    int32_t parent
-    int64_t peak      # rank of the highest pixel
-    int64_t joined    # rank at which its pixels joined another basin; 0: pixels of the peak's own plateau
+include "_mask_runs.pxi"
+include "_order.pxi"
+include "_basins.pxi"
+include "_clumps.pxi"
 
-
-cdef inline int32_t find(Basin* basins, int32_t node) noexcept nogil:
-    cdef int32_t up = basins[node].parent
-    while basins[up].parent != up:
-        basins[node].joined = basins[up].joined
-        basins[node].parent = basins[up].parent
-        up = basins[node].parent
-    return up
+cdef extern from "_rows.h" nogil:
+    void rename_labels(Py_ssize_t n, const int32_t* names, int32_t* row)
 
 
-def dynamics_watershed(const float[::1] values, const int64_t[::1] order, int64_t[::1] ranks, int32_t[::1] out,
-                       int32_t[::1] parents, int64_t[::1] peaks, Py_ssize_t stride, double h, int neighbours):
-    """Flood `values` (padded, flat) from high to low along `order`; return the number of basins."""
-    cdef Py_ssize_t offsets[8]
-    cdef Py_ssize_t i, k, p, q, best
-    cdef int64_t latest, when
-    cdef int32_t count = 0, root, top
-    cdef Basin* basins = <Basin*> malloc((order.shape[0] + 2) * sizeof(Basin))
-    if basins == NULL:
-        raise MemoryError
-    for k, p in enumerate((-1, 1, -stride, stride, -1 - stride, 1 - stride, stride - 1, stride + 1)):
-        offsets[k] = p
+cdef int by_place(const void* a, const void* b) noexcept nogil:
+    cdef int64_t left = (<const Marker*> a).first, right = (<const Marker*> b).first
+    return (left > right) - (left < right)
+
+
+cdef int number(Work* work, const Job* job) noexcept nogil:
+    """Number labels by their markers' first pixels; return -1 without memory."""
+    cdef int32_t* names = <int32_t*> malloc((work.found + 1) * sizeof(int32_t))
+    cdef Py_ssize_t k
+    if names == NULL:
+        return -1
+    qsort(work.markers, work.found, sizeof(Marker), by_place)
+    names[0] = 0
+    for k in range(work.found):
+        names[work.markers[k].label] = <int32_t> (k + 1)
+    for k in range(job.height):
+        rename_labels(job.width, names, job.out + k * job.width)
+    free(names)
+    return 0
+
+
+cdef void release(Work* work) noexcept nogil:
+    free(work.runs.items)
+    free(work.sorted.items)
+    free(work.starts)
+    free(work.items)
+    free(work.frame)
+    free(work.sheet)
+    free(work.pool.items)
+    free(work.markers)
+
+
+cdef int label(const Job* job) noexcept nogil:
+    """Do a job; return -1 without memory."""
+    cdef Work work
+    cdef uint8_t* inside = <uint8_t*> malloc(job.width + 16)
+    cdef int32_t* edges = <int32_t*> malloc((job.width + 2) * sizeof(int32_t))
+    cdef int status = -1
+    memset(&work, 0, sizeof(Work))
+    if inside != NULL and edges != NULL:
+        memset(inside, 0, job.width + 16)
+        status = stream(&work, job, inside, edges)
+    if status == 0 and job.rule.markers == NULL:
+        status = number(&work, job)
+    free(inside)
+    free(edges)
+    release(&work)
+    return status
+
+
+def flood_clumps(const float[:, ::1] image, const uint8_t[:, ::1] mask, const int32_t[:, ::1] markers,
+                 int32_t[:, ::1] out, float floor, double h, Py_ssize_t smallest, int neighbours, bint maxima):
+    """Label clumps of `image` into `out`, which is zero; no array is empty.
+
+    Parameters
+    ----------
+    image : (H, W) float32
+        Heights.
+    mask, markers : (H, W) uint8, int32, or None
+        Where to look; where to flood from instead of maxima.
+    out : (H, W) int32
+        Labels.
+    floor : float
+        Clumps are what lies above; NaN: all numbers.
+    h : float
+        Dynamics that a maximum must exceed.
+    smallest : int
+        Regions of fewer pixels are dropped.
+    neighbours : int
+        4 or 8.
+    maxima : bool
+        Write maxima, not regions.
+    """
+    cdef Job job
+    cdef int status
+    memset(&job, 0, sizeof(Job))
+    if mask is not None:
+        job.mask = &mask[0, 0]
+    if markers is not None:
+        job.rule.markers = &markers[0, 0]
+    job.rule.image, job.rule.width = &image[0, 0], image.shape[1]
+    job.rule.h, job.rule.neighbours = h, neighbours
+    job.out = &out[0, 0]
+    job.height, job.width = image.shape[0], image.shape[1]
+    job.floor, job.smallest, job.task = floor, smallest, MAXIMA if maxima else REGIONS
     with nogil:
-        for i in range(order.shape[0]):
-            p = order[i]
-            # The basin that a flood reaches first: the highest grown one, or else the highest peak.
-            top = 0
-            latest = 0
-            for k in range(neighbours):
-                q = p + offsets[k]
-                if out[q] == 0:
-                    continue
-                root = find(basins, out[q])
-                if <double> values[order[basins[root].peak]] - <double> values[p] > h:
-                    when = ranks[q]
-                    if root != out[q] and basins[out[q]].joined > when:
-                        when = basins[out[q]].joined
-                    if top == 0 or when < latest:
-                        top = root
-                        latest = when
-            if top == 0:
-                for k in range(neighbours):
-                    q = p + offsets[k]
-                    if out[q]:
-                        root = find(basins, out[q])
-                        if top == 0 or basins[root].peak < basins[top].peak:
-                            top = root
-            if top == 0:
-                count += 1
-                basins[count].parent = count
-                basins[count].peak = i
-                basins[count].joined = 0
-                top = count
-            for k in range(neighbours):
-                q = p + offsets[k]
-                if out[q] == 0:
-                    continue
-                root = find(basins, out[q])
-                if root != top and not (<double> values[order[basins[root].peak]] - <double> values[p] > h):
-                    basins[root].parent = top
-                    basins[root].joined = 0 if values[order[basins[top].peak]] == values[p] else i
-            out[p] = top
-            ranks[p] = i
-        for k in range(1, count + 1):
-            root = find(basins, <int32_t> k)
-            parents[k] = root
-            peaks[k] = order[basins[k].peak]
-        free(basins)
-    return count
+        status = label(&job)
+    if status:
+        raise MemoryError("no memory to flood the image, or a clump of more than 2^32 pixels")

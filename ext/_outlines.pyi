@@ -1,7 +1,5 @@
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 def outlines(labels: NDArray[Any]) -> tuple[Any, Any, Any, Any, Any, Any, Any]: ...
-def sums(labels: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64]: ...

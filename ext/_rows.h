@@ -26,6 +26,66 @@
 #define CLONES
 #endif
 
+/* ---- foreground of a row as bytes 0 and 1, and where it changes ---- */
+
+CLONES ROW void above(ptrdiff_t n, float floor, const float *RESTRICT row, uint8_t *RESTRICT out) {
+    for (ptrdiff_t c = 0; c < n; c++)
+        out[c] = row[c] > floor;
+}
+
+/* out[c] = 1 where there is a number at all */
+CLONES ROW void numbers(ptrdiff_t n, const float *RESTRICT row, uint8_t *RESTRICT out) {
+    for (ptrdiff_t c = 0; c < n; c++)
+        out[c] = row[c] == row[c];
+}
+
+CLONES ROW void restrict_to(ptrdiff_t n, const uint8_t *RESTRICT mask, uint8_t *RESTRICT out) {
+    for (ptrdiff_t c = 0; c < n; c++)
+        out[c] = mask[c] ? out[c] : 0;
+}
+
+/* Write the columns where `row` (0 and 1, followed by at least 8 zeros) changes; return how many, an even number. */
+ROW ptrdiff_t changes(ptrdiff_t n, const uint8_t *row, int32_t *out) {
+    ptrdiff_t count = 0;
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    uint64_t last = 0;
+    for (ptrdiff_t c = 0; c <= n; c += 8) {
+        uint64_t now, changed;
+        memcpy(&now, row + c, 8);
+        changed = now ^ (now << 8 | last);
+        last = now >> 56;
+        for (; changed; changed &= changed - 1)
+            out[count++] = (int32_t)(c + (__builtin_ctzll(changed) >> 3));
+    }
+#else
+    for (ptrdiff_t c = 0; c <= n; c++)
+        if (row[c] != (c ? row[c - 1] : 0))
+            out[count++] = (int32_t)c;
+#endif
+    return count;
+}
+
+CLONES ROW void rename_labels(ptrdiff_t n, const int32_t *RESTRICT names, int32_t *RESTRICT row) {
+    for (ptrdiff_t c = 0; c < n; c++)
+        row[c] = names[row[c]];
+}
+
+/* ---- heights as keys: the higher, the smaller; both zeros are one value ---- */
+
+ROW uint32_t key_of(float height) {
+    uint32_t bits;
+    height += 0.0f;
+    memcpy(&bits, &height, 4);
+    return bits >> 31 ? bits : ~(bits | 0x80000000u);
+}
+
+ROW float height_of(uint32_t key) {
+    uint32_t bits = key >> 31 ? key : ~(key | 0x80000000u);
+    float height;
+    memcpy(&height, &bits, 4);
+    return height;
+}
+
 /* ---- labels to bytes: T is the unsigned type of a label's size ---- */
 
 #define LABEL_ROWS(T)                                                                                                 \

@@ -1,14 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""GeoJSON text of outlines. Called through nuclix.ext.geojson_text, which validates.
-
-Nothing here asks the C library to format a number: its answer would depend on the locale.
-"""
+"""GeoJSON text of outlines. Called through nuclix.ext.geojson_text, which validates."""
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.math cimport fabs, fma, isfinite, rint
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.math cimport fabs, fma, isfinite
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
+
+include "_digits.pxi"
+include "_uuid.pxi"
 
 cdef enum:
     OK = 0
@@ -20,24 +20,9 @@ cdef enum:
     NUMBER = 32             # bytes that hold any number written here
     CORNER = 72             # bytes that hold "[x,y]," and leave room to copy two whole number fields
     FRAME = 320             # bytes that hold all fixed text of a feature, its identifier included
-    DIGITS = 9              # significant digits: enough to tell any two float32 apart
 
 cdef double FARTHEST = 8589934592.0     # 2^33 px: hundredths below 2^40 leave 2^-13 for the rounding error
 cdef double NEAR_TIE = 0.001            # further from a tie than the rounding error of a product below 2^40
-cdef double NINE_DIGITS = 1e9
-cdef double SMALLEST_FIXED = 1e-5       # below it and from 1e15 on numbers get an exponent
-cdef double LARGEST_STEP = 1e10
-
-cdef double POWERS[23]                  # of ten: all that a double holds exactly
-POWERS[:] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
-             1e19, 1e20, 1e21, 1e22]
-
-cdef char PAIRS[200]                    # "00" to "99"
-cdef int _pair
-for _pair in range(100):
-    PAIRS[2 * _pair] = 48 + _pair // 10
-    PAIRS[2 * _pair + 1] = 48 + _pair % 10
-
 cdef struct Text:
     char *data
     int64_t size
@@ -77,31 +62,6 @@ cdef int reserve(Text *text, int64_t room) noexcept nogil:
 cdef inline void put(Text *text, const char *piece, int64_t size) noexcept nogil:
     memcpy(text.data + text.size, piece, size)
     text.size += size
-
-
-cdef inline int64_t put_whole(char *out, uint64_t value) noexcept nogil:
-    """Write a whole number; return its length."""
-    cdef char digits[24]
-    cdef int at = 24
-    while value >= 100:
-        at -= 2
-        memcpy(digits + at, PAIRS + 2 * (value % 100), 2)
-        value //= 100
-    if value >= 10:
-        at -= 2
-        memcpy(digits + at, PAIRS + 2 * value, 2)
-    else:
-        at -= 1
-        digits[at] = <char> (48 + value)
-    memcpy(out, digits + at, 24 - at)
-    return 24 - at
-
-
-cdef inline int64_t put_signed(char *out, int64_t value) noexcept nogil:
-    if value < 0:
-        out[0] = b"-"
-        return 1 + put_whole(out + 1, -<uint64_t> value)
-    return put_whole(out, <uint64_t> value)
 
 
 cdef inline int64_t hundredths(double value) noexcept nogil:
@@ -177,131 +137,6 @@ cdef int put_ring(Text *text, const int32_t *corners, int64_t count, const Frame
     return OK
 
 
-cdef int64_t put_digits(char *out, int64_t digits, int exponent) noexcept nogil:
-    """Write digits * 10^(exponent - DIGITS + 1), the number d.dddddddd * 10^exponent, in the shorter usual form."""
-    cdef char text[24]
-    cdef int64_t n = 0, count, point
-    while digits % 10 == 0:
-        digits //= 10
-    count = put_whole(text, digits)
-    if -5 <= exponent < 0:
-        memcpy(out, b"0.00000", 7)
-        memcpy(out + 1 - exponent, text, count)
-        return 1 - exponent + count
-    point = exponent + 1 if 0 <= exponent < 15 else 1
-    if count <= point:
-        memcpy(out, text, count)
-        memset(out + count, 48, point - count)
-        n = point
-    else:
-        memcpy(out, text, point)
-        out[point] = b"."
-        memcpy(out + point + 1, text + point, count - point)
-        n = count + 1
-    if not 0 <= exponent < 15:
-        out[n] = b"e"
-        n += 1 + put_signed(out + n + 1, exponent)
-    return n
-
-
-cdef int64_t put_number(char *out, double value) noexcept nogil:
-    """Write a finite number with DIGITS significant digits, trailing zeros dropped; return its length."""
-    cdef int64_t n = 0, digits
-    cdef int exponent = 0, k = 0
-    if value < 0:
-        out[0] = b"-"
-        n = 1
-        value = -value
-    if value < NINE_DIGITS and value == <double> <int64_t> value:
-        return n * (value != 0) + put_whole(out + n * (value != 0), <uint64_t> value)
-    while value >= LARGEST_STEP:
-        value /= LARGEST_STEP
-        exponent += 10
-    while value < SMALLEST_FIXED:
-        value *= LARGEST_STEP
-        exponent -= 10
-    while value >= POWERS[k + 1]:
-        k += 1
-    while value * POWERS[-k if k < 0 else 0] < 1:
-        k -= 1
-    digits = <int64_t> rint(value * POWERS[DIGITS - 1 - k] if k < DIGITS else value / POWERS[k - DIGITS + 1])
-    if digits >= NINE_DIGITS:
-        digits //= 10
-        k += 1
-    return n + put_digits(out + n, digits, exponent + k)
-
-
-cdef inline uint32_t rotate(uint32_t value, int bits) noexcept nogil:
-    return (value << bits) | (value >> (32 - bits))
-
-
-cdef void sha1_block(const uint8_t *block, uint32_t *state) noexcept nogil:
-    """Digest one block of 64 bytes (FIPS 180-4, section 6.1.2)."""
-    cdef uint32_t words[80]
-    cdef uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], mixed
-    cdef int i
-    for i in range(16):
-        words[i] = ((<uint32_t> block[4 * i] << 24) | (<uint32_t> block[4 * i + 1] << 16)
-                    | (<uint32_t> block[4 * i + 2] << 8) | block[4 * i + 3])
-    for i in range(16, 80):
-        words[i] = rotate(words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16], 1)
-    for i in range(80):
-        if i < 20:
-            mixed = ((b & c) | (~b & d)) + 0x5a827999u
-        elif i < 40:
-            mixed = (b ^ c ^ d) + 0x6ed9eba1u
-        elif i < 60:
-            mixed = ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdcu
-        else:
-            mixed = (b ^ c ^ d) + 0xca62c1d6u
-        mixed += rotate(a, 5) + e + words[i]
-        e = d
-        d = c
-        c = rotate(b, 30)
-        b = a
-        a = mixed
-    state[0] += a
-    state[1] += b
-    state[2] += c
-    state[3] += d
-    state[4] += e
-
-
-cdef void put_uuid(Text *text, const uint8_t *name_space, int64_t row, int64_t col) noexcept nogil:
-    """Write the UUIDv5 (RFC 9562, section 5.5) of the name "row,col"; the name is shorter than 40 bytes."""
-    cdef uint8_t block[64]
-    cdef uint32_t state[5]
-    cdef uint8_t byte
-    cdef int64_t size = 16
-    cdef int i
-    cdef const char *hexadecimal = b"0123456789abcdef"
-    cdef char *out = text.data + text.size
-    memset(block, 0, 64)
-    memcpy(block, name_space, 16)
-    size += put_signed(<char *> block + size, row)
-    block[size] = b","
-    size += 1
-    size += put_signed(<char *> block + size, col)
-    block[size] = 0x80
-    block[62] = <uint8_t> (size * 8 >> 8)
-    block[63] = <uint8_t> (size * 8)
-    state[0], state[1], state[2], state[3], state[4] = 0x67452301u, 0xefcdab89u, 0x98badcfeu, 0x10325476u, 0xc3d2e1f0u
-    sha1_block(block, state)
-    for i in range(16):
-        byte = <uint8_t> (state[i >> 2] >> (24 - 8 * (i & 3)))
-        if i == 6:
-            byte = (byte & 0x0f) | 0x50     # version 5
-        elif i == 8:
-            byte = (byte & 0x3f) | 0x80     # variant of RFC 9562
-        if i == 4 or i == 6 or i == 8 or i == 10:
-            out[0] = b"-"
-            out += 1
-        out[0] = hexadecimal[byte >> 4]
-        out[1] = hexadecimal[byte & 15]
-        out += 2
-    text.size = out - text.data
-
-
 cdef int put_geometry(Text *text, int64_t ring, int64_t ring_end, const uint8_t *shells, const int64_t *offsets,
                       const int32_t *corners, const Frame *frame) noexcept nogil:
     """Write a Polygon, or a MultiPolygon where there are several shells."""
@@ -357,7 +192,7 @@ cdef int put_feature(Text *text, const int64_t *first, int64_t ring, int64_t rin
     if reserve(text, FRAME) != OK:
         return NO_MEMORY
     put(text, b'{"type":"Feature","id":"', 24)
-    put_uuid(text, frame.name_space, first[0], first[1])
+    text.size += put_uuid(text.data + text.size, frame.name_space, first[0], first[1])
     put(text, b'","geometry":', 13)
     return put_geometry(text, ring, ring_end, shells, offsets, corners, frame)
 

@@ -41,4 +41,4 @@ def connected_components(mask: ArrayLike, connectivity: int = 8) -> tuple[NDArra
     array = as_mask(mask)
     corners = check_connectivity(connectivity) == 8
     out = np.zeros(array.shape, np.int32)
-    return out, _components.connected_components(array, out, corners)
+    return out, _components.connected_components(array, out, corners) if out.size else 0

@@ -54,8 +54,16 @@ class Outlines:
         return len(self.labels)
 
 
-def _label_rows(labels: NDArray[Any]) -> NDArray[Any]:
-    """Return the label image in a type that the kernels read, rows contiguous, copied only where it must be."""
+def label_rows(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return a label image in a type that the kernels read, rows contiguous, copied only where it must be.
+
+    Raises
+    ------
+    TypeError
+        If it does not hold whole numbers.
+    ValueError
+        If it is not an image, or too large for the kernels.
+    """
     labels = np.asarray(labels)
     if labels.ndim != 2:
         raise ValueError(f"labels must be a (height, width) image, not of shape {labels.shape}")
@@ -69,10 +77,11 @@ def _label_rows(labels: NDArray[Any]) -> NDArray[Any]:
         raise ValueError("labels must be below 2^63")
     if labels.dtype not in _DIRECT:
         labels = labels.astype(np.int64)
-    return _contiguous_rows(labels)
+    return contiguous_rows(labels)
 
 
-def _contiguous_rows(image: NDArray[Any]) -> NDArray[Any]:
+def contiguous_rows(image: NDArray[Any]) -> NDArray[Any]:
+    """Return `image`, copied only if its rows are not contiguous."""
     if (image.shape[1] > 1 and image.strides[1] != image.itemsize) or not image.flags.aligned:
         return np.ascontiguousarray(image)
     return image
@@ -109,43 +118,6 @@ def label_outlines(labels: NDArray[Any]) -> Outlines:
     OverflowError
         If the image has more than 2^29 runs of labels.
     """
-    columns = _outlines.outlines(_label_rows(labels))
+    columns = _outlines.outlines(label_rows(labels))
     names, first, pixels, rings, shells, offsets, corners = columns
     return Outlines(names, first, pixels, rings, shells.view(np.bool_), offsets, corners)
-
-
-def label_sums(labels: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the sum of `values` over each label, in order of first pixel (the order of `label_outlines`).
-
-    An object's sum is added up run by run in raster order, so it depends on the object's pixels alone and not on
-    where the image was cut.
-
-    Parameters
-    ----------
-    labels : (H, W) integer or bool array
-        0 is background.
-    values : (H, W) real array
-        float32 and float64 are read as they are, other types as float64.
-
-    Returns
-    -------
-    (N,) float64
-        Sums.
-
-    Raises
-    ------
-    TypeError
-        If `labels` does not hold whole numbers or `values` real ones.
-    ValueError
-        If `labels` is not an image, or `values` has another shape.
-    """
-    rows = _label_rows(labels)
-    values = np.asarray(values)
-    if values.shape != rows.shape:
-        raise ValueError(f"values of shape {values.shape} don't fit labels of shape {rows.shape}")
-    if values.dtype.kind not in "uibf":
-        raise TypeError(f"values must be real numbers, not {values.dtype}")
-    if values.dtype not in (np.float32, np.float64):
-        values = values.astype(np.float64)
-    sums: NDArray[np.float64] = _outlines.sums(rows, _contiguous_rows(values))
-    return sums

@@ -68,6 +68,7 @@ def _enter(ledger: Ledger, out: Path, slide: FakeSlide, period: tuple[float, flo
         ledger.fail(slide.name, slide.error)
     else:
         sketch, image = drawn(slide)
+        sketch_path(out, slide.name, ".npz").parent.mkdir(parents=True, exist_ok=True)
         write_sketch(sketch_path(out, slide.name, ".npz"), sketch)
         write_thumbnail(sketch_path(out, slide.name, ".jpg"), image)
         ledger.finish(slide.name, outcome(slide, int(sketch.counts.sum()), period[1] - period[0]))
@@ -80,11 +81,15 @@ def outcome(slide: FakeSlide, nuclei: int, seconds: float) -> dict[str, Any]:
     pixels = height * width // 2
     stages = {"read": 0.8, "network": 1.4, "stitch": 0.3, "split": 0.5, "spool": 0.02, "tissue": 0.02, "write": 0.05}
     rng = np.random.default_rng(slide.seed)
+    spent = {name: seconds * share * rng.uniform(0.7, 1.3) for name, share in stages.items()}
     record = {
         "slide": {"height": height, "width": width, "um_per_px": 0.25, **slide.facts},
         "model": {"name": "dist-kumar16", "postprocessor": "dist", "parameters": {"p1": 0.5, "p2": 0.7}},
         "settings": {},
-        "seconds": {"wall": seconds, **{name: seconds * share * rng.uniform(0.7, 1.3) for name, share in stages.items()}},
+        "seconds": {
+            "wall": seconds,
+            **{name: seconds * share * rng.uniform(0.7, 1.3) for name, share in stages.items()},
+        },
         "counts": {"nuclei": nuclei, "pixels": pixels, "pixels_resumed": 0, "tissue_mm2": pixels * 0.0625e-6},
         "warnings": list(slide.warnings),
     }

@@ -8,10 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 
+from conformance import reader as reader_suite
 from nuclix.engine import registry
+from nuclix.engine.contracts import SlideReader
 from nuclix.engine.errors import PluginError
 
 SOURCE = Path(__file__).parent / "dummy_distribution"
@@ -57,6 +61,15 @@ def test_it_is_listed_beside_the_built_ins_and_loads(site: Path, group: str, nam
     plugin = registry.load(group, name)
     assert isinstance(plugin, type)
     assert Path(str(sys.modules[plugin.__module__].__file__)).is_relative_to(site)
+
+
+@pytest.mark.parametrize("check", reader_suite.CHECKS)
+def test_its_reader_conforms(site: Path, tmp_path: Path, check: reader_suite.Check) -> None:
+    reader = registry.load(registry.READERS, "raw")
+    path = tmp_path / "slide.raw"
+    image = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    sys.modules["nuclix_dummy.reader"].save_raw(path, image, 0.25)  # type: ignore[attr-defined]
+    check(cast(type[SlideReader], reader), path)
 
 
 def test_without_it_its_names_are_unknown() -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from conformance.reader import CHECKS, Check, check_against_openslide, check_cut_short, check_recognition
-from slides import aperio_description, noise_image, padded, smooth_image
-from vendors import write_ndpi, write_scn
 
+from conformance.reader import CHECKS, Check, check_against_openslide, check_cut_short, check_recognition
+from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box, Scale
-from nuclix.plugins.readers._tiles import ycbcr_to_rgb
+from nuclix.plugins.readers._tiles import RandomAccessFile, tile_page, ycbcr_to_rgb
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
+from slides import aperio_description, lose_tile, noise_image, padded, smooth_image, write_slide
+from vendors import write_ndpi, write_scn
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +74,64 @@ def test_aperio_ycbcr_in_jpeg_2000(tmp_path: Path) -> None:
     image = smooth_image(256, 256)
     ycbcr = np.asarray(Image.fromarray(image).convert("YCbCr"))
     path = tmp_path / "a.svs"
-    tiles = [imagecodecs.jpeg2k_encode(ycbcr[row : row + 128, col : col + 128], level=0, codecformat="j2k", mct=False)
-             for row in (0, 128) for col in (0, 128)]
+    tiles = [
+        imagecodecs.jpeg2k_encode(ycbcr[row : row + 128, col : col + 128], level=0, codecformat="j2k", mct=False)
+        for row in (0, 128)
+        for col in (0, 128)
+    ]
     with tifffile.TiffWriter(path) as file:
         file.write(
-            iter(tiles), shape=image.shape, dtype=np.uint8, tile=(128, 128), compression=33003,
-            photometric="rgb", metadata=None, description=aperio_description(0.25),
+            iter(tiles),
+            shape=image.shape,
+            dtype=np.uint8,
+            tile=(128, 128),
+            compression=33003,
+            photometric="rgb",
+            metadata=None,
+            description=aperio_description(0.25),
         )
         file.write(image[::4, ::4].copy(), photometric="rgb", metadata=None, description=aperio_description(0.25))
     slide = TiffSlideReader.open(path)
     assert np.abs(slide.read(0, Box(0, 0, 256, 256)).astype(int) - image).max() <= 3  # YCbCr is rounded
     slide.close()
     check_against_openslide(TiffSlideReader, path)
+
+
+@pytest.mark.parametrize(("overlap", "fits"), [("0", True), ("00", True), ("24", False), ("-8", False), ("010", False)])
+def test_ventana_tiles_must_not_overlap(overlap: str, fits: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.bif"
+    joints = f'<EncodeInfo><iScan/><TileJointInfo OverlapX="{overlap}" OverlapY="0"/></EncodeInfo>'.encode()
+    image = smooth_image(256, 256)
+    with tifffile.TiffWriter(path) as file:
+        file.write(
+            image,
+            tile=(128, 128),
+            photometric="rgb",
+            metadata=None,
+            software="ScanOutputManager 1.1",
+            description="level=0 mag=40 quality=95",
+            extratags=[(700, 1, len(joints), joints, True)],
+        )
+    if fits:
+        slide = TiffSlideReader.open(path)
+        assert slide.info.vendor == "ventana"
+        assert (slide.read(0, Box(0, 0, 256, 256)) == image).all()
+        slide.close()
+    else:
+        with pytest.raises(SlideError, match=r"a\.bif: .*overlap"):
+            TiffSlideReader.open(path)
+
+
+def test_tiles_that_a_format_leaves_out_are_blank(tmp_path: Path) -> None:
+    """Philips writes no tiles where nothing was scanned."""
+    path = write_slide(tmp_path / "a.svs", smooth_image(256, 256), downs=(1,))
+    lose_tile(path, 0, 1)
+    file = RandomAccessFile(path)
+    with tifffile.TiffFile(path) as tiff:
+        page = tile_page(tiff.pages.first, (0, 0), True)
+    assert (page.rgb(file, 0, 1) == 255).all()
+    assert (page.rgb(file, 0, 0) != 255).any()
+    file.close()
 
 
 def test_ycbcr_is_pillows() -> None:

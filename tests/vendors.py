@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from PIL import Image as PillowImage
+
 from slides import Image, reduced
 
 STRIPE = 128  # pixels between the restart markers of an NDPI's JPEG
@@ -55,9 +56,7 @@ def write_ndpi(path: Path, image: Image, mpp: float, downs: tuple[int, ...] = (1
     return path
 
 
-def _append_directory(
-    content: bytearray, link: int, tags: list[tuple[int, int, tuple[float, ...] | bytes]]
-) -> int:
+def _append_directory(content: bytearray, link: int, tags: list[tuple[int, int, tuple[float, ...] | bytes]]) -> int:
     """Append an NDPI directory (64-bit links, the high halves of values after it); return where the next links."""
     entries = b""
     for code, kind, values in tags:

@@ -110,12 +110,11 @@ def model_facts(model: str) -> dict[str, Any]:
     ModelError
         If it is no model file, or one without a card.
     """
-    from nuclix.engine.model import find_model, load_model
+    from nuclix.engine.model import find_model, model_hash, read_card
     from nuclix.engine.parameters import as_mapping
 
     path = find_model(model)
-    loaded = load_model(path, "cpu")
-    return {"model": str(path), **as_mapping(loaded.card), "bytes": path.stat().st_size, "sha256": loaded.sha256}
+    return {"model": str(path), **as_mapping(read_card(path)), "bytes": path.stat().st_size, "sha256": model_hash(path)}
 
 
 def _lines(facts: Any, indent: str = "") -> list[str]:

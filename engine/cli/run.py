@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from nuclix.engine.cli.options import add_options, config_of
+from nuclix.engine.cli.signals import SignalWatch
 from nuclix.engine.config import RunConfig, batch_options, config_as_json, run_settings
 from nuclix.engine.errors import NuclixError
 
 if TYPE_CHECKING:
-    from nuclix.engine.batch import RunSummary, StopFlag
+    from nuclix.engine.batch import RunSummary
     from nuclix.engine.report.events import EventSink, RunEvents
 
 SOME_FAILED = 1
@@ -61,12 +59,12 @@ def run_config(config: RunConfig) -> int:
     from nuclix.engine.batch import StopFlag, run_batch
 
     settings, options = run_settings(config), batch_options(config)
-    flag, signals = StopFlag(), SignalWatch()
+    flag = StopFlag()
+    signals = SignalWatch(flag)
     with ExitStack() as stack:
         listener = _listener(config, settings.out, stack)
-        stack.enter_context(signals.setting(flag))
         try:
-            summary = run_batch(config.inputs, settings, options, listener, flag)
+            summary = signals.run(lambda: run_batch(config.inputs, settings, options, listener, flag))
         except BaseException as error:
             _end(listener, settings.out, str(error) or type(error).__name__)
             raise
@@ -124,32 +122,8 @@ def _conclude(config: RunConfig, summary: RunSummary, signals: SignalWatch) -> i
     if not config.quiet:
         print(f"{', '.join(counts)}; results and report.html in {config.out}")
     if summary.stopped:
-        if not config.quiet and config.json_log != "-":
-            sys.stderr.write(f"nuclix: stopped: {summary.stopped}; the same command goes on from here\n")
-        return signals.exit_code or STOPPED
+        if config.json_log != "-":
+            then = "when that is mended, the same command" if summary.blocked else "the same command"
+            sys.stderr.write(f"nuclix: stopped: {summary.stopped}; {then} goes on from here\n")
+        return signals.exit_code or (SOME_FAILED if summary.blocked else STOPPED)
     return SOME_FAILED if summary.failed else 0
-
-
-class SignalWatch:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after the current row; the second ends the run."""
-
-    def __init__(self) -> None:
-        self.exit_code = 0
-
-    @contextmanager
-    def setting(self, flag: StopFlag) -> Iterator[None]:
-        """Watch while the block runs."""
-
-        def handle(number: int, _: FrameType | None) -> None:
-            self.exit_code = 128 + number  # as shells have it
-            if flag.reason:
-                raise KeyboardInterrupt
-            flag.reason = f"{signal.Signals(number).name} received"
-            sys.stderr.write("nuclix: stopping after the current row of blocks; once more to stop at once\n")
-
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

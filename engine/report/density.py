@@ -91,7 +91,7 @@ def sketch_path(out: Path, name: str, suffix: str) -> Path:
 
 
 def write_sketch(path: Path, sketch: SlideSketch) -> None:
-    """Save a sketch; its folder is made if missing.
+    """Save a sketch.
 
     Raises
     ------
@@ -102,7 +102,6 @@ def write_sketch(path: Path, sketch: SlideSketch) -> None:
     numbers = np.array([sketch.cell_mm2, sketch.area_sum])
     np.savez_compressed(buffer, format=_FORMAT, counts=sketch.counts, areas=sketch.areas, numbers=numbers)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, buffer.getvalue())
     except OSError as error:
         raise OutputError(f"{path}: can't be written: {error.strerror}") from error

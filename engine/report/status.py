@@ -109,7 +109,9 @@ class StatusFile:
         path = self._folder / f"{stamp}-{socket.gethostname()}-{os.getpid()}.json"
         temporary = path.with_suffix(".tmp")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            # One by one: an output folder that has vanished is not made anew.
+            self._folder.parent.mkdir(exist_ok=True)
+            self._folder.mkdir(exist_ok=True)
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)
         except OSError as error:

@@ -75,7 +75,7 @@ def _cut(pixels: NDArray[np.uint8], box: Box, pixel: float) -> NDArray[np.uint8]
 
 
 def write_thumbnail(path: Path, image: Image.Image) -> None:
-    """Save a thumbnail as JPEG; its folder is made if missing.
+    """Save a thumbnail as JPEG.
 
     Raises
     ------
@@ -83,7 +83,6 @@ def write_thumbnail(path: Path, image: Image.Image) -> None:
         If it can't be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, encoded(image))
     except OSError as error:
         raise OutputError(f"{path}: can't be written: {error.strerror}") from error

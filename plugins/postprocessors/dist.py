@@ -57,16 +57,8 @@ class Dist:
 
     def split(self, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         """Label the nuclei of the clumps in `mask`, from 1, in the order of their maxima."""
-        labels = dynamics_watershed(maps[0], self.p1, self.p2, self.connectivity, mask)
-        return _without_small(labels, self.min_area) if self.min_area > 1 else labels
+        return dynamics_watershed(maps[0], self.p1, self.p2, self.connectivity, mask, self.min_area)
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the predicted distance cut to 0..1: sure from one pixel inside the outline on."""
         return np.clip(maps[0], np.float32(0), np.float32(1))
-
-
-def _without_small(labels: NDArray[np.int32], min_area: int) -> NDArray[np.int32]:
-    """Drop labels of fewer than `min_area` pixels and close the gaps in the numbering."""
-    kept = np.bincount(labels.ravel()) >= min_area
-    kept[0] = False
-    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]

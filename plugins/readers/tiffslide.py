@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from nuclix.plugins.readers._tiles import (
 )
 
 TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and Big, little and big endian
+XMP_TAG = 700  # where Ventana says how its tiles are joined
+OVERLAP = re.compile(rb'Overlap[XY]="-?0*[1-9]')
 MAX_ANISOTROPY = 0.02  # pixels further from square than this would bias every area and diameter
 CACHE_BYTES = 64 << 20  # some 300 tiles of 256 x 256: the surroundings of a few blocks
 
@@ -183,6 +186,8 @@ def _quieten(library: str) -> None:
 
 
 def _pyramid(tiff: Any, properties: Mapping[str, Any]) -> _Pyramid:
+    if tiff.is_bif and any(OVERLAP.search(bytes(page.tags.valueof(XMP_TAG, b""))) for page in tiff.pages):
+        raise NotImplementedError("Ventana tiles that overlap: nuclei would be seen twice")
     composition = properties.get("tiffslide.series-composition")  # SCN: several scanned regions on one slide
     placed = composition["located_series"] if composition else {properties["tiffslide.series-index"]: None}
     blank = bool(tiff.is_philips)  # leaves unscanned tiles out

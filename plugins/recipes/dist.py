@@ -51,6 +51,12 @@ class DistRecipe:
     stem: int = 2
     um_per_px: float = 0.25
 
+    def __post_init__(self) -> None:
+        if self.stem not in (1, 2):
+            raise ValueError(f"stem must be one of 1 and 2, not {self.stem}")
+        if min(self.n_feat, self.depth) < 1:
+            raise ValueError(f"n_feat and depth must be positive, not {self.n_feat} and {self.depth}")
+
     @property
     def _shape(self) -> UNetShape:
         from nuclix.engine.networks import UNetShape

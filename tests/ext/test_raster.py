@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
+from nuclix.ext.outlines import label_outlines
 from nuclix.ext.raster import fill_polygons
 
 
@@ -98,3 +102,31 @@ def test_empty_and_bad_input() -> None:
     for value in (0, 2**31):
         with pytest.raises(ValueError, match="labels from 1"):
             fill_polygons((2, 2), square, [0, 4], [0, 1], [value])
+
+
+def drawn_outlines(labels: np.ndarray) -> np.ndarray:
+    """Draw what `label_outlines` traces; objects count from 1 in the order of their first pixels."""
+    found = label_outlines(labels)
+    polygons = np.append(np.flatnonzero(found.shells), len(found.shells))
+    owners = np.searchsorted(found.rings, polygons[:-1], side="right")
+    return fill_polygons(labels.shape, found.corners, found.offsets, polygons, owners)
+
+
+def by_first_pixel(labels: np.ndarray) -> np.ndarray:
+    values, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    ranks = np.empty(len(values), int)
+    ranks[np.argsort(np.where(values == 0, -1, first))] = np.arange(len(values)) + (0 not in values)
+    return ranks[inverse].reshape(labels.shape)
+
+
+@given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 4)))
+def test_traced_outlines_give_the_labels_back(labels: np.ndarray) -> None:
+    np.testing.assert_array_equal(drawn_outlines(labels), by_first_pixel(labels))
+
+
+@pytest.mark.shared
+def test_traced_outlines_of_real_nuclei_give_the_labels_back(shared: Path) -> None:
+    for path in sorted((shared / "data" / "kumar16" / "labels").glob("*.png"))[:4]:
+        with Image.open(path) as image:
+            labels = np.asarray(image).astype(np.int32)
+        np.testing.assert_array_equal(drawn_outlines(labels), by_first_pixel(labels))

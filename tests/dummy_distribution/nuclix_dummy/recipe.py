@@ -41,13 +41,13 @@ class DarknessRecipe:
     @property
     def patch(self) -> PatchShape:
         """A pixel's answer depends on that pixel alone, so a patch needs no margin."""
-        return PatchShape(PATCH_PX, 0, 1)
+        return PatchShape(PATCH_PX, margin=0)
 
     def network(self) -> torch.nn.Module:
         """Return a 1 x 1 convolution from colour to logit."""
-        import torch
+        from torch.nn import Conv2d
 
-        return torch.nn.Conv2d(3, 1, kernel_size=1)
+        return Conv2d(3, 1, kernel_size=1)
 
     def targets(self, labels: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return 1 on nuclei and 0 elsewhere."""
@@ -61,13 +61,11 @@ class DarknessRecipe:
 
     def exported(self, network: torch.nn.Module) -> torch.nn.Module:
         """Wrap the network: RGB 0..255 in, probabilities out."""
-        import torch
+        from torch.nn import Sigmoid
 
-        # Normalisation is part of the graph: a linear map of the input, so a convolution says it.
-        scaling = torch.nn.Conv2d(3, 3, kernel_size=1, bias=False)
-        with torch.no_grad():
-            scaling.weight.copy_(torch.eye(3)[:, :, None, None] / 255)
-        return torch.nn.Sequential(scaling, network, torch.nn.Sigmoid())
+        from nuclix.engine.networks import Exported
+
+        return Exported(network, Sigmoid())
 
     def candidates(self) -> Sequence[Mapping[str, Any]]:
         """Return thresholds from lenient to strict."""

@@ -4,6 +4,10 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
+cdef extern from "_rows.h":
+    # out[c] = 1 where items a[c] and b[c] of `size` bytes differ, else 0
+    void differ(int size, ptrdiff_t n, const void *a, const void *b, uint8_t *out) noexcept nogil
+
 cdef extern from *:
     """
     #include <stdint.h>
@@ -17,6 +21,11 @@ cdef extern from *:
     #else
     static inline int nuclix_low_bit(uint64_t word) { return __builtin_ctzll(word); }
     #endif
+    static inline void nuclix_prefetch(const void *at) {
+    #if defined(__GNUC__)
+        __builtin_prefetch(at);
+    #endif
+    }
     /* Byte k of a word read from memory is bits 8k..8k+7 on every machine after this. */
     static inline uint64_t nuclix_little(uint64_t word) {
     #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -28,6 +37,7 @@ cdef extern from *:
     """
     int nuclix_low_bit(uint64_t word) noexcept nogil
     uint64_t nuclix_little(uint64_t word) noexcept nogil
+    void nuclix_prefetch(const void *at) noexcept nogil
 
 ctypedef fused label_t:
     uint8_t
@@ -46,6 +56,14 @@ cdef enum:
     WORD = 8                # pixels whose change flags are tested at once
 
 
+cdef int resize(void **block, int64_t bytes) noexcept nogil:
+    cdef void *moved = realloc(block[0], bytes)
+    if moved == NULL:
+        return NO_MEMORY
+    block[0] = moved
+    return OK
+
+
 cdef int64_t row_runs(const label_t *row, int64_t width, uint8_t *change, int32_t *cols, int64_t *values) noexcept nogil:
     """List the runs of equal non-zero labels of a row.
 
@@ -56,8 +74,7 @@ cdef int64_t row_runs(const label_t *row, int64_t width, uint8_t *change, int32_
     cdef uint64_t word
     cdef label_t last = 0
     change[0] = row[0] != 0
-    for c in range(1, width):
-        change[c] = row[c] != row[c - 1]
+    differ(sizeof(label_t), width - 1, row + 1, row, change + 1)
     for c in range(width, (width + WORD - 1) // WORD * WORD):
         change[c] = 0
     base = 0

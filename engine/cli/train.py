@@ -1,0 +1,161 @@
+"""``nuclix train``: train a recipe on annotated images and write a model file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nuclix.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from nuclix.engine.contracts import ModelCard, Recipe
+    from nuclix.engine.training.loop import Schedule
+
+OPTIONS = (
+    ("steps", int, "N", "batches in all"),
+    ("batch", int, "N", "patches a batch"),
+    ("patch", int, "PX", "edge of a patch"),
+    ("learning-rate", float, "RATE", "peak learning rate"),
+    ("weight-decay", float, "LAMBDA", "decoupled weight decay"),
+    ("seed", int, "N", "of the first weights and of every batch"),
+    ("precision", str, "TYPE", "auto, float32, bfloat16 or float16"),
+)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the command line."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "train",
+        help="train a recipe on annotated images",
+        description="Train a recipe on a folder of annotated images and write a model file.",
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="the method, such as dist (see `nuclix plugins`)")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with images/ and labels/")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model file to write (.pt)")
+    parser.add_argument("--split", type=Path, metavar="CSV", help="columns image and split (train or validation)")
+    for name, kind, metavar, text in OPTIONS:
+        names = ("--learning-rate", "--lr") if name == "learning-rate" else (f"--{name}",)
+        parser.add_argument(*names, type=kind, metavar=metavar, help=text)
+    parser.add_argument("--n-feat", type=int, metavar="N", help="features of the first convolution")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a recipe's hyper-parameter")
+    parser.add_argument("--augment", action="append", default=[], metavar="NAME=VALUE", help="strength of a variation")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a killed run")
+    parser.add_argument("--licence", default="not stated", metavar="TEXT", help="of the data, for the model's card")
+    parser.set_defaults(command=train_command)
+
+
+def train_command(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    import torch
+
+    from nuclix.engine.parameters import as_mapping
+    from nuclix.engine.training.dataset import load_dataset
+    from nuclix.engine.training.execution import Execution
+    from nuclix.engine.training.export import Provenance, export
+    from nuclix.engine.training.loop import Place, train
+
+    if args.out.suffix != ".pt":
+        raise UsageError(f"--out {args.out}: a model file's name ends in .pt")
+    if args.threads is not None:
+        torch.set_num_threads(max(1, args.threads))
+    recipe, shipped = _recipe(args)
+    schedule = _schedule(args)
+    dataset = load_dataset(args.data, args.split, shipped)
+    print(f"{len(dataset.train)} images to train on, {len(dataset.validation)} to validate on: {dataset.split}")
+    place = Place(args.out.with_suffix(".training"), args.device, args.resume, args.validate_every)
+    with TrainingDisplay(schedule.steps) as display:
+        state = train(recipe, dataset, schedule, place, display)
+    print("choosing the post-processor's parameters")
+    settings = {**as_mapping(schedule), "seconds": round(state.seconds)}
+    provenance = Provenance(args.out.stem, args.recipe, args.data.resolve().name, args.licence, settings)
+    execution = Execution.of(args.device, schedule.precision)
+    print(summary(export(recipe, state.average, dataset, execution, provenance, args.out)))
+    print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
+    return 0
+
+
+def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[Path]]:
+    """Return the recipe with the options' hyper-parameters, and the splits that came with its package."""
+    from importlib.resources import files
+
+    from nuclix.engine import registry
+    from nuclix.engine.parameters import assignments, from_mapping
+
+    kind: Any = registry.load(registry.RECIPES, args.recipe)
+    where = f"recipe {args.recipe}"
+    words = [*args.set, *([f"n_feat={args.n_feat}"] if args.n_feat is not None else [])]
+    recipe: Recipe = from_mapping(kind, assignments(words, kind, where), where, UsageError)
+    package = files(kind.__module__.rpartition(".")[0] or kind.__module__)
+    return recipe, sorted(Path(str(item)) for item in package.iterdir() if item.name.endswith(".csv"))
+
+
+def _schedule(args: argparse.Namespace) -> Schedule:
+    from nuclix.engine.parameters import assignments, from_mapping
+    from nuclix.engine.training.augmentation import Augmentation
+    from nuclix.engine.training.loop import Schedule
+
+    names = [name.replace("-", "_") for name, *_ in OPTIONS]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    given["augmentation"] = assignments(args.augment, Augmentation, "--augment")
+    return from_mapping(Schedule, given, "nuclix train", UsageError)
+
+
+def summary(card: ModelCard) -> str:
+    """Return the validation scores of a card as a small table."""
+    lines = [f"parameters: {', '.join(f'{key} = {value}' for key, value in card.parameters.items())}"]
+    for title, rows in card.scores.items():
+        width = max(len(name) for name in rows)
+        lines.append(f"{title}:")
+        lines.append(f"  {'':{width}}  {'AJI':>6}  {'F1':>6}  {'PQ':>6}")
+        for name, row in rows.items():
+            lines.append(f"  {name:{width}}  {row['aji']:6.4f}  {row['f1']:6.4f}  {row['pq']:6.4f}")
+    return "\n".join(lines)
+
+
+class TrainingDisplay:
+    """Shows a training: a progress bar on a terminal, a line a validation elsewhere.
+
+    Parameters
+    ----------
+    steps : int
+        Of the training.
+    """
+
+    def __init__(self, steps: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=steps, loss="")
+
+    def __enter__(self) -> TrainingDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, progress: Any) -> None:
+        """Show a `Progress`."""
+        self._bar.update(self._task, completed=progress.step, loss=f"loss {progress.loss:.3f}")
+        found = progress.validation
+        if found is not None:
+            scores = found.scores
+            self._console.print(
+                f"step {progress.step}: loss {progress.loss:.4f}, validation {found.loss:.4f}, "
+                f"AJI {scores.aji:.4f}, F1 {scores.f1:.4f}, PQ {scores.pq:.4f}",
+                highlight=False,
+            )

@@ -1,0 +1,334 @@
+"""Random views of annotated images: geometry on image and labels alike, then stain, focus and noise on the image.
+
+Labels are warped with nearest neighbour and targets are made from the warped labels, so that distances stay true
+after scaling and bending. All random numbers come from one generator that the caller seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+OD_FLOOR = 1.0  # added to 0..255 so that black has a finite optical density
+OD_RANGE = 256.0
+# Optical density of haematoxylin and eosin in R, G, B: Ruifrok & Johnston, Anal Quant Cytol Histol 23 (2001).
+HAEMATOXYLIN = (0.650, 0.704, 0.286)
+EOSIN = (0.072, 0.990, 0.105)
+BLUR_REACH = 2.5  # a Gaussian is cut off after that many sigmas
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How strongly patches are varied; zeros everywhere leave only the choice of the patch.
+
+    Attributes
+    ----------
+    mirror : bool
+        The eight symmetries of the square.
+    rotation : float
+        Probability of turning by any angle.
+    scale : float
+        Largest magnification s; drawn log-uniformly from 1/s..s. 1 keeps the size.
+    elastic, elastic_spacing : float, int
+        Standard deviation (px) of random displacements on a grid of that spacing (px), interpolated between.
+    stain_gain, stain_shift, stain_turn : float
+        Standard deviations, in colour-deconvolution space, of each stain's log gain, of its offset (optical
+        density) and of the stain vectors' components (DIST paper, section VI-B).
+    brightness, contrast, saturation : float
+        Standard deviations: grey levels, log factor about mid-grey, log factor about the grey axis.
+    blur, blur_sigma, sharpen : float
+        Probability of a Gaussian of up to that sigma (px), and the probability of its opposite.
+    low_resolution : float
+        Probability of halving the resolution, as a 20x slide scaled up to 40x has it.
+    noise, noise_sigma : float
+        Probability of additive noise of up to that standard deviation (grey levels).
+    glass : float
+        Probability of a patch of empty glass in place of the image.
+    """
+
+    mirror: bool = True
+    rotation: float = 0.6
+    scale: float = 1.33
+    elastic: float = 1.6
+    elastic_spacing: int = 32
+    stain_gain: float = 0.25
+    stain_shift: float = 0.03
+    stain_turn: float = 0.06
+    brightness: float = 8.0
+    contrast: float = 0.1
+    saturation: float = 0.15
+    blur: float = 0.25
+    blur_sigma: float = 1.5
+    sharpen: float = 0.15
+    low_resolution: float = 0.2
+    noise: float = 0.25
+    noise_sigma: float = 9.0
+    glass: float = 0.03
+
+
+NONE = Augmentation(
+    mirror=False, rotation=0, scale=1, elastic=0, stain_gain=0, stain_shift=0, stain_turn=0, brightness=0, contrast=0,
+    saturation=0, blur=0, sharpen=0, low_resolution=0, noise=0, glass=0,
+)  # fmt: skip
+
+
+def _chance(probability: float, count: int, rng: torch.Generator) -> torch.Tensor:
+    import torch
+
+    return torch.rand(count, generator=rng) < probability
+
+
+def _linear_map(settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
+    """Return the (2, 2) matrix from patch to image offsets: a symmetry of the square, a turn and a scale."""
+    import torch
+
+    flip, swap, turned, angle, zoom = torch.rand(5, generator=rng).tolist()
+    matrix = torch.eye(2)
+    if settings.mirror:
+        quarter = int(swap * 4)
+        matrix = torch.matrix_power(torch.tensor([[0.0, -1.0], [1.0, 0.0]]), quarter)
+        if flip < 0.5:
+            matrix = matrix @ torch.diag(torch.tensor([1.0, -1.0]))
+    if turned < settings.rotation:
+        sine, cosine = math.sin(angle * math.tau), math.cos(angle * math.tau)
+        matrix = matrix @ torch.tensor([[cosine, -sine], [sine, cosine]])
+    return matrix * float(settings.scale ** (2 * zoom - 1))
+
+
+def _centre(extent: torch.Tensor, shape: tuple[int, int], size: int, rng: torch.Generator) -> torch.Tensor:
+    """Draw the patch's centre so that `extent` pixels on each side stay inside an image of `shape`, if they can.
+
+    Positions are those of a patch of whole pixels; drawing them from a wider range and clamping makes up for the
+    edges that turned patches reach less often.
+    """
+    import torch
+
+    draws = torch.rand(2, generator=rng)
+    half = (size - 1) / 2
+    centre = torch.zeros(2)
+    for axis in range(2):
+        room = max(shape[axis] - size, 0)
+        start = torch.floor(draws[axis] * (room + 1)).clamp(max=room) + half
+        low = float(extent[axis])
+        high = shape[axis] - 1 - low
+        centre[axis] = start.clamp(low, high) if low <= high else (shape[axis] - 1) / 2
+    return centre
+
+
+def sampling_grid(
+    shape: tuple[int, int], size: int, context: int, settings: Augmentation, rng: torch.Generator
+) -> torch.Tensor:
+    """Draw a patch: where in the image each of its pixels comes from.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The image's height and width.
+    size : int
+        The patch's edge in pixels.
+    context : int
+        Pixels around the patch that the targets are computed with.
+    settings : Augmentation
+        How far patches may be turned, scaled and bent.
+    rng : torch.Generator
+        Source of the randomness.
+
+    Returns
+    -------
+    torch.Tensor
+        (size + 2 context, size + 2 context, 2) row and column in the image, in pixels.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    matrix = _linear_map(settings, rng)
+    centre = _centre(matrix.abs().sum(1) * ((size - 1) / 2), shape, size, rng)
+    full = size + 2 * context
+    axis = torch.arange(full, dtype=torch.float32) - (full - 1) / 2
+    offsets = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
+    grid = offsets @ matrix.T + centre
+    if settings.elastic > 0:
+        knots = -(-full // settings.elastic_spacing) + 1
+        field = torch.randn(1, 2, knots, knots, generator=rng) * settings.elastic
+        grid = grid + interpolate(field, size=(full, full), mode="bicubic", align_corners=True)[0].permute(1, 2, 0)
+    return grid
+
+
+def warp(image: torch.Tensor, grid: torch.Tensor, mode: str) -> torch.Tensor:
+    """Read an image at fractional positions; beyond its edge it is mirrored.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        (C, H, W) of any dtype.
+    grid : torch.Tensor
+        (h, w, 2) row and column in pixels.
+    mode : str
+        "bilinear" or "nearest".
+
+    Returns
+    -------
+    torch.Tensor
+        (C, h, w) float32.
+    """
+    import torch
+    from torch.nn.functional import grid_sample
+
+    height, width = image.shape[1:]
+    (top, bottom), (left, right) = (_span(grid[..., axis], extent) for axis, extent in enumerate((height, width)))
+    part = image[None, :, top:bottom, left:right].float()
+    extent = torch.tensor([max(bottom - top - 1, 1), max(right - left - 1, 1)])
+    normalised = (grid - torch.tensor([top, left])) * (2 / extent) - 1
+    return grid_sample(part, normalised.flip(-1)[None], mode=mode, padding_mode="reflection", align_corners=True)[0]
+
+
+def _span(positions: torch.Tensor, extent: int) -> tuple[int, int]:
+    """Return the part of 0..extent that holds all positions and their neighbours; reading that much is enough."""
+    low, high = positions.aminmax()
+    return max(math.floor(float(low)) - 1, 0), min(math.ceil(float(high)) + 2, extent)
+
+
+def _colour_maps(count: int, settings: Augmentation, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (N, 3, 3) and (N, 3, 1): the affine map of optical densities that changes each stain on its own."""
+    import torch
+    from torch.nn.functional import normalize
+
+    stains = torch.tensor([HAEMATOXYLIN, EOSIN])
+    stains = normalize(torch.cat([stains, torch.linalg.cross(stains[0], stains[1])[None]]), dim=1)
+    gain = torch.exp(settings.stain_gain * torch.randn(count, 3, generator=rng))
+    shift = settings.stain_shift * torch.randn(count, 3, generator=rng)
+    turned = normalize(stains + settings.stain_turn * torch.randn(count, 3, 3, generator=rng), dim=2)
+    matrix = torch.linalg.inv(stains) @ torch.diag_embed(gain) @ turned  # densities are rows here
+    return matrix.transpose(1, 2), (shift[:, None] @ turned).transpose(1, 2)
+
+
+def stain(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
+    """Vary haematoxylin, eosin and the rest in optical density, then brightness, contrast and saturation.
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        (N, 3, H, W) float32, 0..255.
+    settings : Augmentation
+        How strongly.
+    rng : torch.Generator
+        Source of the randomness.
+
+    Returns
+    -------
+    torch.Tensor
+        Same shape and range.
+    """
+    import torch
+
+    count = images.shape[0]
+    flat = images.flatten(2)
+    if settings.stain_gain or settings.stain_shift or settings.stain_turn:
+        matrix, offset = _colour_maps(count, settings, rng)
+        density = -torch.log2((flat + OD_FLOOR) / OD_RANGE) * math.log10(2)
+        flat = OD_RANGE * torch.exp2(torch.baddbmm(offset, matrix, density) * -math.log2(10)) - OD_FLOOR
+    if settings.brightness or settings.contrast or settings.saturation:
+        grey = torch.tensor(LUMA).expand(3, 3)
+        level = settings.brightness * torch.randn(count, 1, 1, generator=rng)
+        contrast = torch.exp(settings.contrast * torch.randn(count, 1, 1, generator=rng))
+        colour = torch.exp(settings.saturation * torch.randn(count, 1, 1, generator=rng))
+        flat = torch.baddbmm(128 * (1 - contrast) + level, contrast * (grey + colour * (torch.eye(3) - grey)), flat)
+    return flat.clamp(0, 255).view_as(images)
+
+
+def blur(images: torch.Tensor, sigma: torch.Tensor, amount: torch.Tensor) -> torch.Tensor:
+    """Mix each image with its Gaussian-filtered self: amount 1 blurs, a negative one sharpens.
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        (N, C, H, W) float32.
+    sigma, amount : torch.Tensor
+        (N,) in pixels; (N,).
+
+    Returns
+    -------
+    torch.Tensor
+        Same shape.
+    """
+    import torch
+    from torch.nn.functional import conv2d, pad
+
+    count, channels = images.shape[:2]
+    reach = max(1, math.ceil(BLUR_REACH * float(sigma.max())))
+    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (steps / sigma[:, None].clamp(min=1e-3)) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
+    flat = pad(images.reshape(1, count * channels, *images.shape[2:]), (reach,) * 4, mode="replicate")
+    flat = conv2d(flat, kernel[:, None, :, None], groups=count * channels)
+    flat = conv2d(flat, kernel[:, None, None, :], groups=count * channels)
+    return torch.lerp(images, flat.view_as(images), amount.view(-1, 1, 1, 1))
+
+
+def _focus(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
+    """Blur or sharpen some of the images and halve the resolution of some, in place."""
+    import torch
+    from torch.nn.functional import avg_pool2d, interpolate
+
+    count = images.shape[0]
+    draws = torch.rand(4, count, generator=rng)
+    blurred = draws[0] < settings.blur
+    sharpened = ~blurred & (draws[0] < settings.blur + settings.sharpen)
+    chosen = blurred | sharpened
+    if chosen.any():
+        sigma = 0.4 + (settings.blur_sigma - 0.4) * draws[1]
+        amount = torch.where(blurred, torch.ones(count), -draws[2])
+        images[chosen] = blur(images[chosen], sigma[chosen], amount[chosen])
+    coarse = draws[3] < settings.low_resolution
+    if coarse.any():
+        halved = avg_pool2d(images[coarse], 2)
+        images[coarse] = interpolate(halved, size=images.shape[2:], mode="bilinear", align_corners=False)
+    return images
+
+
+def _glass(count: int, size: int, rng: torch.Generator) -> torch.Tensor:
+    """Return (N, 3, size, size) patches of empty glass: near-white, a tint, a slow gradient and grain."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    white = 215 + 40 * torch.rand(count, 1, 1, 1, generator=rng)
+    tint = 4 * torch.randn(count, 3, 1, 1, generator=rng)
+    slow = interpolate(3 * torch.randn(count, 1, 4, 4, generator=rng), size=(size, size), mode="bicubic")
+    grain = torch.rand(count, 1, 1, 1, generator=rng) * 4 * torch.randn(count, 3, size, size, generator=rng)
+    return (white + tint + slow + grain).clamp(0, 255)
+
+
+def appearance(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vary how a batch looks; nothing moves.
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        (N, 3, H, H) float32, 0..255.
+    settings : Augmentation
+        How strongly.
+    rng : torch.Generator
+        Source of the randomness.
+
+    Returns
+    -------
+    torch.Tensor, torch.Tensor
+        The images, 0..255; (N,) bool, True where glass stands in place of the image, so that it has no nuclei.
+    """
+    import torch
+
+    count, _, size, _ = images.shape
+    images = _focus(stain(images, settings, rng).clone(), settings, rng)
+    noisy = _chance(settings.noise, count, rng)
+    if noisy.any():
+        sigma = settings.noise_sigma * torch.rand(int(noisy.sum()), 1, 1, 1, generator=rng)
+        images[noisy] += sigma * torch.randn(images[noisy].shape, generator=rng)
+    glass = _chance(settings.glass, count, rng)
+    if glass.any():
+        images[glass] = _glass(int(glass.sum()), size, rng)
+    return images.clamp_(0, 255), glass

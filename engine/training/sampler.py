@@ -1,0 +1,102 @@
+"""Batches of random patches: batch t of a seed is the same whenever and wherever it is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nuclix.engine.training.augmentation import Augmentation, appearance, sampling_grid, warp
+from nuclix.engine.training.dataset import Annotated
+
+if TYPE_CHECKING:
+    import torch
+
+    from nuclix.engine.contracts import Recipe
+
+CONTEXT = 24  # px around a patch that its targets are computed with: a nucleus cut by the patch keeps its distances
+
+
+@dataclass(frozen=True, slots=True)
+class BatchShape:
+    """How many patches make a batch, and their edge in pixels."""
+
+    batch: int = 8
+    patch: int = 256
+
+
+class Sampler:
+    """Draws batches from annotated images.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Makes the targets.
+    images : sequence of Annotated
+        What patches are cut from; every image is as likely as the other.
+    augmentation : Augmentation
+        How patches are varied.
+    settings : BatchShape
+        Size of a batch.
+    seed : int
+        Batches depend on it and on the step alone, so a resumed training sees what it would have seen.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        images: Sequence[Annotated],
+        augmentation: Augmentation,
+        settings: BatchShape,
+        seed: int,
+    ) -> None:
+        import torch
+
+        self._recipe = recipe
+        self._augmentation = augmentation
+        self._settings = settings
+        self._seed = seed
+        self._images = [torch.from_numpy(item.image).permute(2, 0, 1).contiguous() for item in images]
+        self._labels = [torch.from_numpy(item.labels)[None] for item in images]
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return batch `step`: images (N, 3, S, S) float32 in 0..255 and targets (N, channels, S, S) float32."""
+        import torch
+
+        rng = torch.Generator().manual_seed(_seed_of(self._seed, step))
+        size = self._settings.patch
+        images, labels = [], []
+        for index in torch.randint(len(self._images), (self._settings.batch,), generator=rng).tolist():
+            image = self._images[index]
+            shape = (int(image.shape[1]), int(image.shape[2]))
+            grid = sampling_grid(shape, size, CONTEXT, self._augmentation, rng)
+            images.append(warp(image, grid[CONTEXT:-CONTEXT, CONTEXT:-CONTEXT], "bilinear"))
+            labels.append(warp(self._labels[index], grid, "nearest")[0])
+        batch, glass = appearance(torch.stack(images), self._augmentation, rng)
+        targets = [
+            torch.from_numpy(self._recipe.targets((wide.int() * (not empty)).numpy()))
+            for wide, empty in zip(labels, glass.tolist(), strict=True)
+        ]
+        return batch, torch.stack(targets)[:, :, CONTEXT:-CONTEXT, CONTEXT:-CONTEXT].contiguous()
+
+
+def drawn_ahead(sampler: Sampler, steps: Iterable[int], ahead: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the batches of `steps`, up to `ahead` of them drawn early by another thread; 0 draws each when due."""
+    if ahead == 0:
+        yield from map(sampler.batch, steps)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[Future[tuple[torch.Tensor, torch.Tensor]]] = deque()
+        for step in steps:
+            waiting.append(pool.submit(sampler.batch, step))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _seed_of(seed: int, step: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{step}".encode()).digest()[:7])

@@ -1,0 +1,100 @@
+# Numbers as text. Included, not imported. Nothing here asks the C library: its answer would depend on the locale.
+
+from libc.math cimport rint
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy, memset
+
+cdef enum:
+    DIGITS = 9              # significant digits: enough to tell any two float32 apart
+
+cdef double NINE_DIGITS = 1e9
+cdef double SMALLEST_FIXED = 1e-5       # below it and from 1e15 on numbers get an exponent
+cdef double LARGEST_STEP = 1e10
+
+cdef double POWERS[23]                  # of ten: all that a double holds exactly
+POWERS[:] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+             1e19, 1e20, 1e21, 1e22]
+
+cdef char PAIRS[200]                    # "00" to "99"
+cdef int _pair
+for _pair in range(100):
+    PAIRS[2 * _pair] = 48 + _pair // 10
+    PAIRS[2 * _pair + 1] = 48 + _pair % 10
+
+cdef inline int64_t put_whole(char *out, uint64_t value) noexcept nogil:
+    """Write a whole number; return its length."""
+    cdef char digits[24]
+    cdef int at = 24
+    while value >= 100:
+        at -= 2
+        memcpy(digits + at, PAIRS + 2 * (value % 100), 2)
+        value //= 100
+    if value >= 10:
+        at -= 2
+        memcpy(digits + at, PAIRS + 2 * value, 2)
+    else:
+        at -= 1
+        digits[at] = <char> (48 + value)
+    memcpy(out, digits + at, 24 - at)
+    return 24 - at
+
+
+cdef inline int64_t put_signed(char *out, int64_t value) noexcept nogil:
+    if value < 0:
+        out[0] = b"-"
+        return 1 + put_whole(out + 1, -<uint64_t> value)
+    return put_whole(out, <uint64_t> value)
+
+
+cdef int64_t put_digits(char *out, int64_t digits, int exponent) noexcept nogil:
+    """Write digits * 10^(exponent - DIGITS + 1), the number d.dddddddd * 10^exponent, in the shorter usual form."""
+    cdef char text[24]
+    cdef int64_t n = 0, count, point
+    while digits % 10 == 0:
+        digits //= 10
+    count = put_whole(text, digits)
+    if -5 <= exponent < 0:
+        memcpy(out, b"0.00000", 7)
+        memcpy(out + 1 - exponent, text, count)
+        return 1 - exponent + count
+    point = exponent + 1 if 0 <= exponent < 15 else 1
+    if count <= point:
+        memcpy(out, text, count)
+        memset(out + count, 48, point - count)
+        n = point
+    else:
+        memcpy(out, text, point)
+        out[point] = b"."
+        memcpy(out + point + 1, text + point, count - point)
+        n = count + 1
+    if not 0 <= exponent < 15:
+        out[n] = b"e"
+        n += 1 + put_signed(out + n + 1, exponent)
+    return n
+
+
+cdef int64_t put_number(char *out, double value) noexcept nogil:
+    """Write a finite number with DIGITS significant digits, trailing zeros dropped; return its length."""
+    cdef int64_t n = 0, digits
+    cdef int exponent = 0, k = 0
+    if value < 0:
+        out[0] = b"-"
+        n = 1
+        value = -value
+    if value < NINE_DIGITS and value == <double> <int64_t> value:
+        return n * (value != 0) + put_whole(out + n * (value != 0), <uint64_t> value)
+    while value >= LARGEST_STEP:
+        value /= LARGEST_STEP
+        exponent += 10
+    while value < SMALLEST_FIXED:
+        value *= LARGEST_STEP
+        exponent -= 10
+    while value >= POWERS[k + 1]:
+        k += 1
+    while value * POWERS[-k if k < 0 else 0] < 1:
+        k -= 1
+    digits = <int64_t> rint(value * POWERS[DIGITS - 1 - k] if k < DIGITS else value / POWERS[k - DIGITS + 1])
+    if digits >= NINE_DIGITS:
+        digits //= 10
+        k += 1
+    return n + put_digits(out + n, digits, exponent + k)

@@ -1,0 +1,120 @@
+"""The built-in recipes do what every recipe must, and DIST does what its paper says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from blobs import blob_labels
+from numpy.typing import NDArray
+
+from conformance.recipe import CHECKS, Check
+from nuclix.engine import registry
+from nuclix.engine.contracts import Recipe
+from nuclix.engine.networks import Exported, UNet, UNetShape, fold_batch_norm, normalise
+from nuclix.plugins.recipes.dist import DistRecipe
+
+SMALL = (
+    DistRecipe(n_feat=4, depth=2),
+    DistRecipe(n_feat=2, depth=3, stem=1),
+)
+
+
+@pytest.mark.parametrize("recipe", SMALL, ids=repr)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_conformance(check: Check, recipe: Recipe) -> None:
+    check(recipe)
+
+
+def test_the_recipe_is_registered() -> None:
+    assert registry.load(registry.RECIPES, "dist") is DistRecipe
+
+
+def distance_by_definition(labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Chessboard distance to the nearest pixel of another label, pixel by pixel."""
+    rows, cols = np.indices(labels.shape)
+    out = np.zeros(labels.shape, np.float32)
+    for row, col in np.argwhere(labels):
+        other = labels != labels[row, col]
+        out[row, col] = np.maximum(abs(rows - row), abs(cols - col))[other].min()
+    return out
+
+
+def test_dist_targets_are_the_distance_map_of_the_paper() -> None:
+    labels = blob_labels((40, 36), seed=4)
+    assert np.array_equal(DistRecipe().targets(labels)[0], distance_by_definition(labels))
+
+
+def test_dist_loss_is_equation_3() -> None:
+    outputs, targets = torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[0.0, 5.0]]]])
+    assert float(DistRecipe().loss()(outputs, targets)) == pytest.approx((1 + 9) / 2)
+
+
+def test_dist_maps_are_never_negative() -> None:
+    module = DistRecipe().exported(torch.nn.Identity())  # normalised images lie in -2..0
+    with torch.inference_mode():
+        assert torch.equal(module(torch.full((1, 1, 2, 2), 100)), torch.zeros(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [UNetShape(1, 2, 2), UNetShape(1, 2, 1), UNetShape(1, 3, 2), UNetShape(2, 1, 1, channels=3)],
+    ids=repr,
+)
+def test_radius_is_what_gradients_reach(shape: UNetShape) -> None:
+    """Over all phases of the poolings, the farthest input pixel with a gradient lies at `radius`, none farther."""
+    torch.manual_seed(0)
+    network = smooth(UNet(shape)).double().eval()
+    size = -(-(2 * shape.radius + 2 * shape.multiple) // shape.multiple) * shape.multiple
+    middle = size // 2 // shape.multiple * shape.multiple
+    reached = 0
+    for phase in range(shape.multiple):
+        image = torch.rand(1, 3, size, size, dtype=torch.float64, requires_grad=True)
+        network(image)[0, :, middle + phase, middle].sum().backward()
+        assert image.grad is not None
+        rows = torch.nonzero(image.grad.abs().sum((0, 1, 3)) > 0).flatten() - (middle + phase)
+        reached = max(reached, int(rows.abs().max()))
+    assert reached == shape.radius
+
+
+def smooth(network: torch.nn.Module) -> torch.nn.Module:
+    """Give every pixel a gradient: no ReLU that blocks, weights that do not cancel."""
+    for part in network.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            torch.nn.init.uniform_(part.weight, 0.5, 1.0)
+        if isinstance(part, torch.nn.Sequential):
+            for name, child in part.named_children():
+                if isinstance(child, torch.nn.ReLU):
+                    part._modules[name] = torch.nn.Identity()
+    return network
+
+
+def test_sizes_of_the_paper_and_of_the_default() -> None:
+    paper = DistRecipe(n_feat=64, depth=4, stem=1)
+    assert sum(item.numel() for item in paper.network().parameters()) == pytest.approx(31.0e6, rel=0.01)  # U-Net
+    assert sum(item.numel() for item in DistRecipe().network().parameters()) < 2e6
+    assert DistRecipe().patch.margin >= UNetShape().radius
+
+
+@pytest.mark.parametrize("fields", [{"stem": 3}, {"n_feat": 0}, {"depth": 0}, {"channels": 0}])
+def test_impossible_networks_are_refused(fields: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        UNetShape(**fields)
+
+
+def test_folding_batch_norm_changes_nothing() -> None:
+    torch.manual_seed(0)
+    network = UNet(UNetShape(4, 2, 2))
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.randn(2, 3, 32, 32))
+        whole = Exported(network, torch.nn.Identity()).eval()
+        folded = fold_batch_norm(whole)
+        image = torch.randint(0, 256, (1, 3, 64, 64))
+        assert torch.allclose(whole(image), folded(image), atol=1e-5)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in whole.modules())
+
+
+def test_white_is_zero() -> None:
+    assert normalise(torch.tensor([255, 0], dtype=torch.uint8)).tolist() == [0.0, -2.0]
