@@ -145,7 +145,7 @@ class LockHolder:
     pid : int
         The process there.
     alive : bool or None
-        Whether it still lives; None on another host, from where that can't be seen.
+        Whether it still lives; None on another host or in another container, from where that can't be seen.
     """
 
     host: str
@@ -166,7 +166,8 @@ def lock_holder(folder: Path) -> LockHolder | None:
         host, pid = str(content["host"]), int(content["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return LockHolder(host, pid, None if host != socket.gethostname() else not _dead(content))
+    near = all(content.get(name) == value for name, value in _place().items())
+    return LockHolder(host, pid, not _dead(content) if near else None)
 
 
 def _dead(holder: dict[str, object]) -> bool:

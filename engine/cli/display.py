@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -304,8 +304,16 @@ class RunLog(AbstractContextManager["RunLog"]):
 class _QuietHandler(logging.FileHandler):
     """A full disk or a vanished folder is said by what fails of it; the log does not add a traceback to each line."""
 
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # of opening, which logging does not catch
+            super().emit(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 class _Indented(logging.Formatter):

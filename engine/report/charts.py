@@ -107,6 +107,7 @@ def area_axis_end(areas: NDArray[np.int64]) -> float:
 
 def area_bars(areas: NDArray[np.int64], end: float) -> tuple[NDArray[np.int64], float]:
     """Return the counts of about `_AREA_BARS` bars up to `end` um2, and what a bar spans; bins are joined whole."""
+    end = min(end, AREA_BINS * AREA_BIN_UM2)
     bins = max(1, round(end / AREA_BIN_UM2 / _AREA_BARS))
     count = min(AREA_BINS // bins, int(np.ceil(end / AREA_BIN_UM2 / bins)))
     return areas[: count * bins].reshape(count, bins).sum(axis=1), AREA_BIN_UM2 * bins

@@ -110,7 +110,7 @@ def write_sketch(path: Path, sketch: SlideSketch) -> None:
 def read_sketch(path: Path) -> SlideSketch | None:
     """Return a saved sketch, or None where there is none that can be read."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             if int(content["format"]) != _FORMAT:
                 return None
             counts, areas, numbers = content["counts"], content["areas"], content["numbers"]
@@ -160,8 +160,13 @@ def area_quantiles(areas: NDArray[np.int64], shares: tuple[float, ...]) -> tuple
     if total == 0:
         return None
     below = np.concatenate([[0], np.cumsum(areas[:-1])])
-    edges = np.arange(AREA_BINS + 1) * AREA_BIN_UM2
-    # A strictly rising curve: flat stretches (empty bins) would leave the quantile open.
-    rising = np.concatenate([[True], np.diff(below) > 0])
-    rising[:-1] |= rising[1:]
-    return tuple(float(np.interp(share * total, below[rising], edges[rising])) for share in shares)
+    return tuple(_quantile(below, share * total) for share in shares)
+
+
+def _quantile(below: NDArray[np.int64], wanted: float) -> float:
+    """Return the area that `wanted` nuclei are under; `below` says how many are under each bin's edge."""
+    edge = int(np.searchsorted(below, wanted))
+    if edge in (0, len(below)):
+        return min(edge, AREA_BINS) * AREA_BIN_UM2
+    under, reached = float(below[edge - 1]), float(below[edge])
+    return (edge - 1 + (wanted - under) / (reached - under)) * AREA_BIN_UM2
