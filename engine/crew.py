@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Protocol
@@ -33,6 +34,9 @@ from nuclix.engine.worker import WorkerTerms, work
 # A process that has been killed is waited for this long, in seconds: one that hangs in a system call (a share that
 # does not answer) can't be killed and is left behind.
 _PARTING = 5.0
+# A worker that has not loaded its model by then (from a share, on a machine that is swapping) never will.
+_START_PATIENCE = 300.0
+_STARTS_ALLOWED = 3
 
 
 class Crew(Protocol):
@@ -87,13 +91,14 @@ class CrewTerms:
 
 @dataclass(slots=True)
 class _Worker:
-    """A worker process and the slide that it is on."""
+    """A worker process and the slide that it is on; `failures` counts those before it that died while they started."""
 
     device: str
     process: SpawnProcess
     connection: Connection
     heard: float
     replaces: bool
+    failures: int
     job: SlideJob | None = None
     ready: bool = False
     end: Broken | None = None
@@ -115,12 +120,14 @@ class LocalCrew:
         self._on_cpu = sum(not device.startswith("cuda") for device in devices)
         threads = max(1, terms.settings.workers // len(devices))
         self._settings = replace(terms.settings, workers=threads)
-        self._workers = [self._start(device, replaces=False) for device in devices]
+        self._workers = [self._start(device) for device in devices]
         self._stopping = False
         self._events: list[tuple[SlideJob, SlideEvent] | Notice] = []
 
-    def _start(self, device: str, *, replaces: bool) -> _Worker:
+    def _start(self, device: str, *, replaces: bool = False, failures: int = 0) -> _Worker:
         context = multiprocessing.get_context("spawn")
+        # A helper of multiprocessing's, which is started with the first process and lets the signals through again.
+        resource_tracker.ensure_running()
         ours, theirs = context.Pipe()
         settings = replace(self._settings, device=device)
         terms = WorkerTerms(settings, self._terms.started, self._terms.deadline, max(1, self._on_cpu))
@@ -132,7 +139,7 @@ class LocalCrew:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        return _Worker(device, process, ours, time.monotonic(), replaces)
+        return _Worker(device, process, ours, time.monotonic(), replaces, failures)
 
     def wants(self) -> bool:
         """Say whether a worker is ready and without a slide."""
@@ -200,7 +207,7 @@ class LocalCrew:
         worker.process.join(_PARTING)  # its pipe closes a little before there is an exit code
         reason = worker.end.reason if worker.end else _how_it_ended(worker.process.exitcode)
         if not worker.ready:
-            self._dismiss(worker, f"the worker for {worker.device} died while it started ({reason}; see run.log)")
+            self._bury_unborn(worker, reason)
             return
         self._part(worker)
         if worker.job is not None:
@@ -208,199 +215,32 @@ class LocalCrew:
         if not self._stopping:
             self._workers.append(self._start(worker.device, replaces=True))
 
+    def _bury_unborn(self, worker: _Worker, reason: str) -> None:
+        """Start once more a worker that was killed while it started; one that ends by itself would do so again."""
+        killed = (worker.process.exitcode or 0) < 0
+        if not killed or worker.failures + 1 >= _STARTS_ALLOWED:
+            self._dismiss(worker, f"the worker for {worker.device} died while it started ({reason}; see run.log)")
+            return
+        self._part(worker)
+        if not self._stopping:
+            self._workers.append(self._start(worker.device, replaces=worker.replaces, failures=worker.failures + 1))
+
     def _look_for_the_hanging(self) -> None:
         """End workers that have been silent for too long; their slides would most likely hang again."""
-        silent_since = time.monotonic() - self._terms.patience
-        for worker in [worker for worker in self._workers if worker.heard < silent_since]:
-            said = f"no progress for {self._terms.patience:.0f} s; its worker was ended"
-            if not worker.ready:
-                self._dismiss(worker, f"{worker.device}: {said} while it started")
-            elif worker.job is not None:
+        now = time.monotonic()
+        for worker in list(self._workers):
+            silent = now - worker.heard
+            if not worker.ready and silent > _START_PATIENCE:
+                self._dismiss(worker, f"the worker for {worker.device} has not started within {silent:.0f} s")
+            elif worker.job is not None and silent > self._terms.patience:
                 self._part(worker)
-                self._events.append((worker.job, Failed(f"{worker.job.path}: {said}")))
+                said = f"{worker.job.path}: no progress for {silent:.0f} s; its worker was ended"
+                self._events.append((worker.job, Failed(said)))
                 if not self._stopping:
                     self._workers.append(self._start(worker.device, replaces=True))
 
     def _part(self, worker: _Worker) -> None:
         self._workers.remove(worker)
-        worker.process.kill()
-        worker.process.join(_PARTING)
-        worker.connection.close()
-
-    def stop(self) -> None:
-        """Ask for all slides to be left after their next committed row; each will say so."""
-        ...
-
-    def close(self) -> None:
-        """End at once, whatever is in work."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class CrewTerms:
-    """What every crew needs to know.
-
-    Attributes
-    ----------
-    settings : RunSettings
-        What is done to each slide.
-    started : float
-        When the run began, in seconds since 1970.
-    deadline : float
-        When it must have ended; infinity where it need not.
-    patience : float
-        Seconds after which a worker that has not come any further is given up.
-    """
-
-    settings: RunSettings
-    started: float
-    deadline: float
-    patience: float
-
-
-@dataclass(slots=True)
-class _Worker:
-    """A worker process and the slide that it is on."""
-
-    device: str
-    process: SpawnProcess
-    connection: Connection
-    heard: float
-    replaces: bool
-    job: SlideJob | None = None
-    ready: bool = False
-    end: Broken | None = None
-
-
-class LocalCrew:
-    """Worker processes of this machine, one a device.
-
-    Parameters
-    ----------
-    terms : CrewTerms
-        What to do.
-    devices : sequence of str
-        A worker for each.
-    """
-
-    def __init__(self, terms: CrewTerms, devices: Sequence[str]) -> None:
-        self._terms = terms
-        self._on_cpu = sum(not device.startswith("cuda") for device in devices)
-        threads = max(1, terms.settings.workers // len(devices))
-        self._settings = replace(terms.settings, workers=threads)
-        self._workers = [self._start(device, replaces=False) for device in devices]
-        self._stopping = False
-        self._events: list[tuple[SlideJob, SlideEvent] | Notice] = []
-
-    def _start(self, device: str, *, replaces: bool) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        settings = replace(self._settings, device=device)
-        terms = WorkerTerms(settings, self._terms.started, self._terms.deadline, max(1, self._on_cpu))
-        process = context.Process(target=work, args=(theirs, terms), daemon=True)
-        # Until the child has its own way with these signals they wait; an impatient Ctrl-C finds no half-made process.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        return _Worker(device, process, ours, time.monotonic(), replaces)
-
-    def wants(self) -> bool:
-        """Say whether a worker is ready and without a slide."""
-        return any(worker.ready and worker.job is None for worker in self._workers)
-
-    def lives(self) -> bool:
-        """Say whether any worker is left."""
-        return bool(self._workers)
-
-    def hand_out(self, job: SlideJob) -> None:
-        """Give a slide to a worker that is ready."""
-        worker = next(worker for worker in self._workers if worker.ready and worker.job is None)
-        worker.job = job
-        worker.heard = time.monotonic()
-        _send(worker, job)
-        self._events.append((job, Begun(worker.device)))
-
-    def listen(self, seconds: float) -> Iterator[tuple[SlideJob, SlideEvent] | Notice]:
-        """Yield what the workers say, and who of them has died or hangs.
-
-        Raises
-        ------
-        UsageError
-            If a worker can't start at all.
-        """
-        by_connection = {worker.connection: worker for worker in self._workers}
-        for ready in wait(list(by_connection), 0 if self._events else seconds):
-            worker = by_connection[ready]  # type: ignore[index]
-            worker.heard = time.monotonic()
-            try:
-                message: FromWorker = worker.connection.recv()
-            except (EOFError, OSError):
-                self._bury(worker)
-            else:
-                self._take(worker, message)
-        self._look_for_the_hanging()
-        events, self._events = self._events, []
-        yield from events
-
-    def _take(self, worker: _Worker, message: FromWorker) -> None:
-        if isinstance(message, Ready):
-            worker.ready = True
-        elif isinstance(message, Refused):
-            self._dismiss(worker, message.message)
-        elif isinstance(message, Broken):
-            worker.end = message
-        elif worker.job is None:
-            raise RuntimeError(f"a worker without a slide says {message}")
-        else:
-            self._events.append((worker.job, message))
-            if not isinstance(message, Advanced):
-                worker.job = None
-
-    def _dismiss(self, worker: _Worker, message: str) -> None:
-        """Go on without a device that worked before; one that never did was a wrong wish."""
-        self._remove(worker)
-        if not worker.replaces:
-            raise UsageError(message)
-        self._events.append(Notice(f"{worker.device}: no worker can be started here any more: {message}"))
-
-    def _bury(self, worker: _Worker) -> None:
-        """Replace a worker that has died."""
-        self._remove(worker)
-        reason = worker.end.reason if worker.end else _how_it_ended(worker.process.exitcode)
-        if not worker.ready:
-            if not self._stopping:
-                self._dismiss_dead(worker, reason)
-            return
-        if worker.job is not None:
-            self._events.append((worker.job, Lost(reason, worker.end.traceback if worker.end else "")))
-        if not self._stopping:
-            self._workers.append(self._start(worker.device, replaces=True))
-
-    def _dismiss_dead(self, worker: _Worker, reason: str) -> None:
-        message = f"the worker for {worker.device} died while it started ({reason}; more may stand in run.log)"
-        if not worker.replaces:
-            raise UsageError(message)
-        self._events.append(Notice(message))
-
-    def _look_for_the_hanging(self) -> None:
-        """End workers that have been silent for too long over a slide; it would most likely hang again."""
-        now = time.monotonic()
-        for worker in list(self._workers):
-            if worker.job is not None and now - worker.heard > self._terms.patience:
-                self._remove(worker)
-                said = f"{worker.job.path}: no progress for {self._terms.patience:.0f} s; its worker was ended"
-                self._events.append((worker.job, Failed(said)))
-                if not self._stopping:
-                    self._workers.append(self._start(worker.device, replaces=True))
-
-    def _remove(self, worker: _Worker) -> None:
-        if worker in self._workers:
-            self._workers.remove(worker)
-        # One that has closed its pipe is about to end on its own, and its exit code says why.
-        worker.process.join(_PARTING if not worker.connection.closed and _closed(worker.connection) else 0)
         worker.process.kill()
         worker.process.join(_PARTING)
         worker.connection.close()

@@ -172,7 +172,7 @@ def lock_holder(folder: Path) -> LockHolder | None:
 
 def _dead(holder: dict[str, object]) -> bool:
     """Say whether the holder surely lives no more: it ran on this host, and its process is gone or another's."""
-    if any(holder.get(name) != value for name, value in _place().items()):
+    if any(holder.get(name, value) != value for name, value in _place().items()):
         return False
     pid = int(str(holder["pid"]))
     try:

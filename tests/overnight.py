@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -113,7 +114,9 @@ def make_model(path: Path, threshold: float = 1.0) -> Path:
         parameters={"p1": 0.5, "p2": threshold},
         classes=(ObjectClass("Nucleus", (200, 0, 0)),),
     )
-    save_model(path, Red(), card)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of TorchScript
+        save_model(path, Red(), card)
     return path
 
 
