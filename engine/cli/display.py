@@ -320,7 +320,7 @@ class _Indented(logging.Formatter):
     """Indents what follows an entry's first line, so that no message (a file's name) can look like an entry."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\r", "\\r").replace("\n", "\n    ")
+        return super().format(record).rstrip().replace("\r", "\\r").replace("\n", "\n    ")
 
 
 def stderr_line(line: str) -> None:
