@@ -200,7 +200,7 @@ def _held(value: object) -> object:
 
 
 def _read(row: sqlite3.Row) -> LedgerRow:
-    values = {
+    values: dict[str, Any] = {
         name: value.decode("utf-8", _BYTES) if isinstance(value, bytes) else value for name, value in dict(row).items()
     }
     values["record"] = json.loads(values["record"]) if values["record"] else {}

@@ -68,4 +68,6 @@ def write_record(path: Path, record: SlideRecord) -> None:
         If the folder can't be written.
     """
     content = {"format": RECORD_FORMAT, **asdict(record), "versions": versions()}
-    replace_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # A file's name may hold bytes that are no text; Python's escapes for them are JSON's too.
+    replace_file(path, text.encode("utf-8", "backslashreplace"))

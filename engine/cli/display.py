@@ -263,8 +263,8 @@ class LogLines:
     """Sends what a user is told to the log too; an event sink."""
 
     def take(self, event: RunEvent, now: RunSnapshot) -> None:
-        """Log it, but for failures: whoever notes them logs them with their traceback."""
-        if event.kind != events.SLIDE_FAILED:
+        """Log it, but for failures and notices: the batch logs those itself, with tracebacks."""
+        if event.kind not in (events.SLIDE_FAILED, events.NOTICE):
             for line in sentences(event):
                 logging.getLogger("nuclix").info("%s", line)
         if event.kind == events.RUN_ENDED:
@@ -320,7 +320,7 @@ class _Indented(logging.Formatter):
     """Indents what follows an entry's first line, so that no message (a file's name) can look like an entry."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\r", "\\r").replace("\n", "\n    ")
+        return super().format(record).rstrip().replace("\r", "\\r").replace("\n", "\n    ")
 
 
 def stderr_line(line: str) -> None:

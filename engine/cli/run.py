@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuclix.engine.cli.options import add_options, config_of
-from nuclix.engine.cli.signals import SignalWatch
 from nuclix.engine.config import RunConfig, batch_options, config_as_json, run_settings
 from nuclix.engine.errors import NuclixError
 
 if TYPE_CHECKING:
     from nuclix.engine.batch import RunSummary
+    from nuclix.engine.cli.signals import SignalWatch
     from nuclix.engine.report.events import EventSink, RunEvents
 
 SOME_FAILED = 1
@@ -57,6 +57,7 @@ def run_config(config: RunConfig) -> int:
         If nothing can be run.
     """
     from nuclix.engine.batch import StopFlag, run_batch
+    from nuclix.engine.cli.signals import SignalWatch
 
     settings, options = run_settings(config), batch_options(config)
     flag = StopFlag()

@@ -124,7 +124,7 @@ class RunMeter:
 
     def finish(self, name: str, nuclei: int) -> None:
         """Take note that a slide is done; the last nuclei come after the last tiles."""
-        slide = self._slides[name]
+        slide = self._slides.setdefault(name, _Slide(self._clock()))
         if slide.last is not None:
             slide.last = Progress(slide.last.tiles_total, slide.last.tiles_total, slide.last.pixels, nuclei)
         self._leave(name)

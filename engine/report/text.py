@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
     """Return a time span in its two largest units.
 
     >>> duration(3.21), duration(75), duration(9000), duration(200000)
-    ('3.2 s', '1 min 15 s', '2 h 30 min', '2 d 8 h')
+    ('3.2 s', '1 min 15 s', '2 h 30 min', '2 d 7 h')
     """
     if seconds < 10:
         return f"{seconds:.1f} s"
