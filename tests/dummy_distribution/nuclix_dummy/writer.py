@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TextIO
@@ -50,8 +51,6 @@ class CSVSession:
 
     def commit(self) -> None:
         """Flush to disk, then give the file its name."""
-        import os
-
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
