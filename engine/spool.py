@@ -88,6 +88,9 @@ class Spool:
         self._files: dict[str, io.FileIO] = {}
         try:
             self.folder = _new_generation(folder)
+        except OSError as error:
+            raise OutputError(f"{folder}: can't be written: {error.strerror}") from error
+        try:
             self._begin()
             self.check()
         except OSError as error:
