@@ -31,7 +31,7 @@ def simpleitk_maxima(image):
     sitk = simpleitk()
     picture = sitk.GetImageFromArray(floored(image))
     return lambda: sitk.ConnectedComponent(
-        sitk.RegionalMaxima(sitk.HMaxima(picture, H, False), backgroundValue=0, foregroundValue=1)
+        sitk.RegionalMaxima(sitk.HMaxima(picture, H), backgroundValue=0, foregroundValue=1)
     )
 
 
