@@ -72,18 +72,18 @@ def test_label_outlines(benchmark, size, who):
     assert len(found) == len(np.unique(labels[labels > 0]))
 
 
-SUMS = {
-    "nuclix": lambda labels, values: lambda: label_sums(labels, values),
-    "SciPy": lambda labels, values: by_scipy(labels, values),
-    "NumPy bincount": lambda labels, values: lambda: np.bincount(labels.ravel(), values.ravel()),
-}
-
-
 def by_scipy(labels, values):
     from scipy import ndimage as ndi
 
     index = np.unique(labels[labels > 0])
     return lambda: ndi.sum_labels(values, labels, index)
+
+
+SUMS = {
+    "nuclix": lambda labels, values: lambda: label_sums(labels, values),
+    "SciPy": by_scipy,
+    "NumPy bincount": lambda labels, values: lambda: np.bincount(labels.ravel(), values.ravel()),
+}
 
 
 @pytest.mark.parametrize("who", SUMS)
