@@ -206,9 +206,9 @@ def test_nothing_from_outside_becomes_markup(tmp_path: Path) -> None:
 
 
 def test_many_slides_make_a_page_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmp_path, [FakeSlide(f"s{n}", (3000, 5000), seed=n % 3) for n in range(60)])
+    fill(tmp_path, [FakeSlide(f"s{n}", (3000, 5000), seed=n % 3) for n in range(42)])
     whole = len(render(collect(tmp_path)))
-    monkeypatch.setattr("nuclix.engine.report.pictures.BUDGET_BYTES", 60 * 0.25 * 120**2)
+    monkeypatch.setattr("nuclix.engine.report.pictures.BUDGET_BYTES", 42 * 0.25 * 120**2)
     small = render(collect(tmp_path))
     assert_self_contained(small)
     assert len(small) < 0.8 * whole
