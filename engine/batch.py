@@ -1,4 +1,4 @@
-"""A batch of slides over worker processes: skips what is done, goes on with what was begun, survives what fails.
+"""A batch of slides: skips what is done, goes on with what was begun, survives what fails.
 
 Only this process writes the ledger. Workers come and go; a slide that kills its worker is tried again from its last
 committed row, and given up after a few times.
@@ -8,29 +8,28 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
+import math
+import os
 import shutil
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from nuclix.engine.errors import ModelError, NuclixError, OutputError, UsageError
+from nuclix.engine.crew import Crew, CrewTerms, LocalCrew
+from nuclix.engine.errors import ModelError, OutputError, PluginError, UsageError
 from nuclix.engine.inputs import SlideJob, find_slides
-from nuclix.engine.ledger import DONE, Ledger
+from nuclix.engine.ledger import Ledger
+from nuclix.engine.listener import RunListener, RunPlan
 from nuclix.engine.lock import FolderLock
-from nuclix.engine.model import find_model
-from nuclix.engine.pipeline import Progress
+from nuclix.engine.messages import Advanced, Begun, Blocked, Done, Failed, Lost, Notice, SlideEvent, Stopped
+from nuclix.engine.model import find_model, model_hash
+from nuclix.engine.plan import SlidePlan, make_plans, make_room
 from nuclix.engine.record import SlideRecord
-from nuclix.engine.settings import RunSettings
-from nuclix.engine.slide import fingerprint
-from nuclix.engine.slide_run import checksum, spool_folder
-from nuclix.engine.worker import Advanced, Done, Failed, Message, Ready, Refused, Stop, Stopped, work
+from nuclix.engine.settings import PATIENCE, RunSettings
+from nuclix.engine.slide_run import spool_folder
 
 log = logging.getLogger("nuclix")
 
@@ -38,36 +37,6 @@ log = logging.getLogger("nuclix")
 CRASHES_ALLOWED = 3
 # Signals and the clock are looked at this often, in seconds.
 _HEARTBEAT = 0.25
-# How long a worker that was told to end may take.
-_PARTING = 10.0
-
-
-class RunListener(Protocol):
-    """Is told how the run goes."""
-
-    def run_started(self, total: int, skipped: int) -> None:
-        """Take note that the slides are known; `skipped` of them are done already."""
-        ...
-
-    def slide_started(self, job: SlideJob, number: int) -> None:
-        """Take note that work on a slide begins."""
-        ...
-
-    def slide_progress(self, job: SlideJob, progress: Progress) -> None:
-        """Take note that a batch of tiles is done."""
-        ...
-
-    def slide_done(self, job: SlideJob, record: SlideRecord) -> None:
-        """Take note that the slide's file has its final name."""
-        ...
-
-    def slide_failed(self, job: SlideJob, message: str) -> None:
-        """Take note that the slide has no result; the run goes on."""
-        ...
-
-    def notice(self, message: str) -> None:
-        """Pass on something that the user should know."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +52,19 @@ class BatchOptions:
     fail_fast : bool
         End the run at the first slide that fails.
     time_limit : float or None
-        Seconds after which the run stops cleanly.
+        Seconds after which the run must have ended.
+    patience : float
+        Seconds after which a worker that has not come any further is ended and its slide failed.
+    scheduler : str or None
+        Address of a Dask cluster that does the work, in place of this machine's devices.
     """
 
     devices: tuple[str, ...] = ("auto",)
     retry: int = 0
     fail_fast: bool = False
     time_limit: float | None = None
+    patience: float = PATIENCE
+    scheduler: str | None = None
 
 
 @dataclass(slots=True)
@@ -106,12 +81,15 @@ class RunSummary:
         Slides without result, with the reason.
     stopped : str
         Why the run ended before all slides were tried; empty if it did not.
+    blocked : bool
+        Whether what stopped it must be mended before it can go on.
     """
 
     done: dict[str, SlideRecord] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     stopped: str = ""
+    blocked: bool = False
 
 
 @dataclass(slots=True)
@@ -119,17 +97,6 @@ class StopFlag:
     """What a signal handler sets: why the run should stop after the current rows."""
 
     reason: str = ""
-
-
-@dataclass(slots=True)
-class _Worker:
-    """A worker process and the slide that it is on."""
-
-    device: str
-    process: SpawnProcess
-    connection: Connection
-    job: SlideJob | None = None
-    ready: bool = False
 
 
 def run_batch(
@@ -159,26 +126,35 @@ def run_batch(
     UsageError
         If nothing can be run: no input, an unknown model or device, an output folder that can't be written or that
         another run holds.
+    OutputError
+        If the ledger can't be written.
     """
     started = time.time()
     jobs = find_slides(inputs, settings.out)
     try:
         _prepare_folder(settings.out)
-        model_hash = checksum(find_model(settings.model))
+        model = model_hash(find_model(settings.model))
     except (ModelError, OutputError) as error:
         raise UsageError(str(error)) from error
-    with FolderLock(settings.out):
-        ledger = Ledger(settings.out)
+    deadline = math.inf if options.time_limit is None else started + options.time_limit
+    terms = CrewTerms(settings, started, deadline, options.patience)
+    with FolderLock(settings.out) as lock, closing(Ledger(settings.out)) as ledger:
+        # Workers start before the slides are looked at: their imports take longer.
+        crew = _crew(terms, options, len(jobs))
         try:
-            batch = _Batch(settings, options, listener, ledger, stop, started)
-            return batch.run(jobs, model_hash)
+            try:
+                plans = make_plans(jobs, {row.name: row for row in ledger.rows()}, model, settings)
+            except PluginError as error:
+                raise UsageError(str(error)) from error
+            batch = Batch(terms, options, Desk(crew, ledger, listener, stop, lock))
+            return batch.run(plans)
         finally:
-            ledger.close()
+            crew.close()
 
 
 def _prepare_folder(out: Path) -> None:
     """Make the output folder and find out at once, not after hours, whether it can be written."""
-    probe = out / ".nuclix-probe"
+    probe = out / f".nuclix-probe-{os.getpid()}"
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
@@ -187,256 +163,206 @@ def _prepare_folder(out: Path) -> None:
         raise OutputError(f"{out}: the output folder can't be written: {error.strerror}") from error
 
 
-def request_key(mark: str, model_hash: str, settings: RunSettings) -> str:
-    """Return what a slide's result depends on; blocks and workers are not in it, for they do not show.
+def _crew(terms: CrewTerms, options: BatchOptions, slides: int) -> Crew:
+    if options.scheduler is not None:
+        from nuclix.engine.cluster import DaskCrew
+
+        return DaskCrew(terms, options.scheduler)
+    return LocalCrew(terms, options.devices[:slides])
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a batch has to do with: who works, what remembers, who is told, and who may end it."""
+
+    crew: Crew
+    ledger: Ledger
+    listener: RunListener
+    stop: StopFlag
+    lock: FolderLock
+
+
+class Batch:
+    """The state of a run.
 
     Parameters
     ----------
-    mark : str
-        The slide's fingerprint.
-    model_hash : str
-        The model file's SHA-256.
-    settings : RunSettings
-        What was asked.
-
-    Returns
-    -------
-    str
-        JSON.
+    terms : CrewTerms
+        What the crew was told.
+    options : BatchOptions
+        How the batch is run.
+    desk : Desk
+        What it has to do with.
     """
-    return json.dumps(
-        {
-            "slide": mark,
-            "model": model_hash,
-            "nuclix": version("nuclix"),
-            "mpp": settings.mpp,
-            "device": settings.device.partition(":")[0],
-            "precision": settings.precision,
-            "tissue": settings.tissue,
-            "writer": settings.writer,
-        }
-    )
 
-
-class _Batch:
-    """The state of a run."""
-
-    def __init__(
-        self,
-        settings: RunSettings,
-        options: BatchOptions,
-        listener: RunListener,
-        ledger: Ledger,
-        stop: StopFlag,
-        started: float,
-    ) -> None:
-        self._settings = settings
+    def __init__(self, terms: CrewTerms, options: BatchOptions, desk: Desk) -> None:
+        self._terms = terms
         self._options = options
-        self._listener = listener
-        self._ledger = ledger
-        self._stop = stop
-        self._started = started
+        self._desk = desk
         self._summary = RunSummary()
-        self._queue: deque[SlideJob] = deque()
-        self._keys: dict[str, tuple[str, str]] = {}
-        self._crashes: dict[str, int] = {}
-        self._tries: dict[str, int] = {}
-        self._workers: list[_Worker] = []
-        self._number = 0
+        self._queue: deque[SlidePlan] = deque()
+        self._out: dict[str, SlidePlan] = {}  # handed out
+        self._numbers: dict[str, int] = {}
+        self._failures: Counter[str] = Counter()
+        self._rows: dict[str, int] = {}  # committed, as far as is known
+        self._crashes: dict[str, tuple[int, int]] = {}  # how often, without getting further than which row
         self._stopping = False
 
-    def run(self, jobs: Sequence[SlideJob], model_hash: str) -> RunSummary:
-        """Run what is not done yet."""
-        # The workers' imports take longer than all that is looked up here.
-        self._workers = [self._start(device) for device in self._options.devices[: len(jobs)]]
-        try:
-            self._plan(jobs, model_hash)
-            while self._workers and (self._queue or any(worker.job for worker in self._workers)):
-                self._look_at_the_clock()
-                self._listen()
-        finally:
-            for worker in self._workers:
-                worker.process.kill()
-                worker.process.join()
+    def run(self, plans: Sequence[SlidePlan]) -> RunSummary:
+        """Run what is not done yet, the biggest slides first.
+
+        Raises
+        ------
+        UsageError
+            If no worker can be started.
+        OutputError
+            If the ledger can't be written.
+        """
+        self._enlist(plans)
+        while (self._queue or self._out) and not self._is_over():
+            self._look_at_the_clock()
+            while self._queue and self._desk.crew.wants():
+                self._hand_out(self._queue.popleft())
+            for event in self._desk.crew.listen(_HEARTBEAT):
+                if isinstance(event, Notice):
+                    self._notice(event.message)
+                else:
+                    self._take(*event)
+        for name, plan in self._out.items():  # left by force
+            self._desk.ledger.reset(name)
+            self._desk.listener.slide_stopped(plan.job)
         return self._summary
 
-    def _plan(self, jobs: Sequence[SlideJob], model_hash: str) -> None:
-        """Sort out what is done already; queue the rest, biggest first."""
-        todo: list[tuple[int, SlideJob]] = []
-        for job in jobs:
-            name = str(job.name)
-            try:
-                size = job.path.stat().st_size
-                mark = fingerprint(job.path)
-            except (OSError, NuclixError) as error:
-                self._ledger.enlist(name, job.path, 0)
-                self._fail(job, Failed(str(error)))
-                continue
-            self._ledger.enlist(name, job.path, size)
-            key = request_key(mark, model_hash, self._settings)
-            self._keys[name] = (mark, key)
-            if self._is_done(job, key):
-                self._summary.skipped.append(name)
-            else:
-                todo.append((size, job))
-        self._queue.extend(job for _, job in sorted(todo, key=lambda item: -item[0]))
-        self._listener.run_started(len(jobs), len(self._summary.skipped))
+    def _enlist(self, plans: Sequence[SlidePlan]) -> None:
+        ledger, listener = self._desk.ledger, self._desk.listener
+        todo = [plan for plan in plans if not plan.done and not plan.error]
+        for plan in plans:
+            ledger.enlist(str(plan.job.name), plan.job.path, plan.size)
+        self._summary.skipped = [str(plan.job.name) for plan in plans if plan.done]
+        sizes = {str(plan.job.name): plan.size for plan in todo}
+        listener.run_started(RunPlan(len(plans), len(self._summary.skipped), sizes))
+        for plan in todo:
+            ledger.reset(str(plan.job.name))
+            if plan.notice:
+                self._notice(plan.notice)
+        self._queue.extend(sorted(todo, key=lambda plan: -plan.size))
+        for plan in plans:
+            if plan.error:
+                self._fail(plan, Failed(plan.error))
 
-    def _is_done(self, job: SlideJob, key: str) -> bool:
-        """Say whether the slide has a result that this very run would write again."""
-        row = self._ledger.row(str(job.name))
-        if row is None or row.state != DONE or row.output is None:
-            return False
-        output = self._settings.out / row.output
-        if row.key != key:
-            changed = ", ".join(_differences(json.loads(row.key or "{}"), json.loads(key)))
-            self._listener.notice(f"{job.path.name}: has a result of another {changed}; it will be replaced")
-        elif not output.is_file() or checksum(output) != row.checksum:
-            self._listener.notice(
-                f"{job.path.name}: its result {output} is missing or was changed; it will be made again"
-            )
-        else:
+    def _is_over(self) -> bool:
+        """Say whether there is no point in waiting: time is up, or nobody is left who works."""
+        if time.time() >= self._terms.deadline:
+            self._stop(f"the time limit of {self._options.time_limit:.0f} s is reached")
             return True
-        self._ledger.reset(str(job.name))
+        if not self._desk.crew.lives():
+            self._stop("no worker is left", blocked=True)
+            return True
         return False
 
-    def _start(self, device: str) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        settings = replace(self._settings, device=device)
-        process = context.Process(target=work, args=(theirs, settings, self._started), daemon=True)
-        process.start()
-        theirs.close()
-        return _Worker(device, process, ours)
-
     def _look_at_the_clock(self) -> None:
-        """Pass on a signal, or the end of the time limit, once."""
-        limit = self._options.time_limit
-        if not self._stop.reason and limit is not None and time.time() - self._started >= limit:
-            self._stop.reason = f"the time limit of {limit:.0f} s is reached"
-        if self._stop.reason and not self._stopping:
-            self._stopping = True
-            self._summary.stopped = self._stop.reason
-            self._queue.clear()
-            for worker in list(self._workers):
-                if worker.job is None:
-                    self._retire(worker)
-                else:
-                    _send(worker, Stop())
+        """Pass on a signal, once; and look whether the folder is still this run's."""
+        if self._desk.stop.reason:
+            self._stop(self._desk.stop.reason)
+        elif not self._desk.lock.is_held():
+            self._stop(f"{self._terms.settings.out}: is gone, or another run has taken it over", blocked=True)
 
-    def _listen(self) -> None:
-        """Hand out slides, then take what the workers have to say."""
-        for worker in list(self._workers):
-            if worker.ready and worker.job is None:
-                self._hand_out(worker)
-        by_connection = {worker.connection: worker for worker in self._workers}
-        for ready in wait(list(by_connection), _HEARTBEAT):
-            worker = by_connection[ready]  # type: ignore[index]
-            try:
-                message: Message = worker.connection.recv()
-            except (EOFError, OSError):
-                self._bury(worker)
-            else:
-                self._take(worker, message)
-
-    def _hand_out(self, worker: _Worker) -> None:
-        if not self._queue:
-            self._retire(worker)
+    def _stop(self, reason: str, *, blocked: bool = False) -> None:
+        if self._stopping:
             return
-        worker.job = self._queue.popleft()
-        self._number += 1
-        self._ledger.begin(str(worker.job.name))
-        self._listener.slide_started(worker.job, self._number)
-        log.info("%s begun on %s", worker.job.path, worker.device)
-        _send(worker, worker.job)
+        self._stopping = True
+        self._summary.stopped, self._summary.blocked = reason, blocked
+        self._queue.clear()
+        self._desk.crew.stop()
 
-    def _retire(self, worker: _Worker) -> None:
-        _send(worker, None)
-        self._workers.remove(worker)
-        worker.process.join(_PARTING)
-        if worker.process.is_alive():
-            worker.process.kill()
-        worker.connection.close()
+    def _notice(self, message: str) -> None:
+        log.info(message)
+        self._desk.listener.notice(message)
 
-    def _take(self, worker: _Worker, message: Message) -> None:
-        job = worker.job
-        if isinstance(message, Ready):
-            worker.ready = True
-        elif isinstance(message, Refused):
-            raise UsageError(message.message)
-        elif job is None:
-            raise RuntimeError(f"a worker without a slide says {message}")
-        elif isinstance(message, Advanced):
-            self._listener.slide_progress(job, message.progress)
+    def _hand_out(self, plan: SlidePlan) -> None:
+        name = str(plan.job.name)
+        try:
+            make_room(plan)
+        except OutputError as error:
+            self._stop(str(error), blocked=True)
+            return
+        self._out[name] = plan
+        self._desk.crew.hand_out(plan.job)
+
+    def _take(self, job: SlideJob, event: SlideEvent) -> None:
+        name = str(job.name)
+        plan = self._out.get(name)
+        if plan is None:
+            log.warning("%s: late news: %s", job.path, event)
+        elif isinstance(event, Begun):
+            self._desk.ledger.begin(name)
+            self._desk.listener.slide_started(job, self._numbers.setdefault(name, len(self._numbers) + 1))
+            log.info("%s begun on %s", job.path, event.place)
+        elif isinstance(event, Advanced):
+            self._rows[name] = event.progress.rows
+            self._desk.listener.slide_progress(job, event.progress)
         else:
-            worker.job = None
-            if isinstance(message, Done):
-                self._finish(job, message)
-            elif isinstance(message, Failed):
-                self._fail(job, message)
-            elif isinstance(message, Stopped):
-                self._ledger.reset(str(job.name))
+            del self._out[name]
+            self._conclude(plan, event)
 
-    def _finish(self, job: SlideJob, message: Done) -> None:
+    def _conclude(self, plan: SlidePlan, event: Done | Failed | Blocked | Stopped | Lost) -> None:
+        """Book how work on a slide has ended."""
+        if isinstance(event, Done):
+            self._finish(plan, event)
+        elif isinstance(event, Failed):
+            self._fail(plan, event)
+        elif isinstance(event, Lost):
+            self._lose(plan, event)
+        else:
+            self._desk.ledger.reset(str(plan.job.name))
+            self._desk.listener.slide_stopped(plan.job)
+            if isinstance(event, Blocked):
+                self._stop(event.message, blocked=True)
+            else:
+                self._stop(f"the time limit of {self._options.time_limit or 0:.0f} s leaves no time for another row")
+
+    def _finish(self, plan: SlidePlan, event: Done) -> None:
         """Enter the result in the ledger; only then may the spool go."""
-        name, outcome = str(job.name), message.outcome
-        mark, key = self._keys[name]
-        entry = {"fingerprint": mark, "key": key, "output": outcome.output, "checksum": outcome.checksum}
-        self._ledger.finish(name, {**entry, "record": asdict(outcome.record)})
-        shutil.rmtree(spool_folder(self._settings.out, job), ignore_errors=True)
+        name, outcome = str(plan.job.name), event.outcome
+        if outcome.record.slide["fingerprint"] != plan.mark:
+            self._fail(plan, Failed(f"{plan.job.path}: was changed while the run was on; run it again"))
+            return
+        entry = {"fingerprint": plan.mark, "key": plan.key, "output": outcome.output, "checksum": outcome.checksum}
+        self._desk.ledger.finish(name, {**entry, "record": asdict(outcome.record)})
+        shutil.rmtree(spool_folder(self._terms.settings.out, plan.job), ignore_errors=True)
         self._summary.done[name] = outcome.record
         self._summary.failed.pop(name, None)
-        log.info("%s done: %s", job.path, json.dumps(dict(outcome.record.counts)))
-        self._listener.slide_done(job, outcome.record)
+        log.info("%s done: %s", plan.job.path, json.dumps(dict(outcome.record.counts)))
+        self._desk.listener.slide_done(plan.job, outcome.record)
 
-    def _fail(self, job: SlideJob, message: Failed) -> None:
-        name = str(job.name)
-        log.error("%s failed: %s\n%s", job.path, message.message, message.traceback)
-        self._ledger.fail(name, message.message)
-        tries = self._tries[name] = self._tries.get(name, 0) + 1
-        if tries <= self._options.retry and name in self._keys and not self._stopping:
-            self._listener.notice(f"{job.path.name}: failed ({message.message}); trying again")
-            self._queue.append(job)
+    def _fail(self, plan: SlidePlan, event: Failed) -> None:
+        name, job = str(plan.job.name), plan.job
+        log.error("%s failed: %s\n%s", job.path, event.message, event.traceback)
+        self._desk.ledger.fail(name, event.message)
+        self._failures[name] += 1
+        if self._failures[name] <= self._options.retry and not plan.error and not self._stopping:
+            self._notice(f"{job.path.name}: failed ({event.message}); trying again")
+            self._queue.append(plan)
             return
-        self._summary.failed[name] = message.message
-        self._listener.slide_failed(job, message.message)
-        if self._options.fail_fast and not self._stop.reason:
-            self._stop.reason = f"{job.path.name} failed, and --fail-fast was given"
+        self._summary.failed[name] = event.message
+        self._desk.listener.slide_failed(job, event.message)
+        if self._options.fail_fast:
+            self._stop(f"{job.path.name} failed, and --fail-fast was given")
 
-    def _bury(self, worker: _Worker) -> None:
-        """Replace a worker that has died, and try its slide again unless it dies of it every time."""
-        worker.process.join(_PARTING)
-        code = worker.process.exitcode
-        worker.connection.close()
-        self._workers.remove(worker)
-        if not worker.ready:
-            raise UsageError(f"the worker for {worker.device} died while it started (exit code {code})")
-        job = worker.job
-        if job is None:
-            return
-        name = str(job.name)
-        crashes = self._crashes[name] = self._crashes.get(name, 0) + 1
-        reason = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        log.error("%s: its worker died (%s)", job.path, reason)
-        if crashes >= CRASHES_ALLOWED:
-            self._fail(job, Failed(f"{job.path}: killed its worker process {crashes} times ({reason}); out of memory?"))
+    def _lose(self, plan: SlidePlan, event: Lost) -> None:
+        """Try again a slide whose worker has died, unless that happens every time at the same row."""
+        name, job = str(plan.job.name), plan.job
+        log.error("%s: its worker was lost: %s\n%s", job.path, event.reason, event.traceback)
+        row = self._rows.get(name, 0)
+        count, before = self._crashes.get(name, (0, row))
+        count = count + 1 if before == row else 1
+        self._crashes[name] = (count, row)
+        if count >= CRASHES_ALLOWED:
+            said = f"its worker was lost {count} times at the same place ({event.reason}; see run.log)"
+            self._fail(plan, Failed(f"{job.path}: {said}"))
         elif self._stopping:
-            self._ledger.reset(name)
+            self._desk.ledger.reset(name)
+            self._desk.listener.slide_stopped(job)
         else:
-            self._listener.notice(f"{job.path.name}: its worker died ({reason}); going on from the last committed row")
-            self._queue.appendleft(job)
-        if not self._stopping:
-            self._workers.append(self._start(worker.device))
-
-
-def _send(worker: _Worker, message: SlideJob | Stop | None) -> None:
-    """Send to a worker; one that has just died is found dead when it is next listened to."""
-    try:
-        worker.connection.send(message)
-    except OSError:
-        log.warning("the worker for %s is gone", worker.device)
-
-
-def _differences(old: dict[str, object], new: dict[str, object]) -> list[str]:
-    """Return the names of what differs between two keys."""
-    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+            self._notice(f"{job.path.name}: its worker was lost ({event.reason}); going on from the last committed row")
+            self._queue.appendleft(plan)

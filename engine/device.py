@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuclix.engine.errors import UsageError
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+_FEWEST_THREADS = 2
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -51,10 +54,41 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     if wanted not in PRECISIONS:
         raise UsageError(f"unknown precision {wanted!r}: use one of {', '.join(PRECISIONS)}")
     if wanted != "auto":
-        return getattr(torch, wanted)  # type: ignore[no-any-return]
+        chosen: torch.dtype = getattr(torch, wanted)
+        return chosen
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     # Without these instructions bfloat16 on a CPU is emulated, slower than float32.
-    features = getattr(torch.cpu, "get_capabilities", dict)()
+    features: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     native = features.get("avx512_bf16") or features.get("amx_bf16")
     return torch.bfloat16 if native else torch.float32
+
+
+def hardware_name(device: torch.device) -> str:
+    """Return the model of a GPU or CPU: results of two models may differ in the last bits."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def share_threads(shares: int) -> None:
+    """Let PyTorch use its part of the CPU's threads where several processes compute side by side.
+
+    At least two: on a single thread PyTorch takes other kernels for 1 x 1 convolutions, whose float32 results differ
+    in the last bits, so results would depend on the number of processes.
+
+    Parameters
+    ----------
+    shares : int
+        Processes that compute on the CPU.
+    """
+    import torch
+
+    torch.set_num_threads(max(_FEWEST_THREADS, torch.get_num_threads() // shares))

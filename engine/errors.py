@@ -25,6 +25,14 @@ class OutputError(NuclixError):
     """Results can't be written."""
 
 
+class DeviceMemoryError(NuclixError):
+    """The device has not the memory for a batch of this size; a smaller one may fit."""
+
+
+class DeviceError(NuclixError):
+    """The device has failed in a way that this process can't get over; another process may."""
+
+
 class DataError(NuclixError):
     """Images or labels for training or evaluation can't be used."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.contracts import PatchShape
-from nuclix.engine.errors import ModelError
+from nuclix.engine.errors import DeviceError, DeviceMemoryError, ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 # Patches a forward pass: one fills two CPU cores, a GPU wants several.
 CPU_BATCH = 1
 CUDA_BATCH = 8
+# How CUDA, cuDNN, cuBLAS and PyTorch's CPU allocator say that memory is short: inside TorchScript the exception's
+# own type is lost, and the libraries have none.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+# After any other error of the CUDA runtime every later call fails, too.
+_BROKEN = ("CUDA error", "device-side assert", "CUDNN_STATUS_EXECUTION_FAILED", "CUBLAS_STATUS_EXECUTION_FAILED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,17 @@ class Predictor:
         Network and card.
     settings : InferenceSettings
         Device, precision and batch.
+
+    Attributes
+    ----------
+    asked : int
+        The batch before any halving.
     """
 
     def __init__(self, model: LoadedModel, settings: InferenceSettings) -> None:
         self._module = model.module.to(settings.device)
         self._settings = settings
+        self.asked = settings.batch
         self._channels = len(model.card.maps)
         self._name = model.card.name
         self.patch: PatchShape = model.card.patch
@@ -100,7 +111,17 @@ class Predictor:
         ------
         ModelError
             If the network fails or its output has another shape than its card says.
+        DeviceMemoryError
+            If a batch of this size does not fit into the device's memory.
+        DeviceError
+            If the device has failed and needs another process.
         """
+        try:
+            return self._forward(patches)
+        except RuntimeError as error:  # of which torch.OutOfMemoryError is a kind
+            raise self._failure(error) from error
+
+    def _forward(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         import torch
 
         size, margin = self.patch.size, self.patch.margin
@@ -114,15 +135,33 @@ class Predictor:
         ):
             # (N, H, W, 3) seen as (N, 3, H, W) is what PyTorch calls channels last: no copy.
             images = torch.from_numpy(stack).to(self._settings.device).permute(0, 3, 1, 2)
-            try:
-                maps = self._module(images)
-            except RuntimeError as error:
-                raise ModelError(f"model {self._name}: the network failed: {_last_line(error)}") from error
+            maps = self._module(images)
             if tuple(maps.shape) != (self.batch, self._channels, size, size):
                 want = (self.batch, self._channels, size, size)
                 raise ModelError(f"model {self._name}: output is {tuple(maps.shape)}, its metadata promise {want}")
             inner = slice(margin, size - margin)
-            return maps[: len(patches), :, inner, inner].float().contiguous().cpu().numpy()  # type: ignore[no-any-return]
+            return maps[: len(patches), :, inner, inner].float().contiguous().cpu().numpy()
+
+    def _failure(self, error: RuntimeError) -> ModelError | DeviceMemoryError | DeviceError:
+        text = str(error)
+        if any(words in text for words in _NO_MEMORY):
+            return DeviceMemoryError(
+                f"model {self._name}: {self._settings.device} is out of memory with {self.batch} patch(es) at a time"
+            )
+        if any(words in text for words in _BROKEN):
+            return DeviceError(f"{self._settings.device} failed: {_last_line(error)}")
+        return ModelError(f"model {self._name}: the network failed: {_last_line(error)}")
+
+    def use_batch(self, batch: int) -> None:
+        """Compute `batch` patches at a time from now on, and give back what larger batches had taken.
+
+        Results of another batch may differ in the last bits, so a slide is computed with one batch throughout.
+        """
+        import torch
+
+        self._settings = replace(self._settings, batch=batch)
+        if self._settings.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _last_line(error: BaseException) -> str:

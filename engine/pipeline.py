@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,12 +68,13 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a slide has come."""
+    """How far a slide has come; `rows` counts the committed rows of units, from which a resumed run goes on."""
 
     tiles: int
     tiles_total: int
     pixels: int
     nuclei: int
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Watch:
     Attributes
     ----------
     listen : callable
-        Called with a `Progress` after every forward pass.
+        Called with a `Progress` at the start and after every forward pass.
     should_stop : callable
         Asked after every committed row; True ends the run there, with `Interrupted`.
     """
@@ -101,7 +102,9 @@ class PipelineFigures:
     pixels: int = 0
     nuclei: int = 0
     clumps_cut: int = 0
+    rows: int = 0
     rows_resumed: int = 0
+    pixels_resumed: int = 0
     first_tile_at: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -125,7 +128,7 @@ class _Stitched:
 
     unit: _Unit
     objects: list[Future[Objects]]
-    state: dict[str, NDArray[np.generic]] | None
+    state: dict[str, NDArray[Any]] | None
 
 
 class SlidePipeline:
@@ -176,6 +179,7 @@ class SlidePipeline:
         """
         try:
             self._figures.tiles_total = sum(len(self._patches(r, c)) for r, c in self._unit_indices())
+            self._report()
             self._run()
         finally:
             for pool in (self._readers, self._stitching, self._splitters):
@@ -184,10 +188,11 @@ class SlidePipeline:
         self._figures.seconds = self._clock.seconds()
         return self._figures
 
-    def _resume(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def _resume(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on after the last committed row of units."""
         self._first_row, tiles, pixels, nuclei = (int(value) for value in state["done"])
-        self._figures = PipelineFigures(tiles=tiles, pixels=pixels, nuclei=nuclei, rows_resumed=self._first_row)
+        self._figures = PipelineFigures(tiles=tiles, pixels=pixels, nuclei=nuclei, rows=self._first_row)
+        self._figures.rows_resumed, self._figures.pixels_resumed = self._first_row, pixels
         self._landed[:] = tiles, pixels
         self._stitcher.restore(state)
         self._band.restore(state, self._first_row)
@@ -264,8 +269,11 @@ class SlidePipeline:
             unit.pixels += shared.area
             self._figures.pixels += shared.area
         self._figures.tiles += len(batch)
+        self._report()
+
+    def _report(self) -> None:
         figures = self._figures
-        self._watch.listen(Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei))
+        self._watch.listen(Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows))
 
     def _send(self, unit: _Unit) -> None:
         """Hand a complete unit to the stitcher; wait where too many are on their way."""
@@ -287,6 +295,7 @@ class SlidePipeline:
             done = np.array([unit.row + 1, *self._landed, self._figures.nuclei], np.int64)
             with self._clock.stage("spool"):
                 self._stages.spool.commit({**stitched.state, "done": done})
+            self._figures.rows = unit.row + 1
             if unit.row + 1 < self._grid.unit_rows and self._watch.should_stop():
                 raise Interrupted(f"stopped after row {unit.row + 1} of {self._grid.unit_rows}")
 

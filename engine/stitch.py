@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +161,7 @@ class Stitcher:
         sides = {d: numbers[_border(labels, d)] for d in self._neighbours((row, col), (*_SIDES, *_CORNERS))}
         return done + self._arrive((row, col), sides if numbers.any() else {})
 
-    def snapshot(self) -> dict[str, NDArray[np.generic]]:
+    def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return what waits, as arrays, once whole rows of blocks have come.
 
         Returns
@@ -199,7 +200,7 @@ class Stitcher:
         arrived = self._arrived.get((row, col))
         return [(d, image) for d, image in arrived.sides.items() if d[0] == 1] if arrived else []
 
-    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take up where `snapshot` left off, in a stitcher of the same grid that has seen nothing.
 
         Parameters
@@ -220,7 +221,7 @@ class Stitcher:
             self._arrived[rows - 1, col].sides[1, d] = np.array(state["edges"][start : start + length], np.int64)
             start += length
 
-    def _restore_pieces(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def _restore_pieces(self, state: Mapping[str, NDArray[Any]]) -> None:
         mask_at = map_at = 0
         columns = (
             state["numbers"].tolist(),
@@ -367,5 +368,5 @@ def _numbers(image: NDArray[np.int64] | None) -> list[int]:
     return [int(number) for number in found[found > 0]]
 
 
-def _joined(arrays: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> NDArray[np.generic]:
+def _joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
     return np.concatenate([np.zeros(0, dtype), *arrays])

@@ -5,71 +5,68 @@ A crash here (a fault in a codec or a driver, the kernel's memory killer) costs 
 
 from __future__ import annotations
 
+import errno
+import faulthandler
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 
-from nuclix.engine.errors import Interrupted, NuclixError
+from nuclix.engine.errors import DeviceError, Interrupted, NuclixError, OutputError
 from nuclix.engine.inputs import SlideJob
+from nuclix.engine.messages import (
+    Advanced,
+    Blocked,
+    Broken,
+    Done,
+    Failed,
+    FromWorker,
+    Ready,
+    Refused,
+    Stop,
+    Stopped,
+)
 from nuclix.engine.pipeline import Progress, Watch
 from nuclix.engine.settings import RunSettings
-from nuclix.engine.slide_run import SlideOutcome, Tools, make_tools, run_slide
+from nuclix.engine.slide_run import Tools, make_tools, run_slide
 
+LOG_NAME = "run.log"
 # A progress message at most this often, in seconds.
 _PROGRESS_INTERVAL = 0.2
-# Exit code of a worker whose parent has died.
-_ORPHAN = 3
+# Exit codes of a worker whose parent has died, and of one that has said that it is broken.
+_ORPHAN, _BROKEN = 3, 4
+# Errors of the file system that are about one path; after all others no slide's result can be written.
+_OF_ONE_PATH = frozenset(
+    (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EFBIG)
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """The model is loaded."""
+class WorkerTerms:
+    """What a worker process is told when it starts.
 
+    Attributes
+    ----------
+    settings : RunSettings
+        What to do; `device` is this worker's.
+    started : float
+        When the run began, in seconds since 1970.
+    deadline : float
+        When it must have ended; infinity where it need not.
+    shares : int
+        Workers that compute on this machine's CPU side by side.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The worker can't work at all: model, plugin or device."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Advanced:
-    """A slide has come further."""
-
-    progress: Progress
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A slide's result has its final name."""
-
-    outcome: SlideOutcome
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A slide has no result; `traceback` is empty for errors that are the user's to mend."""
-
-    message: str
-    traceback: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """A slide was left after a committed row, as asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Ask the worker to leave its slide after the next committed row."""
-
-
-Message = Ready | Refused | Advanced | Done | Failed | Stopped
+    settings: RunSettings
+    started: float
+    deadline: float
+    shares: int
 
 
 @dataclass(slots=True)
@@ -78,11 +75,11 @@ class _Inbox:
 
     connection: Connection
     stop: threading.Event = field(default_factory=threading.Event)
-    jobs: list[SlideJob | None] = field(default_factory=list)
+    jobs: list[SlideJob] = field(default_factory=list)
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
     def listen(self) -> None:
-        """Sort messages until the pipe closes; a parent that died takes the worker with it."""
+        """Sort messages until the pipe closes; a parent that has gone takes the worker with it."""
         while True:
             try:
                 message = self.connection.recv()
@@ -94,43 +91,78 @@ class _Inbox:
             with self.arrived:
                 self.jobs.append(message)
                 self.arrived.notify()
-            if message is None:
-                return
 
-    def next_job(self) -> SlideJob | None:
-        """Wait for a slide; None says that there is no more."""
+    def next_job(self) -> SlideJob:
+        """Wait for a slide."""
         with self.arrived:
             self.arrived.wait_for(lambda: self.jobs)
             return self.jobs.pop(0)
 
 
-def work(connection: Connection, settings: RunSettings, started: float) -> None:
-    """Run slides until the parent says that there are no more.
+class RowClock:
+    """Tells after each committed row whether there is time for another one.
+
+    Parameters
+    ----------
+    deadline : float
+        In seconds since 1970.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._last = time.time()
+        self._longest = 0.0
+
+    def is_up(self) -> bool:
+        """Take note that a row is done; say whether one like the longest so far would end after the deadline."""
+        now = time.time()
+        self._longest = max(self._longest, now - self._last)
+        self._last = now
+        return now + self._longest > self._deadline
+
+
+def work(connection: Connection, terms: WorkerTerms) -> None:
+    """Run slides until the parent closes the pipe or ends the process.
 
     Parameters
     ----------
     connection : Connection
-        Brings `SlideJob`s, `Stop` and a final None; takes `Message`s.
-    settings : RunSettings
+        Brings `SlideJob`s and `Stop`; takes messages.
+    terms : WorkerTerms
         What to do.
-    started : float
-        When the run began, in seconds since 1970.
     """
-    # Ctrl-C reaches every process of the terminal; what it means is the parent's to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Signals reach every process of a terminal or of a job; what they mean is the parent's to say. It has them
+    # blocked around the start of this process.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     inbox = _Inbox(connection)
     threading.Thread(target=inbox.listen, daemon=True).start()
+    _speak_into(terms.settings.out / LOG_NAME)
     try:
-        tools = make_tools(settings, started)
+        tools = make_tools(terms.settings, terms.started, terms.shares)
     except NuclixError as error:
         connection.send(Refused(str(error)))
         return
     connection.send(Ready())
-    while (job := inbox.next_job()) is not None:
-        connection.send(_run(job, tools, inbox, connection))
+    while True:
+        message = attempt(inbox.next_job(), tools, _watch(connection, inbox.stop, RowClock(terms.deadline)))
+        connection.send(message)
+        if isinstance(message, Broken):
+            os._exit(_BROKEN)
 
 
-def _run(job: SlideJob, tools: Tools, inbox: _Inbox, connection: Connection) -> Message:
+def _speak_into(path: Path) -> None:
+    """Let what libraries print, and the last words of a crash, go into the log and not through the display."""
+    with suppress(OSError):
+        log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log, stream.fileno())
+        os.close(log)
+    faulthandler.enable()
+
+
+def _watch(connection: Connection, stop: threading.Event, clock: RowClock) -> Watch:
     last = 0.0
 
     def listen(progress: Progress) -> None:
@@ -140,12 +172,39 @@ def _run(job: SlideJob, tools: Tools, inbox: _Inbox, connection: Connection) -> 
             last = now
             connection.send(Advanced(progress))
 
+    return Watch(listen, lambda: clock.is_up() or stop.is_set())
+
+
+def attempt(job: SlideJob, tools: Tools, watch: Watch) -> FromWorker:
+    """Run a slide; turn whatever is raised into what the run needs to know.
+
+    Parameters
+    ----------
+    job : SlideJob
+        The slide.
+    tools : Tools
+        Model and plugins.
+    watch : Watch
+        Is told how it goes, and may stop it.
+
+    Returns
+    -------
+    Done, Failed, Blocked, Stopped or Broken
+    """
     try:
-        return Done(run_slide(job, tools, Watch(listen, inbox.stop.is_set)))
+        return Done(run_slide(job, tools, watch))
     except Interrupted:
         return Stopped()
+    except OutputError as error:
+        cause = error.__cause__
+        everywhere = isinstance(cause, OSError) and cause.errno not in _OF_ONE_PATH
+        return Blocked(str(error)) if everywhere else Failed(str(error))
+    except DeviceError as error:
+        return Broken(str(error), traceback.format_exc())
     except NuclixError as error:
         return Failed(str(error))
+    except MemoryError as error:
+        return Broken(f"out of memory: {error}" if str(error) else "out of memory", traceback.format_exc())
     except Exception as error:  # noqa: BLE001 (a plugin may raise anything; the other slides go on)
-        message = f"{job.path}: unexpected {type(error).__name__}: {error} (traceback in run.log)"
+        message = f"{job.path}: unexpected {type(error).__name__}: {error} (traceback in {LOG_NAME})"
         return Failed(message, traceback.format_exc())

@@ -216,7 +216,7 @@ cdef bint acute(const Work *work, int64_t a, int64_t b, int64_t c) noexcept nogi
 
 cdef Circle circle_of_three(const Work *work, int64_t a, int64_t b, int64_t c) noexcept nogil:
     """Return the circle through three corners of an acute triangle; a circle of no size (square -1) for any other."""
-    cdef Circle circle
+    cdef Circle circle = circle_of_two(work, a, b)
     cdef double by, bx, cy, cx, twice, bb, cc, y, x
     circle.square = -1
     if not (acute(work, a, b, c) and acute(work, b, c, a) and acute(work, c, a, b)):

@@ -84,7 +84,7 @@ def contiguous_rows(image: NDArray[Any]) -> NDArray[Any]:
     """Return `image`, copied only if its rows are not contiguous."""
     apart = image.shape[1] > 1 and image.strides[1] != image.itemsize
     if apart or image.strides[0] % image.itemsize or not image.flags.aligned:
-        return np.ascontiguousarray(image)
+        return np.require(image, requirements=["C", "A"])
     return image
 
 

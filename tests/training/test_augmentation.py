@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from blobs import blob_dataset, blob_labels, blobs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blobs import blob_dataset, blob_labels, blobs
 from nuclix.engine.training.augmentation import NONE, Augmentation, focus, sampling_grid, stain, warp
 from nuclix.engine.training.filters import blur
 from nuclix.engine.training.negatives import streaked

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from blobs import blob_dataset
 
+from blobs import blob_dataset
 from nuclix.engine.errors import DataError, UsageError
 from nuclix.engine.training.log import Progress
 from nuclix.engine.training.loop import CHECKPOINT, LOG, LOSS_EVERY, Place, Schedule, train

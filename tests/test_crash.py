@@ -1,0 +1,62 @@
+"""Killed at any moment and started again, a run ends with the bytes of one that nobody disturbed."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from nuclix.engine.batch import BatchOptions, StopFlag, run_batch
+from overnight import Notebook, make_model, make_slide, nuclix, results, run_options, settings_for
+from torment import kill_group, kill_workers, terminate_group, torment
+
+KILLS = 2
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model") / "red.pt")
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slides")
+    make_slide(folder / "a.tif", 1, 900, 500)
+    make_slide(folder / "sub" / "b.tif", 2, 600, 400)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(slides: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        run_batch([str(slides)], settings_for(out, model), BatchOptions(("cpu",)), Notebook(), StopFlag())
+    found = results(out)
+    assert set(found) == {"a.geojson", "sub/b.geojson"}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kill", "allowed"),
+    [(kill_group, {-signal.SIGKILL}), (terminate_group, {128 + signal.SIGTERM, -signal.SIGTERM})],
+    ids=["kill", "terminate"],
+)
+def test_killed_with_all_its_workers(
+    kill, allowed: set[int], slides: Path, model: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    command = ["run", slides, *run_options(tmp_path / "out", model)]
+    found = torment(command, tmp_path / "out", KILLS, kill, random.Random(5), allowed)
+    assert found.kills == KILLS and found.completions and not found.remains
+    assert all(completion == undisturbed for completion in found.completions)
+
+
+def test_killed_workers_cost_a_row(slides: Path, model: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    process = nuclix("run", slides, *run_options(tmp_path / "out", model))
+    killed = kill_workers(process, tmp_path / "out", KILLS, random.Random(6))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert killed > 0 and "its worker was lost (killed by SIGKILL" in errors
+    assert results(tmp_path / "out") == undisturbed
