@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from maps import predicted
-from peers import SIZES, opencv, race
 
+from maps import predicted
 from nuclix.ext.label_sums import label_sums
 from nuclix.ext.outlines import label_outlines
+from peers import SIZES, opencv, race
 
 FLOOR = np.float32(0.5)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from maps import predicted
-from peers import SIZES, race
 
+from maps import predicted
 from nuclix.ext.outlines import label_outlines
 from nuclix.ext.shapes import shape_measurements
+from peers import SIZES, race
 from rings import polygons_of
 
 FLOOR = np.float32(0.5)

@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from maps import predicted
-from peers import SIZES, race
 
+from maps import predicted
 from nuclix.engine.geometry import Box
 from nuclix.engine.measure import objects_of
 from nuclix.ext.geojson_text import FeatureStyle, feature_text
+from peers import SIZES, race
 
 FLOOR = np.float32(0.5)
 PIXEL = 0.501  # the worst case: coordinates with two decimals

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from maps import predicted, touching
 
+from maps import predicted, touching
 from nuclix.ext.boxes import label_boxes
 from nuclix.ext.components import connected_components
 from nuclix.ext.distance import chessboard_distance, instance_distance
