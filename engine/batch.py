@@ -127,7 +127,7 @@ def run_batch(
         If nothing can be run: no input, an unknown model or device, an output folder that can't be written or that
         another run holds.
     OutputError
-        If the ledger can't be written.
+        If the ledger can't be opened.
     """
     started = time.time()
     jobs = find_slides(inputs, settings.out)
@@ -215,10 +215,18 @@ class Batch:
         ------
         UsageError
             If no worker can be started.
-        OutputError
-            If the ledger can't be written.
         """
-        self._enlist(plans)
+        try:
+            self._enlist(plans)
+            self._work()
+            for name, plan in self._out.items():  # left by force
+                self._desk.ledger.reset(name)
+                self._desk.listener.slide_stopped(plan.job)
+        except OutputError as error:  # the ledger's; what it does not know of will be made again
+            self._stop(str(error), blocked=True)
+        return self._summary
+
+    def _work(self) -> None:
         while (self._queue or self._out) and not self._is_over():
             self._look_at_the_clock()
             while self._queue and self._desk.crew.wants():
@@ -228,10 +236,6 @@ class Batch:
                     self._notice(event.message)
                 else:
                     self._take(*event)
-        for name, plan in self._out.items():  # left by force
-            self._desk.ledger.reset(name)
-            self._desk.listener.slide_stopped(plan.job)
-        return self._summary
 
     def _enlist(self, plans: Sequence[SlidePlan]) -> None:
         ledger, listener = self._desk.ledger, self._desk.listener

@@ -31,17 +31,9 @@ class Torment:
     remains: list[str] = field(default_factory=list)
 
 
-def state_of(out: Path) -> str:
-    """Say what a run is at, for the statistics of the moments at which it was killed."""
-    if not (out / "nuclix.db").exists():
-        return "starting"
-    if any(out.rglob(".*.nuclix.tmp")):
-        return "writing a result"
-    spools = list(out.rglob(".*.spool"))
-    if not spools:
-        return "between slides"
-    committed = any((generation / "state.npz").exists() for spool in spools for generation in spool.glob("0*"))
-    return "after a committed row" if committed else "in the first row"
+def generations(out: Path) -> set[Path]:
+    """Return the generations of all spools: a worker that has begun a slide has made a new one."""
+    return set(out.rglob(".*.spool/0*"))
 
 
 def torment(
@@ -54,33 +46,37 @@ def torment(
 ) -> Torment:
     """Run `command` and kill it at random moments until it has been killed so often; begin anew whenever it is done."""
     found = Torment(out)
-    while found.kills < kills:
+    code = -1
+    while found.kills < kills or code != 0:
         found.rounds += 1
+        before, rows = generations(out), committed_rows(out)
         process = nuclix(*command)
-        # Every fifth time anywhere from the start on; otherwise once slides are at work.
-        if pick.random() > 0.2:
-            while process.poll() is None and not any(out.rglob(".*.spool")):
-                time.sleep(0.01)
-            delay = pick.expovariate(1.0)
-        else:
-            delay = pick.uniform(0, 4)
+        # Every fifth time anywhere from the start on; otherwise once a slide is in work.
+        at_work = pick.random() > 0.2
+        while at_work and process.poll() is None and generations(out) <= before:
+            time.sleep(0.005)
         try:
-            process.wait(delay)
+            process.wait(pick.expovariate(1.5) if at_work else pick.uniform(0, 3))
         except subprocess.TimeoutExpired:
-            found.moments[state_of(out)] += 1
-            kill(process)
-            found.kills += 1
-        _, errors = process.communicate(timeout=120)
-        if process.returncode == 0:
-            _complete(found)
-        assert process.returncode in {0, *allowed}, errors
-    while process.returncode != 0:
-        process = nuclix(*command)
+            if found.kills < kills:
+                found.moments[_moment(out, before, rows)] += 1
+                kill(process)
+                found.kills += 1
         _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-    if out.exists():
-        _complete(found)
+        code = process.returncode
+        assert code in {0, *allowed}, errors
+        if code == 0:
+            _complete(found)
     return found
+
+
+def _moment(out: Path, before: set[Path], rows: int) -> str:
+    """Say what a run is at, for the statistics of the moments at which it was killed."""
+    if any(out.rglob(".*.nuclix.tmp")):
+        return "writing a result"
+    if generations(out) <= before:
+        return "starting"
+    return "in the first row" if committed_rows(out) <= rows else "after a committed row"
 
 
 def _complete(found: Torment) -> None:

@@ -74,7 +74,7 @@ def status_facts(folder: FolderFacts) -> dict[str, Any]:
         "run": run,
         "slides": {"total": len(folder.slides), **Counter(slide.state for slide in folder.slides)},
         "nuclei": sum(slide.nuclei or 0 for slide in folder.slides),
-        "failed": {slide.name: slide.error for slide in folder.slides if slide.state == FAILED},
+        "failed": {slide.name: slide.reason for slide in folder.slides if slide.state == FAILED},
     }
 
 

@@ -86,6 +86,11 @@ class SlideFacts:
         return self.height * self.um_per_px / 1000, self.width * self.um_per_px / 1000
 
     @property
+    def reason(self) -> str:
+        """The error without the path that it begins with, for places that name the slide anyhow."""
+        return self.error.removeprefix(f"{self.path}: ")
+
+    @property
     def density(self) -> float | None:
         """Nuclei per mm2 of tissue."""
         return self.nuclei / self.tissue_mm2 if self.nuclei is not None and self.tissue_mm2 else None

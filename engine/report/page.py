@@ -170,7 +170,7 @@ def _attention(folder: FolderFacts) -> str:
         lines.append(("warn", f"The results were made with {mixed} different configurations; see the record below."))
     for slide in folder.slides:
         if slide.state == FAILED:
-            lines.append(("bad", f"<b>{escape(slide.name)}</b> {escape(slide.error)}"))
+            lines.append(("bad", f"<b>{escape(slide.name)}</b> {escape(slide.reason)}"))
     warned = [slide for slide in folder.slides if slide.warnings and slide.state == DONE]
     if warned:
         names = ", ".join(escape(slide.name) for slide in warned[:8]) + (", …" if len(warned) > 8 else "")

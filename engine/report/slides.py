@@ -104,7 +104,7 @@ def _number(value: float | None, shown: str) -> str:
 
 
 def _notes(facts: SlideFacts) -> str:
-    notes = [f'<div class="bad">{escape(facts.error)}</div>'] if facts.error else []
+    notes = [f'<div class="bad">{escape(facts.reason)}</div>'] if facts.error else []
     notes += [f'<div class="warn">{escape(warning)}</div>' for warning in facts.warnings]
     if facts.attempts > 1:
         notes.append(f'<div class="quiet">{facts.attempts} attempts</div>')
@@ -132,12 +132,12 @@ def slide_card(entry: SlideEntry, shared: Shared) -> str:
 
 def _picture(entry: SlideEntry, shared: Shared) -> str:
     if entry.picture is None:
-        return f'<div class="picture empty"><p>{escape(entry.facts.error or "no picture")}</p></div>'
+        return f'<div class="picture empty"><p>{escape(entry.facts.reason or "no picture")}</p></div>'
     uri, (width, height) = entry.picture
     over = ""
     if entry.sketch is not None and entry.facts.nuclei:
         over = f'<img class="density" src="{density_uri(entry.sketch, shared.density_top)}" alt="" loading="lazy">'
-    failed = f'<p class="over">{escape(entry.facts.error)}</p>' if entry.facts.error else ""
+    failed = f'<p class="over">{escape(entry.facts.reason)}</p>' if entry.facts.error else ""
     return (
         f'<div class="picture"><div class="stack" style="aspect-ratio:{width}/{height};--ratio:{width / height:.4f}">'
         f'<img src="{uri}" width="{width}" height="{height}" alt="{escape(entry.facts.name)}" loading="lazy">{over}'

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from maps import predicted
-from peers import SIZES, diplib, opencv, race
 
+from maps import predicted
 from nuclix.ext.components import connected_components
+from peers import SIZES, diplib, opencv, race
 
 CONNECTIVITY = 8
 

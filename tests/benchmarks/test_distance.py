@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from maps import predicted, touching
-from peers import SIZES, opencv, race
 
+from maps import predicted, touching
 from nuclix.ext.distance import chessboard_distance, instance_distance
+from peers import SIZES, opencv, race
 
 
 def by_scipy(mask):

@@ -6,12 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-from maps import predicted
-from peers import SIZES, diplib, opencv, race, simpleitk
 
+from maps import predicted
 from nuclix.ext.dynamics import dynamics_watershed
 from nuclix.ext.maxima import h_maxima
 from nuclix.ext.watershed import watershed
+from peers import SIZES, diplib, opencv, race, simpleitk
 
 H = 0.5
 FLOOR = 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -192,6 +193,21 @@ def test_an_image_of_more_than_2_to_the_31_pixels() -> None:
     outlines = label_outlines(labels)
     assert outlines.pixels.tolist() == [7]
     assert outlines.corners[-4:].tolist() == [[32769, 65538], [32769, 65541], [32771, 65541], [32771, 65538]]
+
+
+@pytest.mark.shared
+def test_real_nuclei(shared: Path) -> None:
+    from PIL import Image
+
+    for path in sorted((shared / "data" / "kumar16" / "labels").glob("*.png"))[:4]:
+        with Image.open(path) as image:
+            labels = np.asarray(image).astype(np.int32)
+        outlines = label_outlines(labels)
+        check_columns(outlines, labels)
+        check_rings(outlines)
+        geometries = [whole(polygons) for polygons in polygons_of(outlines)]
+        assert shapely.is_valid(geometries).all()
+        assert shapely.area(geometries).tolist() == outlines.pixels.tolist()
 
 
 def test_two_threads_do_not_meet() -> None:
