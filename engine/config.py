@@ -121,7 +121,7 @@ class RunConfig:
     )
     fail_fast: bool = field(default=False, metadata=_of(Option(_NIGHT, "end the run at the first slide that fails")))
     time_limit: float | None = field(
-        default=None, metadata=_of(Option(_NIGHT, "stop cleanly after S seconds", "S", above=0))
+        default=None, metadata=_of(Option(_NIGHT, "have ended after S seconds, cleanly", "S", above=0))
     )
     patience: float = field(
         default=PATIENCE,
