@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from maps import predicted, touching
 
+from maps import predicted, touching
 from nuclix.ext.components import connected_components
 from nuclix.ext.distance import chessboard_distance, instance_distance
 from nuclix.ext.dynamics import dynamics_watershed
