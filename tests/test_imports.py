@@ -87,7 +87,8 @@ def test_the_reader_of_imports_sees_through_every_form() -> None:
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
     """Nothing comes along by luck, nothing is installed for naught."""
     renamed = {"pillow": "PIL"}
-    plain = [requirement.partition(">")[0] for requirement in PROJECT["dependencies"]]
+    asked_for = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dask"]]
+    plain = [requirement.partition(">")[0] for requirement in asked_for]
     declared = {renamed.get(name, name) for name in plain}
     used = {seen.name.partition(".")[0] for path in modules(*PACKAGES) for seen in imports(path)}
     used |= {"imagecodecs"}  # tifffile's decoders: it imports them by itself
