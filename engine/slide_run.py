@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nuclix.engine import registry
 from nuclix.engine.contracts import PostProcessor, SlideHeader, Writer
@@ -104,13 +104,14 @@ def make_tools(settings: RunSettings, started: float, shares: int = 1) -> Tools:
     share_threads(shares)
     model = load_model(path, str(device))
     card = model.card
-    kind = registry.load(registry.POSTPROCESSORS, card.postprocessor)
+    kind: Any = registry.load(registry.POSTPROCESSORS, card.postprocessor)
     post: PostProcessor = from_mapping(kind, card.parameters, f"{path}: parameters of {card.postprocessor}")
     if post.maps != card.maps:
         raise ModelError(
             f"{path}: gives the maps {card.maps}, its post-processor {card.postprocessor} takes {post.maps}"
         )
-    writer: Writer = registry.load(registry.WRITERS, settings.writer)()
+    make_writer: Any = registry.load(registry.WRITERS, settings.writer)
+    writer: Writer = make_writer()
     predictor = Predictor(model, InferenceSettings(device, precision, settings.batch or default_batch(device)))
     return Tools(settings, model, predictor, post, writer, started)
 

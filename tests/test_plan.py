@@ -1,4 +1,4 @@
-"""A result counts if slide, settings, model and checksum are those of the ledger; what else is there is treated with care."""
+"""A result counts if slide, settings, model and checksum are those of the ledger; the rest is treated with care."""
 
 from __future__ import annotations
 
