@@ -163,7 +163,8 @@ def run_on_worker(job: SlideJob, run: str) -> FromWorker:
     """
     from distributed import get_worker
 
-    mine: ClusterWorker = get_worker().plugins[run].mine
+    plugin: Any = get_worker().plugins[run]
+    mine: ClusterWorker = plugin.mine
     return mine.run(job)
 
 
