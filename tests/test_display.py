@@ -75,6 +75,27 @@ def test_time_left_counts_tiles_of_slides_in_work_and_bytes_of_those_to_come() -
     assert [slide.name for slide in meter.snapshot().at_work] == ["a", "b"]
 
 
+def test_between_two_slides_the_time_left_is_still_known() -> None:
+    meter, clock = metered(2, {"a": 100, "b": 50})
+    meter.take_up("a")
+    meter.advance("a", progress(0, 40))
+    clock.now += 20
+    meter.advance("a", progress(40, 40))
+    meter.finish("a", 7)
+    assert meter.snapshot().seconds_left == pytest.approx(20 / 2)
+
+
+def test_the_speed_is_that_of_the_last_minutes() -> None:
+    meter, clock = metered(1, {"a": 100})
+    meter.take_up("a")
+    for tiles in range(1000):
+        meter.advance("a", progress(tiles, 2000, tiles))
+        clock.now += 10 if tiles < 500 else 1  # other work on the machine has ended
+    now = meter.snapshot()
+    assert (now.mpx_per_s, now.nuclei_per_s) == pytest.approx((1, 1), rel=0.02)
+    assert now.seconds_left == pytest.approx(1001, rel=0.02)
+
+
 def test_what_an_earlier_run_did_is_no_speed_of_this_one() -> None:
     meter, clock = metered(1, {"a": 100})
     meter.take_up("a")

@@ -100,9 +100,9 @@ def test_a_run_can_be_watched_and_a_stopped_one_has_its_report(
         return json.loads(capsys.readouterr().out) if main(["status", str(out), "--json"]) == 0 else {}
 
     def at_work() -> bool:
-        run = state().get("run")
-        slides = run["progress"]["at_work"] if isinstance(run, dict) else []
-        return any(0 < slide["tiles"] < slide["tiles_total"] for slide in slides)
+        found = state()
+        run = found.get("run")
+        return found.get("state") == "running" and isinstance(run, dict) and bool(run["progress"]["at_work"])
 
     wait_until(at_work)
     process.send_signal(signal.SIGTERM)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nuclix.engine.pipeline import Progress
+
+# The run's speed is that of the last minutes, in seconds: a machine's other work, and kinds of slides, come and go.
+WINDOW = 180.0
+_SAMPLE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class RunSnapshot:
     nuclei : int
         Found by this run.
     mpx_per_s, nuclei_per_s : float
-        Over all workers, since the first tile.
+        Over all workers, in the last minutes.
     at_work : tuple of SlideProgress
         One a worker.
     """
@@ -82,11 +87,22 @@ class _Slide:
         return max(0, getattr(self.last, name) - getattr(self.first, name))
 
 
+@dataclass(frozen=True, slots=True)
+class _Gains:
+    """What this run had computed at a moment."""
+
+    moment: float
+    tiles: int
+    pixels: int
+    nuclei: int
+
+
 class RunMeter:
     """Adds up what workers say.
 
-    The time left is the tiles left by the tiles a second. Of slides not yet begun the tiles are not known: they are
-    taken from the files' sizes, at the tiles a byte of the slides that are, so that glass and compression count.
+    The time left is the tiles left by the tiles a second of the last minutes. Of slides not yet begun the tiles are
+    not known: they are taken from the files' sizes, at the tiles a byte of the slides so far, so that glass and
+    compression count.
 
     Parameters
     ----------
@@ -97,16 +113,18 @@ class RunMeter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._begun = clock()
-        self._moving: float | None = None
+        self._samples: deque[_Gains] = deque()
         self._total = self._skipped = self._done = self._failed = 0
         self._sizes: dict[str, int] = {}
+        self._open: dict[str, None] = {}
         self._slides: dict[str, _Slide] = {}
         self._at_work: dict[str, None] = {}
 
     def begin(self, total: int, skipped: int, sizes: Mapping[str, int]) -> None:
         """Take note of what is to be done: all slides, those done before, and the others' sizes in bytes."""
         self._begun = self._clock()
-        self._total, self._skipped, self._sizes = total, skipped, dict(sizes)
+        self._total, self._skipped = total, skipped
+        self._sizes, self._open = dict(sizes), dict.fromkeys(sizes)
 
     def take_up(self, name: str) -> None:
         """Take note that work on a slide begins, or begins again after its worker died."""
@@ -119,8 +137,11 @@ class RunMeter:
         if slide.first is None:
             slide.first = progress
         slide.last = progress
-        if self._moving is None:
-            self._moving = self._clock()
+        now = self._clock()
+        if not self._samples or now - self._samples[-1].moment >= _SAMPLE:
+            self._samples.append(self._gains(now))
+        while len(self._samples) > 1 and self._samples[1].moment <= now - WINDOW:
+            self._samples.popleft()
 
     def finish(self, name: str, nuclei: int) -> None:
         """Take note that a slide is done; the last nuclei come after the last tiles."""
@@ -141,24 +162,25 @@ class RunMeter:
 
     def _leave(self, name: str) -> None:
         self.leave(name)
-        self._sizes.pop(name, None)
+        self._open.pop(name, None)
 
     def snapshot(self) -> RunSnapshot:
         """Return the run as it is now."""
         now = self._clock()
-        slides = tuple(self._slides.values())
-        moving = max(now - self._moving, 1e-9) if self._moving is not None else float("inf")
-        nuclei = sum(slide.gained("nuclei") for slide in slides)
+        gains = self._gains(now)
+        since = self._samples[0] if self._samples else gains
+        seconds = max(now - since.moment, 1e-9)
+        speed = max(0, gains.tiles - since.tiles) / seconds
         return RunSnapshot(
             self._total,
             self._skipped,
             self._done,
             self._failed,
             now - self._begun,
-            self._seconds_left(slides, moving),
-            nuclei,
-            sum(slide.gained("pixels") for slide in slides) / 1e6 / moving,
-            nuclei / moving,
+            self._seconds_left(speed),
+            gains.nuclei,
+            max(0, gains.pixels - since.pixels) / 1e6 / seconds,
+            max(0, gains.nuclei - since.nuclei) / seconds,
             tuple(self._in_work(name, now) for name in tuple(self._at_work)),
         )
 
@@ -169,16 +191,20 @@ class RunMeter:
         speed = slide.gained("pixels") / 1e6 / max(seconds, 1e-9)
         return SlideProgress(name, last.tiles, last.tiles_total, last.nuclei, speed, seconds)
 
-    def _seconds_left(self, slides: tuple[_Slide, ...], moving: float) -> float | None:
-        if self._total and not self._sizes:
+    def _gains(self, now: float) -> _Gains:
+        slides = tuple(self._slides.values())
+        return _Gains(now, *(sum(slide.gained(name) for slide in slides) for name in ("tiles", "pixels", "nuclei")))
+
+    def _seconds_left(self, speed: float) -> float | None:
+        if self._total and not self._open:
             return 0.0
-        gained = sum(slide.gained("tiles") for slide in slides)
         known = {name: slide.last for name, slide in tuple(self._slides.items()) if slide.last and name in self._sizes}
-        if not gained or not known:
+        if not speed or not known:
             return None
-        tiles_a_byte = sum(last.tiles_total for last in known.values()) / max(
-            1, sum(self._sizes[name] for name in known)
-        )
-        unknown = sum(size for name, size in tuple(self._sizes.items()) if name not in known)
-        left = sum(last.tiles_total - last.tiles for last in known.values()) + unknown * tiles_a_byte
-        return left * moving / gained
+        seen = sum(self._sizes[name] for name in known)
+        tiles_a_byte = sum(last.tiles_total for last in known.values()) / max(1, seen)
+        left = 0.0
+        for name in tuple(self._open):
+            last = known.get(name)
+            left += self._sizes[name] * tiles_a_byte if last is None else last.tiles_total - last.tiles
+        return left / speed
