@@ -77,17 +77,19 @@ def hardware_name(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def share_threads(shares: int) -> None:
-    """Let PyTorch use its part of the CPU's threads where several processes compute side by side.
+def use_threads(count: int) -> None:
+    """Let PyTorch compute with `count` threads of the CPU, but with two at least.
 
-    At least two: on a single thread PyTorch takes other kernels for 1 x 1 convolutions, whose float32 results differ
-    in the last bits, so results would depend on the number of processes.
-
-    Parameters
-    ----------
-    shares : int
-        Processes that compute on the CPU.
+    On a single thread PyTorch takes other kernels for 1 x 1 convolutions, whose float32 results differ in the last
+    bits, so results would depend on how many processes share a machine.
     """
     import torch
 
-    torch.set_num_threads(max(_FEWEST_THREADS, torch.get_num_threads() // shares))
+    torch.set_num_threads(max(_FEWEST_THREADS, count))
+
+
+def share_threads(shares: int) -> None:
+    """Let PyTorch compute with its share of the CPU's threads, as one of so many processes."""
+    import torch
+
+    use_threads(torch.get_num_threads() // shares)

@@ -75,7 +75,7 @@ class SlideOutcome:
     record: SlideRecord
 
 
-def make_tools(settings: RunSettings, started: float, shares: int = 1) -> Tools:
+def make_tools(settings: RunSettings, started: float) -> Tools:
     """Load model, post-processor and writer.
 
     Parameters
@@ -84,22 +84,19 @@ def make_tools(settings: RunSettings, started: float, shares: int = 1) -> Tools:
         What to do.
     started : float
         When the run began, in seconds since 1970.
-    shares : int
-        Processes that share this machine's CPU.
 
     Raises
     ------
     ModelError, PluginError, UsageError
         If the model, a plugin or the device can't be used.
     """
-    from nuclix.engine.device import choose_device, choose_precision, share_threads
+    from nuclix.engine.device import choose_device, choose_precision
     from nuclix.engine.inference import InferenceSettings, Predictor, default_batch
     from nuclix.engine.model import find_model, load_model
 
     path = find_model(settings.model)
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
-    share_threads(shares)
     model = load_model(path, str(device))
     card = model.card
     kind = registry.load(registry.POSTPROCESSORS, card.postprocessor)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from nuclix.engine.device import share_threads
 from nuclix.engine.errors import DeviceError, Interrupted, NuclixError, OutputError
 from nuclix.engine.inputs import SlideJob
 from nuclix.engine.messages import (
@@ -140,7 +141,8 @@ def work(connection: Connection, terms: WorkerTerms) -> None:
     threading.Thread(target=inbox.listen, daemon=True).start()
     _speak_into(terms.settings.out / LOG_NAME)
     try:
-        tools = make_tools(terms.settings, terms.started, terms.shares)
+        share_threads(terms.shares)
+        tools = make_tools(terms.settings, terms.started)
     except NuclixError as error:
         connection.send(Refused(str(error)))
         return

@@ -11,7 +11,7 @@ import pytest
 from sources import PACKAGES, ROOT, Import, dotted, imports, modules
 
 # Imported by the functions that use them, so that start-up does not pay for them.
-DEFERRED = {"PIL", "cv2", "dask", "matplotlib", "numba", "rich", "scipy", "skimage", "tiffslide", "torch"}
+DEFERRED = {"PIL", "cv2", "dask", "distributed", "matplotlib", "numba", "rich", "scipy", "skimage", "tiffslide", "torch"}
 # Networks are classes of torch's: these modules can't wait, so whoever needs them does.
 OF_TORCH = {"engine/networks.py"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -87,7 +87,8 @@ def test_the_reader_of_imports_sees_through_every_form() -> None:
 def test_what_is_imported_is_declared() -> None:
     """Every third-party library of the packages is a dependency: nothing comes along by luck."""
     renamed = {"pillow": "PIL", "scikit-image": "skimage", "opencv-python-headless": "cv2"}
-    plain = [requirement.partition(">")[0] for requirement in PROJECT["dependencies"]]
+    asked_for = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dask"]]
+    plain = [requirement.partition(">")[0] for requirement in asked_for]
     declared = {renamed.get(name, name) for name in plain}
     used = {seen.name.partition(".")[0] for path in modules(*PACKAGES) for seen in imports(path)}
     assert used - declared - set(sys.stdlib_module_names) - {"nuclix"} == set()

@@ -44,8 +44,13 @@ def torment(
     kill: Callable[[subprocess.Popen[str]], None],
     pick: random.Random,
     allowed: set[int],
+    *,
+    pace: float = 1.5,
 ) -> Torment:
-    """Run `command` and kill it at random moments until it has been killed so often; begin anew whenever it is done."""
+    """Run `command` and kill it at random moments until it has been killed so often; begin anew whenever it is done.
+
+    At work a kill comes after 1 / `pace` seconds on average.
+    """
     found = Torment(out)
     code = -1
     while found.kills < kills or code != 0:
@@ -57,7 +62,7 @@ def torment(
         while at_work and process.poll() is None and generations(out) <= before:
             time.sleep(0.005)
         try:
-            process.wait(pick.expovariate(1.5) if at_work else pick.uniform(0, 3))
+            process.wait(pick.expovariate(pace) if at_work else pick.uniform(0, 3))
         except subprocess.TimeoutExpired:
             if found.kills < kills:
                 found.moments[_moment(out, before, rows)] += 1

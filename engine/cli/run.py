@@ -42,7 +42,17 @@ def add_parser(subparsers: Any) -> None:
         "--retry", type=int, default=0, metavar="N", help="try a slide that failed again up to N times (%(default)s)"
     )
     parser.add_argument("--fail-fast", action="store_true", help="end the run at the first slide that fails")
-    parser.add_argument("--time-limit", type=_positive, metavar="S", help="stop cleanly after S seconds")
+    parser.add_argument("--time-limit", type=_positive, metavar="S", help="have ended after S seconds, cleanly")
+    parser.add_argument(
+        "--patience",
+        type=_positive,
+        default=1800.0,
+        metavar="S",
+        help="fail a slide that has not come any further for S seconds (%(default)s)",
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="run on a Dask cluster, such as tcp://node1:8786 (in place of --device)"
+    )
     parser.set_defaults(command=run_command)
 
 
@@ -109,7 +119,7 @@ def run_command(args: argparse.Namespace) -> int:
 
     settings = settings_of(args)
     devices = tuple(args.devices.split(",")) if args.devices else (args.device,)
-    options = BatchOptions(devices, args.retry, args.fail_fast, args.time_limit)
+    options = BatchOptions(devices, args.retry, args.fail_fast, args.time_limit, args.patience, args.scheduler)
     flag = StopFlag()
     signals = SignalWatch(flag)
     with RunDisplay(settings.out) as display:

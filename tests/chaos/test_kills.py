@@ -52,7 +52,7 @@ def test_killed_with_all_its_workers(
     kill, allowed: set[int], devices: str, slides: Path, model: Path, undisturbed: dict[str, str], tmp_path: Path, say
 ) -> None:
     command = ["run", slides, *run_options(tmp_path / "out", model), "--devices", devices]
-    found = torment(command, tmp_path / "out", KILLS, kill, random.Random(devices), allowed)
+    found = torment(command, tmp_path / "out", KILLS, kill, random.Random(devices), allowed, pace=0.4)
     say(f"{found.kills} kills in {found.rounds} rounds, {len(found.completions)} runs completed; {dict(found.moments)}")
     assert all(completion == undisturbed for completion in found.completions) and not found.remains
 
