@@ -26,7 +26,9 @@ types: $(INSTALLED)
 	MYPYPATH=$(TYPES) $(BIN)/mypy -p nuclix
 
 bench: $(BENCH)
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+	mkdir -p build
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=median,min --benchmark-json=build/bench.json
+	$(BIN)/python tests/benchmarks/table.py build/bench.json
 
 clean:
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

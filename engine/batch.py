@@ -28,15 +28,13 @@ from nuclix.engine.messages import Advanced, Begun, Blocked, Done, Failed, Lost,
 from nuclix.engine.model import find_model, model_hash
 from nuclix.engine.plan import SlidePlan, make_plans, make_room
 from nuclix.engine.record import SlideRecord
-from nuclix.engine.settings import RunSettings
+from nuclix.engine.settings import PATIENCE, RunSettings
 from nuclix.engine.slide_run import spool_folder
 
 log = logging.getLogger("nuclix")
 
 # A slide that has killed its worker this often without getting a row further is given up.
 CRASHES_ALLOWED = 3
-# The slowest step that a worker says nothing about (a slide of one level is read whole for its tissue) takes minutes.
-PATIENCE = 1800.0
 # Signals and the clock are looked at this often, in seconds.
 _HEARTBEAT = 0.25
 

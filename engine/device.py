@@ -54,11 +54,12 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     if wanted not in PRECISIONS:
         raise UsageError(f"unknown precision {wanted!r}: use one of {', '.join(PRECISIONS)}")
     if wanted != "auto":
-        return getattr(torch, wanted)  # type: ignore[no-any-return]
+        chosen: torch.dtype = getattr(torch, wanted)
+        return chosen
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     # Without these instructions bfloat16 on a CPU is emulated, slower than float32.
-    features = getattr(torch.cpu, "get_capabilities", dict)()
+    features: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     native = features.get("avx512_bf16") or features.get("amx_bf16")
     return torch.bfloat16 if native else torch.float32
 

@@ -7,6 +7,7 @@ before its lower and right edge. The rest waits, as strips of maps, for the next
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,11 +89,11 @@ class HaloBand:
             self._left = None
         return out if out.any() else None
 
-    def snapshot(self) -> dict[str, NDArray[np.generic]]:
+    def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return what the next row of units will need, once a whole row has come."""
         return {"below": self._below}
 
-    def restore(self, state: Mapping[str, NDArray[np.generic]], row: int) -> None:
+    def restore(self, state: Mapping[str, NDArray[Any]], row: int) -> None:
         """Take up where `snapshot` left off, before row `row` of units."""
         self._below = np.array(state["below"], np.float32)
         self._row = row - 1

@@ -140,7 +140,7 @@ class Predictor:
                 want = (self.batch, self._channels, size, size)
                 raise ModelError(f"model {self._name}: output is {tuple(maps.shape)}, its metadata promise {want}")
             inner = slice(margin, size - margin)
-            return maps[: len(patches), :, inner, inner].float().contiguous().cpu().numpy()  # type: ignore[no-any-return]
+            return maps[: len(patches), :, inner, inner].float().contiguous().cpu().numpy()
 
     def _failure(self, error: RuntimeError) -> ModelError | DeviceMemoryError | DeviceError:
         text = str(error)

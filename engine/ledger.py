@@ -17,6 +17,8 @@ LEDGER_NAME = "nuclix.db"
 _FORMAT = 1
 # Another process that reads the ledger (``nuclix status``) may hold it for a moment.
 _PATIENCE = 30.0
+# Python's way with bytes that are no text; it goes both ways without loss.
+_BYTES = "surrogatepass"
 
 PENDING, RUNNING, DONE, FAILED = "pending", "running", "done", "failed"
 
@@ -119,10 +121,13 @@ class Ledger:
         except sqlite3.Error as error:
             raise OutputError(f"{self.path}: the ledger can't be used: {error}") from error
 
+    def _do(self, command: str, *values: object) -> sqlite3.Cursor:
+        return self._db.execute(command, [_held(value) for value in values])
+
     def row(self, name: str) -> LedgerRow | None:
         """Return the row of a slide, or None."""
         with self._explained():
-            row = self._db.execute("SELECT * FROM slides WHERE name = ?", (name,)).fetchone()
+            row = self._do("SELECT * FROM slides WHERE name = ?", name).fetchone()
         return _read(row) if row else None
 
     def rows(self) -> list[LedgerRow]:
@@ -133,19 +138,19 @@ class Ledger:
     def enlist(self, name: str, path: Path, size: int) -> None:
         """Make a slide known; a known one keeps its state."""
         with self._explained():
-            self._db.execute(
+            self._do(
                 "INSERT INTO slides (name, path, bytes, state) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (name) DO UPDATE SET path = excluded.path, bytes = excluded.bytes",
-                (name, str(path), size, PENDING),
+                *(name, str(path), size, PENDING),
             )
 
     def begin(self, name: str) -> None:
         """Note that work on the slide begins; of an older result nothing is known any more."""
         with self._explained():
-            self._db.execute(
+            self._do(
                 "UPDATE slides SET state = ?, attempts = attempts + 1, begun = ?, ended = NULL, error = NULL, "
                 "key = NULL, output = NULL, checksum = NULL, record = NULL WHERE name = ?",
-                (RUNNING, time.time(), name),
+                *(RUNNING, time.time(), name),
             )
 
     def finish(self, name: str, outcome: Mapping[str, Any]) -> None:
@@ -159,39 +164,44 @@ class Ledger:
             ``fingerprint``, ``key``, ``output``, ``checksum`` and ``record``.
         """
         with self._explained():
-            self._db.execute(
+            self._do(
                 "UPDATE slides SET state = ?, ended = ?, error = NULL, fingerprint = ?, key = ?, output = ?, "
                 "checksum = ?, record = ? WHERE name = ?",
-                (
-                    DONE,
-                    time.time(),
-                    outcome["fingerprint"],
-                    outcome["key"],
-                    outcome["output"],
-                    outcome["checksum"],
-                    json.dumps(outcome["record"]),
-                    name,
-                ),
+                *(DONE, time.time()),
+                *(outcome[column] for column in ("fingerprint", "key", "output", "checksum")),
+                *(json.dumps(outcome["record"]), name),
             )
 
     def fail(self, name: str, message: str) -> None:
         """Note why the slide has no result."""
         with self._explained():
-            self._db.execute(
-                "UPDATE slides SET state = ?, ended = ?, error = ? WHERE name = ?", (FAILED, time.time(), message, name)
+            self._do(
+                "UPDATE slides SET state = ?, ended = ?, error = ? WHERE name = ?", FAILED, time.time(), message, name
             )
 
     def reset(self, name: str) -> None:
         """Make a slide pending again: it was interrupted, or what it depends on has changed."""
         with self._explained():
-            self._db.execute("UPDATE slides SET state = ?, ended = NULL WHERE name = ?", (PENDING, name))
+            self._do("UPDATE slides SET state = ?, ended = NULL WHERE name = ?", PENDING, name)
 
     def close(self) -> None:
         """Close the database."""
         self._db.close()
 
 
+def _held(value: object) -> object:
+    """Return a value as the database can hold it: text of undecodable bytes, such as a file's name, as those bytes."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", _BYTES)
+    return value
+
+
 def _read(row: sqlite3.Row) -> LedgerRow:
-    values = dict(row)
+    values: dict[str, Any] = {
+        name: value.decode("utf-8", _BYTES) if isinstance(value, bytes) else value for name, value in dict(row).items()
+    }
     values["record"] = json.loads(values["record"]) if values["record"] else {}
     return LedgerRow(**values)

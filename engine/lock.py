@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -131,6 +132,42 @@ def _place() -> dict[str, str]:
     except OSError:
         namespace = ""
     return {"host": socket.gethostname(), "namespace": namespace}
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """Who holds an output folder.
+
+    Attributes
+    ----------
+    host : str
+        The machine.
+    pid : int
+        The process there.
+    alive : bool or None
+        Whether it still lives; None on another host or in another container, from where that can't be seen.
+    """
+
+    host: str
+    pid: int
+    alive: bool | None
+
+
+def lock_holder(folder: Path) -> LockHolder | None:
+    """Return who holds an output folder, or None where nobody does.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder; it is only looked at.
+    """
+    try:
+        content = dict(json.loads((folder / LOCK_NAME).read_text()))
+        host, pid = str(content["host"]), int(content["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    near = all(content.get(name) == value for name, value in _place().items())
+    return LockHolder(host, pid, not _dead(content) if near else None)
 
 
 def _dead(holder: dict[str, object]) -> bool:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +128,7 @@ class _Stitched:
 
     unit: _Unit
     objects: list[Future[Objects]]
-    state: dict[str, NDArray[np.generic]] | None
+    state: dict[str, NDArray[Any]] | None
 
 
 class SlidePipeline:
@@ -188,7 +188,7 @@ class SlidePipeline:
         self._figures.seconds = self._clock.seconds()
         return self._figures
 
-    def _resume(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def _resume(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on after the last committed row of units."""
         self._first_row, tiles, pixels, nuclei = (int(value) for value in state["done"])
         self._figures = PipelineFigures(tiles=tiles, pixels=pixels, nuclei=nuclei, rows=self._first_row)

@@ -28,7 +28,7 @@ class SlideRecord:
     model : mapping
         Name, SHA-256, post-processor and its parameters.
     settings : mapping
-        The run's settings.
+        The run's whole configuration.
     seconds : mapping
         Wall time, and time by stage (summed over threads).
     counts : mapping
@@ -46,8 +46,12 @@ class SlideRecord:
 
 
 def settings_as_json(settings: RunSettings) -> dict[str, Any]:
-    """Return the settings as plain JSON values."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
+    """Return the run's whole configuration with these settings, as plain JSON values."""
+    values = asdict(settings)
+    return {
+        **values.pop("config"),
+        **{name: str(value) if isinstance(value, Path) else value for name, value in values.items()},
+    }
 
 
 def versions() -> dict[str, str]:
@@ -64,4 +68,6 @@ def write_record(path: Path, record: SlideRecord) -> None:
         If the folder can't be written.
     """
     content = {"format": RECORD_FORMAT, **asdict(record), "versions": versions()}
-    replace_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # A file's name may hold bytes that are no text; Python's escapes for them are JSON's too.
+    replace_file(path, text.encode("utf-8", "backslashreplace"))

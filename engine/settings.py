@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 DEFAULT_MODEL = "dist-kumar16"
 # Post-processing works best in blocks that are large against a nucleus (40 px) and small against memory.
 DEFAULT_BLOCK = 2048
+# The slowest step that a worker says nothing about (a slide of one level is read whole for its tissue) takes minutes.
+PATIENCE = 1800.0
 
 
 def default_workers() -> int:
@@ -42,6 +46,8 @@ class RunSettings:
         Whether glass is left out.
     writer : str
         Entry-point name of the writer.
+    config : mapping
+        The whole configuration of the run, for the record.
     """
 
     out: Path
@@ -54,3 +60,4 @@ class RunSettings:
     workers: int = 1
     tissue: bool = True
     writer: str = "geojson"
+    config: Mapping[str, Any] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nuclix.engine import registry
 from nuclix.engine.contracts import PostProcessor, SlideHeader, Writer
@@ -18,11 +18,13 @@ from nuclix.engine.measure import shape_names
 from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.pipeline import PipelineFigures, Progress, SlidePipeline, Stages, Watch
 from nuclix.engine.record import SlideRecord, settings_as_json, write_record
+from nuclix.engine.report.density import NucleiTally, sketch_path, write_sketch
+from nuclix.engine.report.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.settings import RunSettings
 from nuclix.engine.slide import SlideView, fingerprint, open_slide, slide_scale
 from nuclix.engine.spool import Spool, committed_key
 from nuclix.engine.tiles import TileGrid
-from nuclix.engine.tissue import tissue_mask
+from nuclix.engine.tissue import read_overview, tissue_mask
 
 if TYPE_CHECKING:
     from nuclix.engine.inference import Predictor
@@ -99,13 +101,14 @@ def make_tools(settings: RunSettings, started: float) -> Tools:
     precision = choose_precision(settings.precision, device)
     model = load_model(path, str(device))
     card = model.card
-    kind = registry.load(registry.POSTPROCESSORS, card.postprocessor)
+    kind: Any = registry.load(registry.POSTPROCESSORS, card.postprocessor)
     post: PostProcessor = from_mapping(kind, card.parameters, f"{path}: parameters of {card.postprocessor}")
     if post.maps != card.maps:
         raise ModelError(
             f"{path}: gives the maps {card.maps}, its post-processor {card.postprocessor} takes {post.maps}"
         )
-    writer: Writer = registry.load(registry.WRITERS, settings.writer)()
+    make_writer: Any = registry.load(registry.WRITERS, settings.writer)
+    writer: Writer = make_writer()
     predictor = Predictor(model, InferenceSettings(device, precision, settings.batch or default_batch(device)))
     return Tools(settings, model, predictor, post, writer, started)
 
@@ -224,8 +227,12 @@ def _work(task: _Task) -> tuple[PipelineFigures, dict[str, float]]:
     """Run the pipeline into a spool, and the spool into the slide's file."""
     tools, settings, view = task.tools, task.tools.settings, task.view
     started = time.perf_counter()
-    tissue = tissue_mask(view.reader, view) if settings.tissue else None
+    overview = read_overview(view.reader, view) if settings.tissue else None
+    tissue = tissue_mask(view.reader, view, overview) if settings.tissue else None
     tissue_seconds = time.perf_counter() - started
+    write_thumbnail(_for_report(task, ".jpg"), thumbnail(view.reader, overview))
+    thumbnail_seconds = time.perf_counter() - started - tissue_seconds
+    del overview
     grid = TileGrid(view.height, view.width, tools.model.card.patch, settings.block)
     folder = spool_folder(settings.out, task.job)
     _make_folder(settings.out, folder.parent)
@@ -235,7 +242,8 @@ def _work(task: _Task) -> tuple[PipelineFigures, dict[str, float]]:
         figures = SlidePipeline(stages, grid, settings.workers, task.watch).run()
         started = time.perf_counter()
         _write(task, spool, figures)
-        figures.seconds = {"tissue": tissue_seconds, **figures.seconds, "write": time.perf_counter() - started}
+        spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
+        figures.seconds = {**spent, **figures.seconds, "write": time.perf_counter() - started}
     finally:
         spool.close()
     return figures, {} if tissue is None else {"tissue_mm2": tissue.area_mm2}
@@ -248,6 +256,14 @@ def _make_folder(out: Path, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: can't be written: {error.strerror}") from error
+
+
+def _for_report(task: _Task, suffix: str) -> Path:
+    """Return where the slide's picture or sketch is kept, in a folder that is there."""
+    out = task.tools.settings.out
+    path = sketch_path(out, str(task.job.name), suffix)
+    _make_folder(out, path.parent)
+    return path
 
 
 def _spool_key(task: _Task, batch: int) -> str:
@@ -285,16 +301,19 @@ def _write(task: _Task, spool: Spool, figures: PipelineFigures) -> None:
         namespace=f"{task.mark}/{tools.model.sha256}",
     )
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
+    tally = NucleiTally(view)
     session = tools.writer.open(task.target(tools.writer.suffix), header)
     try:
         for objects in spool.blocks():
             session.write(objects)
+            tally.add(objects)
             task.watch.listen(end)
         spool.check()
         session.commit()
     except BaseException:
         session.abort()
         raise
+    write_sketch(_for_report(task, ".npz"), tally.sketch())
 
 
 def _warnings(figures: PipelineFigures, tools: Tools) -> list[str]:

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ class _Committed:
     folder: Path
     key: str
     lengths: dict[str, int]
-    state: dict[str, NDArray[np.generic]]
+    state: dict[str, NDArray[Any]]
 
 
 class Spool:
@@ -84,7 +85,7 @@ class Spool:
         self._key = key
         self._measurements = measurements
         self._types = {**_FIXED, **{f"m{i}": (np.float64, 1) for i in range(len(measurements))}}
-        self.state: dict[str, NDArray[np.generic]] = {}
+        self.state: dict[str, NDArray[Any]] = {}
         self._files: dict[str, io.FileIO] = {}
         try:
             self.folder = _new_generation(folder)
@@ -148,7 +149,7 @@ class Spool:
         OutputError
             If the disk is full or gone.
         """
-        columns: dict[str, NDArray[np.generic]] = {
+        columns: dict[str, NDArray[Any]] = {
             "first": objects.first,
             "pixels": objects.pixels,
             "ring_counts": np.diff(objects.rings),
@@ -164,7 +165,7 @@ class Spool:
         except OSError as error:
             raise self._failure(error) from error
 
-    def commit(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def commit(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Make all objects so far durable, together with `state`; both or neither survive a crash.
 
         Raises
@@ -192,12 +193,13 @@ class Spool:
     def _is_mine(self) -> bool:
         return next(iter(_generations(self._root)), None) == self.folder
 
-    def _commit(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def _commit(self, state: Mapping[str, NDArray[Any]]) -> None:
         for file in self._files.values():
             os.fsync(file.fileno())
         lengths = np.array([file.tell() for file in self._files.values()], np.int64)
         buffer = io.BytesIO()
-        np.savez(buffer, key=np.array(self._key), lengths=lengths, **dict(state))
+        arrays: dict[str, Any] = {"key": np.array(self._key), "lengths": lengths, **state}
+        np.savez(buffer, **arrays)
         replace_file(self.folder / _STATE, buffer.getvalue())
 
     def blocks(self, size: int = BLOCK_OBJECTS) -> Iterator[Objects]:
@@ -229,7 +231,7 @@ class Spool:
             measurements={name: columns[f"m{i}"] for i, name in enumerate(self._measurements)},
         )
 
-    def _map(self, name: str) -> NDArray[np.generic]:
+    def _map(self, name: str) -> NDArray[Any]:
         dtype, width = self._types[name]
         shape = (-1, width) if width > 1 else (-1,)
         if self._files[name].tell() == 0:
@@ -289,7 +291,7 @@ def _new_generation(folder: Path) -> Path:
             return path
 
 
-def _load(generation: Path) -> dict[str, NDArray[np.generic]]:
+def _load(generation: Path) -> dict[str, NDArray[Any]]:
     # By way of memory: where the content is damaged, numpy leaves a file that it has opened itself open.
     with np.load(io.BytesIO((generation / _STATE).read_bytes())) as state:
         return dict(state)
@@ -315,12 +317,12 @@ def _last_committed(generations: list[Path], types: Mapping[str, tuple[type, int
     return last
 
 
-def _starts(counts: NDArray[np.generic]) -> NDArray[np.int64]:
+def _starts(counts: NDArray[Any]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
-def _write_all(file: io.FileIO, array: NDArray[np.generic]) -> None:
+def _write_all(file: io.FileIO, array: NDArray[Any]) -> None:
     """Write every byte: a raw write may stop short, on a full disk for one."""
-    view = memoryview(array).cast("B") if array.size else memoryview(b"")
+    view = memoryview(array.data).cast("B") if array.size else memoryview(b"")
     while view:
         view = view[file.write(view) :]

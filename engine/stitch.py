@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
+from nuclix.ext.boxes import label_boxes, select_labels
 from nuclix.ext.components import connected_components
 
 # A clump's bounding box may grow to this many pixels: 4096 x 4096, a millimetre squared at 0.25 um/px.
@@ -62,7 +64,7 @@ def _hull(a: Box, b: Box) -> Box:
     return Box.between(min(a.row, b.row), min(a.col, b.col), max(a.row_end, b.row_end), max(a.col_end, b.col_end))
 
 
-def _border(labels: NDArray[np.int64], direction: tuple[int, int]) -> NDArray[np.int64]:
+def _border(labels: NDArray[np.int32], direction: tuple[int, int]) -> NDArray[np.int32]:
     """Return the labels along the side, or at the corner, that faces `direction`."""
     rows = {-1: slice(0, 1), 0: slice(None), 1: slice(-1, None)}[direction[0]]
     cols = {-1: slice(0, 1), 0: slice(None), 1: slice(-1, None)}[direction[1]]
@@ -127,7 +129,7 @@ class Stitcher:
 
     def add_empty(self, row: int, col: int) -> list[Clump]:
         """Say that block (row, col) has no foreground; return the clumps that this completes."""
-        return self._arrive((row, col), None)
+        return self._arrive((row, col), {})
 
     def add(self, row: int, col: int, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> list[Clump]:
         """Take the foreground of block (row, col).
@@ -150,15 +152,16 @@ class Stitcher:
         if mask.shape != box.shape:
             raise ValueError(f"block ({row}, {col}) is {box.shape}, its mask {mask.shape}")
         labels, count = connected_components(mask, 8)
-        open_labels = self._open_labels((row, col), labels)
+        closed = np.ones(count + 1, bool)
+        closed[self._open_labels((row, col), labels)] = closed[0] = False
         done: list[Clump] = []
-        if len(open_labels) < count:
-            inside = mask & ~np.isin(labels, open_labels) if len(open_labels) else mask
-            done.append(Clump(box, inside, maps))
-        pieces = self._cut_pieces(box, labels, open_labels, maps)
-        return done + self._arrive((row, col), pieces)
+        if closed.any():
+            done.append(Clump(box, select_labels(labels, closed), maps))
+        numbers = self._cut_pieces(box, labels, np.flatnonzero(~closed[1:]) + 1, maps)
+        sides = {d: numbers[_border(labels, d)] for d in self._neighbours((row, col), (*_SIDES, *_CORNERS))}
+        return done + self._arrive((row, col), sides if numbers.any() else {})
 
-    def snapshot(self) -> dict[str, NDArray[np.generic]]:
+    def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return what waits, as arrays, once whole rows of blocks have come.
 
         Returns
@@ -197,7 +200,7 @@ class Stitcher:
         arrived = self._arrived.get((row, col))
         return [(d, image) for d, image in arrived.sides.items() if d[0] == 1] if arrived else []
 
-    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take up where `snapshot` left off, in a stitcher of the same grid that has seen nothing.
 
         Parameters
@@ -218,7 +221,7 @@ class Stitcher:
             self._arrived[rows - 1, col].sides[1, d] = np.array(state["edges"][start : start + length], np.int64)
             start += length
 
-    def _restore_pieces(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def _restore_pieces(self, state: Mapping[str, NDArray[Any]]) -> None:
         mask_at = map_at = 0
         columns = (
             state["numbers"].tolist(),
@@ -252,22 +255,20 @@ class Stitcher:
         return found[found > 0]
 
     def _cut_pieces(
-        self, box: Box, labels: NDArray[np.int32], open_labels: NDArray[np.int32], maps: NDArray[np.float32]
-    ) -> NDArray[np.int64] | None:
-        """Keep a crop of every open clump; return the block's piece numbers as an image, or None without any."""
+        self, box: Box, labels: NDArray[np.int32], open_labels: NDArray[np.int64], maps: NDArray[np.float32]
+    ) -> NDArray[np.int64]:
+        """Keep a crop of every open clump; return the number of its piece for each label, 0 for the others."""
+        numbers = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
         if not len(open_labels):
-            return None
-        from scipy.ndimage import find_objects
-
-        numbers = np.zeros(int(labels.max()) + 1, np.int64)
-        slices = find_objects(labels)
+            return numbers
+        places = label_boxes(labels, len(numbers) - 1)
         for label in open_labels.tolist():
-            rows, cols = slices[label - 1]
-            around = (slice(rows.start, rows.stop + 2 * self._halo), slice(cols.start, cols.stop + 2 * self._halo))
+            place = Box.between(*places[label].tolist())
+            around = Box(place.row, place.col, place.height + 2 * self._halo, place.width + 2 * self._halo)
             piece = Clump(
-                Box.between(rows.start, cols.start, rows.stop, cols.stop).shift(box.row, box.col),
-                labels[rows, cols] == label,
-                maps[(slice(None), *around)].copy(),
+                place.shift(box.row, box.col),
+                labels[place.slices()] == label,
+                maps[(slice(None), *around.slices())].copy(),
             )
             number = self._next_piece
             self._next_piece += 1
@@ -275,22 +276,19 @@ class Stitcher:
             self._pieces[number] = piece
             self._parent[number] = number
             self._groups[number] = _Group([number], 0, piece.box)
-        return numbers[labels]
+        return numbers
 
-    def _arrive(self, index: tuple[int, int], pieces: NDArray[np.int64] | None) -> list[Clump]:
+    def _arrive(self, index: tuple[int, int], sides: dict[tuple[int, int], NDArray[np.int64]]) -> list[Clump]:
         """Join the block to the neighbours that have come, and let the others be waited for."""
-        if index in self._arrived or index in self._missing:
+        if index in self._missing:
             raise ValueError(f"block {index} has come twice")
-        arrived = _Arrived()
         directions = self._neighbours(index, (*_SIDES, *_CORNERS))
-        if pieces is not None:
-            arrived.sides = {d: _border(pieces, d).copy() for d in directions}
-        self._arrived[index] = arrived
+        self._arrived[index] = _Arrived(sides)
         self._missing[index] = len(directions)
-        touched: set[int] = set()
+        touched = {number for image in sides.values() for number in _numbers(image)}
         for d in directions:
             other = (index[0] + d[0], index[1] + d[1])
-            mine = arrived.sides.get(d)
+            mine = sides.get(d)
             if other not in self._missing:
                 for number in _numbers(mine):
                     self._groups[self._find(number)].waiting += 1
@@ -306,7 +304,6 @@ class Stitcher:
             self._missing[index] -= 1
         if self._missing[index] == 0:
             self._arrived.pop(index, None)
-        touched.update(_numbers(pieces))
         return self._close(touched)
 
     def _settle(self, index: tuple[int, int]) -> None:
@@ -371,5 +368,5 @@ def _numbers(image: NDArray[np.int64] | None) -> list[int]:
     return [int(number) for number in found[found > 0]]
 
 
-def _joined(arrays: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> NDArray[np.generic]:
+def _joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
     return np.concatenate([np.zeros(0, dtype), *arrays])

@@ -60,15 +60,56 @@ class TissueMask:
         return bool(self.mask[row:row_end, col:col_end].any())
 
 
-def tissue_mask(reader: SlideReader, view: SlideView) -> TissueMask:
-    """Find a slide's tissue.
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A whole slide at low resolution.
+
+    Attributes
+    ----------
+    pixels : (height, width, 3) uint8
+        RGB.
+    pixel : float
+        Level-0 pixels along one of it.
+    scale : Scale
+        The size of its pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    pixel: float
+    scale: Scale
+
+
+def read_overview(reader: SlideReader, view: SlideView) -> Overview:
+    """Read a slide at the scale at which tissue is looked for.
 
     Parameters
     ----------
     reader : SlideReader
         The open slide. A slide of one level is read whole, a strip at a time.
     view : SlideView
+        The slide at the model's scale.
+
+    Raises
+    ------
+    SlideError
+        If the slide's file is damaged.
+    """
+    base = Scale(view.scale.um_per_px / view.pixel)
+    low = SlideView(reader, max(TISSUE_SCALE, base, key=lambda scale: scale.um_per_px), base)
+    return Overview(low.read(low.box), low.pixel, low.scale)
+
+
+def tissue_mask(reader: SlideReader, view: SlideView, overview: Overview | None = None) -> TissueMask:
+    """Find a slide's tissue.
+
+    Parameters
+    ----------
+    reader : SlideReader
+        The open slide.
+    view : SlideView
         The slide at the model's scale, for the coordinates of `TissueMask.any_in`.
+    overview : Overview, optional
+        From `read_overview`, if it has been read already.
 
     Returns
     -------
@@ -79,9 +120,8 @@ def tissue_mask(reader: SlideReader, view: SlideView) -> TissueMask:
     SlideError
         If the slide's file is damaged.
     """
-    base = Scale(view.scale.um_per_px / view.pixel)
-    low = SlideView(reader, max(TISSUE_SCALE, base, key=lambda scale: scale.um_per_px), base)
-    mask = _tissue(low.read(low.box))
+    low = overview or read_overview(reader, view)
+    mask = _tissue(low.pixels)
     area = float(mask.sum()) * low.scale.um_per_px**2 / 1e6
     return TissueMask(_dilated(mask, DILATION), low.pixel / view.pixel, area)
 

@@ -177,7 +177,7 @@ def _watch(connection: Connection, stop: threading.Event, clock: RowClock) -> Wa
     return Watch(listen, lambda: clock.is_up() or stop.is_set())
 
 
-def attempt(job: SlideJob, tools: Tools, watch: Watch) -> FromWorker:
+def attempt(job: SlideJob, tools: Tools, watch: Watch) -> FromWorker:  # noqa: PLR0911 (one answer for each cause)
     """Run a slide; turn whatever is raised into what the run needs to know.
 
     Parameters

@@ -7,6 +7,9 @@ from libc.string cimport memset
 cdef extern from "_rows.h" nogil:
     void above(Py_ssize_t n, float floor, const float* row, uint8_t* out)
     void numbers(Py_ssize_t n, const float* row, uint8_t* out)
+    void fetch(const void* address)
+    void list_pixels(Py_ssize_t n, const float* heights, uint32_t place, uint64_t* items, uint32_t* low,
+                     uint32_t* high)
     void restrict_to(Py_ssize_t n, const uint8_t* mask, uint8_t* out)
 
 cdef enum:
@@ -15,13 +18,12 @@ cdef enum:
 
 cdef int64_t MOST_PLACES = 0xFFFFFFFF       # a place has 32 bits
 
+cdef enum:
+    AHEAD = 12          # runs whose pixels are fetched before they are needed
+
 cdef enum Task:
     REGIONS             # write watershed regions
     MAXIMA              # write maxima only
-
-cdef struct Marker:
-    int64_t first       # pixel in raster order
-    int32_t label
 
 cdef struct Job:
     Rule rule
@@ -44,9 +46,7 @@ cdef struct Work:           # memory that is kept from clump to clump
     Py_ssize_t area
     int32_t* sheet          # places of the whole image, for clumps that fill their frame badly
     Pool pool
-    Marker* markers
-    Py_ssize_t found
-    Py_ssize_t holds
+    Names names
 
 
 cdef int lay_out(Work* work, const Job* job, const Run* runs, Py_ssize_t count, Places* places,
@@ -94,18 +94,17 @@ cdef uint64_t* order(Work* work, const Job* job, const Run* runs, Py_ssize_t cou
                      const Places* places) noexcept nogil:
     """Return a clump's pixels in the order of flooding."""
     cdef uint64_t* items = work.items
-    cdef const float* heights
-    cdef uint32_t key, low = 0xFFFFFFFF, high = 0
-    cdef Py_ssize_t k, col, place, filled = 0
+    cdef const Run* ahead
+    cdef uint32_t low = 0xFFFFFFFF, high = 0
+    cdef Py_ssize_t k, length, filled = 0
     for k in range(count):
-        heights = job.rule.image + runs[k].row * job.width
-        place = place_of(places, &runs[k])
-        for col in range(runs[k].start, runs[k].stop):
-            key = key_of(heights[col])
-            low, high = min(low, key), max(high, key)
-            items[filled] = <uint64_t> key << 32 | <uint32_t> place
-            filled += 1
-            place += 1
+        ahead = &runs[min(k + AHEAD, count - 1)]
+        fetch(job.rule.image + ahead.row * job.width + ahead.start)
+        fetch(job.rule.image + ahead.row * job.width + ahead.stop)
+        length = runs[k].stop - runs[k].start
+        list_pixels(length, job.rule.image + runs[k].row * job.width + runs[k].start,
+                    <uint32_t> place_of(places, &runs[k]), items + filled, &low, &high)
+        filled += length
     return sort(items, items + work.room, filled, low, high)
 
 
@@ -125,26 +124,21 @@ cdef void measure(Work* work, const Run* runs, Py_ssize_t count, const Places* p
 cdef int name(Work* work, const Job* job, const Run* runs, Py_ssize_t count, const Places* places) noexcept nogil:
     """Give every basin of a flooded clump its region's label (0: none); return -1 without memory."""
     cdef Basin* basins = work.pool.items
-    cdef Marker* markers
+    cdef Py_ssize_t first
     cdef int32_t k
     for k in range(1, work.pool.count + 1):
         basins[k].parent = find_basin(basins, k)
     if job.rule.markers == NULL:
-        if work.found + work.pool.count > work.holds:
-            markers = <Marker*> realloc(work.markers, 2 * (work.found + work.pool.count) * sizeof(Marker))
-            if markers == NULL:
-                return -1
-            work.markers, work.holds = markers, 2 * (work.found + work.pool.count)
+        if reserve_names(&work.names, work.pool.count):
+            return -1
         if job.smallest > 1:
             measure(work, runs, count, places)
         for k in range(1, work.pool.count + 1):
             if basins[k].parent != k or (job.smallest > 1 and basins[k].joined < <uint64_t> job.smallest):
                 continue
             if job.floor != job.floor or basins[k].height - job.floor > job.rule.h:
-                work.markers[work.found].first = pixel_of(places, &job.rule, <uint32_t> basins[k].peak)
-                work.found += 1
-                basins[k].label = <int32_t> work.found
-                work.markers[work.found - 1].label = basins[k].label
+                first = pixel_of(places, &job.rule, <uint32_t> basins[k].peak)
+                basins[k].label = new_label(&work.names, first, runs[0].row)
     for k in range(1, work.pool.count + 1):
         basins[k].label = basins[basins[k].parent].label
     return 0
@@ -153,9 +147,13 @@ cdef int name(Work* work, const Job* job, const Run* runs, Py_ssize_t count, con
 cdef void paint(Work* work, const Job* job, const Run* runs, Py_ssize_t count, const Places* places) noexcept nogil:
     cdef const int32_t* basin
     cdef int32_t* out
+    cdef const Run* ahead
     cdef Py_ssize_t k, col
     work.pool.items[0].label = 0
     for k in range(count):
+        ahead = &runs[min(k + AHEAD, count - 1)]
+        fetch(job.out + ahead.row * job.width + ahead.start)
+        fetch(job.out + ahead.row * job.width + ahead.stop)
         basin = places.basins + place_of(places, &runs[k])
         out = job.out + runs[k].row * job.width + runs[k].start
         for col in range(runs[k].stop - runs[k].start):
@@ -208,7 +206,7 @@ cdef int treat(Work* work, const Job* job, const Run* runs, Py_ssize_t count) no
 
 
 cdef int reserve(Work* work) noexcept nogil:
-    cdef Py_ssize_t capacity = 2 * work.runs.count
+    cdef Py_ssize_t capacity = 2 * work.runs.count + 64
     if work.runs.count + 1 <= work.capacity:
         return 0
     free(work.starts)
@@ -267,6 +265,8 @@ cdef int close_clumps(Work* work, const Job* job, int32_t last) noexcept nogil:
             if treat(work, job, work.sorted.items + begin, work.starts[k] - begin):
                 return -1
             begin = work.starts[k]
+    if job.rule.markers == NULL:
+        number(&work.names, runs[0].row if kept else min(last + 1, <int32_t> job.height), job.out, job.width)
     return 0
 
 
@@ -290,4 +290,4 @@ cdef int stream(Work* work, const Job* job, uint8_t* inside, int32_t* edges) noe
             if close_clumps(work, job, <int32_t> row):
                 return -1
             kept, since = work.runs.count, 0
-    return close_clumps(work, job, -1)
+    return close_clumps(work, job, <int32_t> job.height)

@@ -6,36 +6,11 @@ are sorted by radix and joined from high to low by union-find of basins. Time is
 inverse Ackermann function; memory beside image and labels holds the open clumps only.
 """
 
-from libc.stdlib cimport qsort
-
 include "_mask_runs.pxi"
 include "_order.pxi"
 include "_basins.pxi"
+include "_names.pxi"
 include "_clumps.pxi"
-
-cdef extern from "_rows.h" nogil:
-    void rename_labels(Py_ssize_t n, const int32_t* names, int32_t* row)
-
-
-cdef int by_place(const void* a, const void* b) noexcept nogil:
-    cdef int64_t left = (<const Marker*> a).first, right = (<const Marker*> b).first
-    return (left > right) - (left < right)
-
-
-cdef int number(Work* work, const Job* job) noexcept nogil:
-    """Number labels by their markers' first pixels; return -1 without memory."""
-    cdef int32_t* names = <int32_t*> malloc((work.found + 1) * sizeof(int32_t))
-    cdef Py_ssize_t k
-    if names == NULL:
-        return -1
-    qsort(work.markers, work.found, sizeof(Marker), by_place)
-    names[0] = 0
-    for k in range(work.found):
-        names[work.markers[k].label] = <int32_t> (k + 1)
-    for k in range(job.height):
-        rename_labels(job.width, names, job.out + k * job.width)
-    free(names)
-    return 0
 
 
 cdef void release(Work* work) noexcept nogil:
@@ -46,7 +21,8 @@ cdef void release(Work* work) noexcept nogil:
     free(work.frame)
     free(work.sheet)
     free(work.pool.items)
-    free(work.markers)
+    free(work.names.waiting)
+    free(work.names.finals)
 
 
 cdef int label(const Job* job) noexcept nogil:
@@ -59,8 +35,6 @@ cdef int label(const Job* job) noexcept nogil:
     if inside != NULL and edges != NULL:
         memset(inside, 0, job.width + 16)
         status = stream(&work, job, inside, edges)
-    if status == 0 and job.rule.markers == NULL:
-        status = number(&work, job)
     free(inside)
     free(edges)
     release(&work)

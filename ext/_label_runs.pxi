@@ -8,36 +8,12 @@ cdef extern from "_rows.h":
     # out[c] = 1 where items a[c] and b[c] of `size` bytes differ, else 0
     void differ(int size, ptrdiff_t n, const void *a, const void *b, uint8_t *out) noexcept nogil
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #if defined(_MSC_VER)
-    #include <intrin.h>
-    static inline int nuclix_low_bit(uint64_t word) {
-        unsigned long at;
-        _BitScanForward64(&at, word);
-        return (int)at;
-    }
-    #else
-    static inline int nuclix_low_bit(uint64_t word) { return __builtin_ctzll(word); }
-    #endif
-    static inline void nuclix_prefetch(const void *at) {
-    #if defined(__GNUC__)
-        __builtin_prefetch(at);
-    #endif
-    }
-    /* Byte k of a word read from memory is bits 8k..8k+7 on every machine after this. */
-    static inline uint64_t nuclix_little(uint64_t word) {
-    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        return __builtin_bswap64(word);
-    #else
-        return word;
-    #endif
-    }
-    """
-    int nuclix_low_bit(uint64_t word) noexcept nogil
-    uint64_t nuclix_little(uint64_t word) noexcept nogil
-    void nuclix_prefetch(const void *at) noexcept nogil
+cdef extern from "_changes.h":
+    enum:
+        CHANGES_BLOCK
+        CHANGES_FIRST
+    # columns at which `marks` is 1
+    int64_t marked_columns(const uint8_t *marks, int64_t size, int32_t *cols) noexcept nogil
 
 ctypedef fused label_t:
     uint8_t
@@ -52,8 +28,11 @@ cdef enum:
     NEGATIVE_LABEL = 2
     TOO_MANY_RUNS = 3
 
-cdef enum:
-    WORD = 8                # pixels whose change flags are tested at once
+cdef struct Scan:
+    # What reading a row needs besides the row.
+    int64_t size            # the width rounded up to CHANGES_BLOCK
+    uint8_t *change         # (size,) 1 where a column's label differs from the one before
+    int32_t *at             # (width + CHANGES_FIRST,) those columns
 
 
 cdef int resize(void **block, int64_t bytes) noexcept nogil:
@@ -64,36 +43,42 @@ cdef int resize(void **block, int64_t bytes) noexcept nogil:
     return OK
 
 
-cdef int64_t row_runs(const label_t *row, int64_t width, uint8_t *change, int32_t *cols, int64_t *values) noexcept nogil:
+cdef int new_scan(Scan *scan, int64_t width) noexcept nogil:
+    scan.size = (width + CHANGES_BLOCK - 1) // CHANGES_BLOCK * CHANGES_BLOCK
+    scan.change = <uint8_t *> calloc(scan.size + 1, 1)
+    scan.at = <int32_t *> malloc((width + CHANGES_FIRST) * sizeof(int32_t))
+    return NO_MEMORY if scan.change == NULL or scan.at == NULL else OK
+
+
+cdef void free_scan(Scan *scan) noexcept nogil:
+    free(scan.change)
+    free(scan.at)
+
+
+cdef int64_t row_runs(const label_t *row, int64_t width, Scan *scan, int32_t *cols, int64_t *values) noexcept nogil:
     """List the runs of equal non-zero labels of a row.
 
-    `change` has room for `width` bytes rounded up to WORD, `cols` for 2 * width + 2 columns and `values` for width + 1
-    labels. Run k is cols[2k] <= column < cols[2k + 1]. Returns the number of runs.
+    `cols` has room for 2 * width + 2 columns and `values` for width + 1 labels. Run k is cols[2k] <= column < cols[2k + 1];
+    after the last comes a column beyond all. Returns the number of runs.
     """
-    cdef int64_t c, base, n = 0
-    cdef uint64_t word
+    cdef int64_t i, changes, n = 0
+    cdef int32_t c
     cdef label_t last = 0
-    change[0] = row[0] != 0
-    differ(sizeof(label_t), width - 1, row + 1, row, change + 1)
-    for c in range(width, (width + WORD - 1) // WORD * WORD):
-        change[c] = 0
-    base = 0
-    while base < width:
-        memcpy(&word, change + base, WORD)
-        word = nuclix_little(word)
-        while word:
-            c = base + (nuclix_low_bit(word) >> 3)
-            word &= word - 1
-            # Written whether or not a run ends or starts here: what is not counted is overwritten.
-            cols[2 * n + 1] = <int32_t> c
-            n += last != 0
-            last = row[c]
-            cols[2 * n] = <int32_t> c
-            values[n] = <int64_t> last
-        base += WORD
+    scan.change[0] = row[0] != 0
+    differ(sizeof(label_t), width - 1, row + 1, row, scan.change + 1)
+    changes = marked_columns(scan.change, scan.size, scan.at)
+    for i in range(changes):
+        # Written whether or not a run ends or begins here: what is not counted is overwritten.
+        c = scan.at[i]
+        cols[2 * n + 1] = c
+        n += last != 0
+        last = row[c]
+        cols[2 * n] = c
+        values[n] = <int64_t> last
     if last != 0:
         cols[2 * n + 1] = <int32_t> width
         n += 1
+    cols[2 * n] = 0x7fffffff
     return n
 
 

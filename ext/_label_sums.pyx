@@ -31,15 +31,16 @@ cdef int64_t add_up(const label_t *labels, int64_t stride, const value_t *values
     """Sum `values` over each label; return the number of labels, or minus a status."""
     cdef Index index
     cdef int64_t row, k, n, number, room = 0, status = OK
-    cdef uint8_t *change = <uint8_t *> malloc(width + WORD)
+    cdef Scan lines
+    cdef int ready = new_scan(&lines, width)
     cdef int32_t *cols = <int32_t *> malloc((2 * width + 2) * sizeof(int32_t))
     cdef int64_t *run_labels = <int64_t *> malloc((width + 1) * sizeof(int64_t))
     memset(&index, 0, sizeof(Index))
-    if change == NULL or cols == NULL or run_labels == NULL:
+    if ready != OK or cols == NULL or run_labels == NULL:
         status = NO_MEMORY
         height = 0
     for row in range(height):
-        n = row_runs(labels + row * stride, width, change, cols, run_labels)
+        n = row_runs(labels + row * stride, width, &lines, cols, run_labels)
         for k in range(n):
             number = number_of(&index, run_labels[k])
             if number < 0 or (number >= room and resize(<void **> sums, 2 * (number + 512) * sizeof(double))):
@@ -51,7 +52,7 @@ cdef int64_t add_up(const label_t *labels, int64_t stride, const value_t *values
             sums[0][number] += run_sum(values + row * value_stride + cols[2 * k], cols[2 * k + 1] - cols[2 * k])
         if status != OK:
             break
-    free(change)
+    free_scan(&lines)
     free(cols)
     free(run_labels)
     free(index.keys)

@@ -117,7 +117,15 @@ cdef int pair_rows(Runs *runs, const Row *above, const Row *below) noexcept nogi
                 unite(runs.data, above.first + u, below.first + w)
                 pair(runs, upper, lower)
                 runs.straight += runs.data[4 * (upper >> 1)] == runs.data[4 * (lower >> 1)]
-                if b < d:
+                if above.cols[2 * u + 2] > d and below.cols[2 * w + 2] > b:
+                    # Nothing that follows lies over or under either run: the usual case, whichever of them ends first.
+                    pair(runs, upper_end, lower_end)
+                    runs.straight += b == d
+                    u += 1
+                    w += 1
+                    upper = upper_end + 2
+                    lower = lower_end + 2
+                elif b < d:
                     u += 1
                     upper = upper_end + 2
                     lower = upper_end
@@ -164,7 +172,7 @@ cdef int64_t enter_row(const Row *row, Runs *runs) noexcept nogil:
     return low
 
 
-cdef int scan(const label_t *labels, int64_t stride, int64_t height, int64_t width, Runs *runs, Row *rows, uint8_t *change) noexcept nogil:
+cdef int scan(const label_t *labels, int64_t stride, int64_t height, int64_t width, Runs *runs, Row *rows, Scan *lines) noexcept nogil:
     """Find and pair the runs of all rows; `rows` is two rows that take turns."""
     cdef int64_t y, low = 0
     cdef int status = OK
@@ -177,7 +185,7 @@ cdef int scan(const label_t *labels, int64_t stride, int64_t height, int64_t wid
             return status
         runs.first[y] = runs.count
         below.first = runs.count
-        below.count = row_runs(labels + y * stride, width, change, below.cols, below.labels)
+        below.count = row_runs(labels + y * stride, width, lines, below.cols, below.labels)
         low = min(low, enter_row(below, runs))
         runs.count += below.count
         if pair_rows(runs, above, below) != OK:
@@ -193,21 +201,22 @@ cdef int find_runs(const label_t *labels, int64_t stride, int64_t height, int64_
     cdef Row rows[2]
     cdef int status = NO_MEMORY
     cdef int k
-    cdef uint8_t *change = <uint8_t *> malloc(width + WORD)
+    cdef Scan lines
+    cdef int ready = new_scan(&lines, width)
     for k in range(2):
         rows[k].count = rows[k].first = 0
         rows[k].cols = <int32_t *> malloc((2 * width + 2) * sizeof(int32_t))
         rows[k].labels = <int64_t *> malloc((width + 1) * sizeof(int64_t))
     runs.first = <int64_t *> calloc(height + 1, sizeof(int64_t))
-    if (change != NULL and rows[0].cols != NULL and rows[0].labels != NULL and rows[1].cols != NULL
+    if (ready == OK and rows[0].cols != NULL and rows[0].labels != NULL and rows[1].cols != NULL
             and rows[1].labels != NULL and runs.first != NULL):
         status = reserve_runs(runs, min(height * (width // PIXELS_A_RUN) + width, 0x1fffffff))
         if status == OK:
-            status = scan(labels, stride, height, width, runs, rows, change)
+            status = scan(labels, stride, height, width, runs, rows, &lines)
     for k in range(2):
         free(rows[k].cols)
         free(rows[k].labels)
-    free(change)
+    free_scan(&lines)
     return status
 
 

@@ -12,6 +12,11 @@
 
 #define ROW static inline
 #if defined(__GNUC__)
+#define fetch(address) __builtin_prefetch(address)
+#else
+#define fetch(address) ((void)(address))
+#endif
+#if defined(__GNUC__)
 #define RESTRICT __restrict__
 #else
 #define RESTRICT
@@ -77,6 +82,20 @@ ROW uint32_t key_of(float height) {
     height += 0.0f;
     memcpy(&bits, &height, 4);
     return bits >> 31 ? bits : ~(bits | 0x80000000u);
+}
+
+/* Items of n pixels in places from `place` on: key << 32 | place. Keeps the least and the largest key. */
+CLONES ROW void list_pixels(ptrdiff_t n, const float *RESTRICT heights, uint32_t place, uint64_t *RESTRICT items,
+                            uint32_t *RESTRICT low, uint32_t *RESTRICT high) {
+    uint32_t least = *low, most = *high;
+    for (ptrdiff_t c = 0; c < n; c++) {
+        uint32_t key = key_of(heights[c]);
+        least = key < least ? key : least;
+        most = key > most ? key : most;
+        items[c] = (uint64_t)key << 32 | (place + (uint32_t)c);
+    }
+    *low = least;
+    *high = most;
 }
 
 ROW float height_of(uint32_t key) {

@@ -74,13 +74,14 @@ cdef int compare(const void *a, const void *b) noexcept nogil:
 
 cdef void measure_ring(const int32_t *corners, int64_t n, int64_t y0, int64_t x0, double *area, double *length) noexcept nogil:
     """Return twice the signed area (shoelace) and the length of a ring; (y0, x0) is taken off to keep products small."""
-    cdef int64_t i, dy, dx, twice = 0, straight = 0
+    cdef int64_t i, dy, dx, straight = 0
+    cdef uint64_t twice = 0         # parts of the sum may leave 64 bits, the whole does not: unsigned numbers wrap
     cdef double slanted = 0
     cdef int64_t y = corners[2 * n - 2] - y0, x = corners[2 * n - 1] - x0, next_y, next_x
     for i in range(n):
         next_y = corners[2 * i] - y0
         next_x = corners[2 * i + 1] - x0
-        twice += x * next_y - next_x * y
+        twice += <uint64_t> (x * next_y - next_x * y)
         dy = next_y - y
         dx = next_x - x
         if dy == 0 or dx == 0:
@@ -89,7 +90,7 @@ cdef void measure_ring(const int32_t *corners, int64_t n, int64_t y0, int64_t x0
             slanted += sqrt(<double> dy * dy + <double> dx * dx)
         y = next_y
         x = next_x
-    area[0] = 0.5 * twice
+    area[0] = 0.5 * <int64_t> twice
     length[0] = straight + slanted
 
 
@@ -215,7 +216,7 @@ cdef bint acute(const Work *work, int64_t a, int64_t b, int64_t c) noexcept nogi
 
 cdef Circle circle_of_three(const Work *work, int64_t a, int64_t b, int64_t c) noexcept nogil:
     """Return the circle through three corners of an acute triangle; a circle of no size (square -1) for any other."""
-    cdef Circle circle
+    cdef Circle circle = circle_of_two(work, a, b)
     cdef double by, bx, cy, cx, twice, bb, cc, y, x
     circle.square = -1
     if not (acute(work, a, b, c) and acute(work, b, c, a) and acute(work, c, a, b)):

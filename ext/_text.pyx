@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """GeoJSON text of outlines. Called through nuclix.ext.geojson_text, which validates."""
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.math cimport fabs, fma, isfinite
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc, realloc
@@ -278,6 +278,7 @@ def features(tuple columns, double[::1] transform, bytes name_space, tuple style
                              by_name.texts, by_name.sizes, by_name.total, values.shape[1])
     cdef Columns data
     cdef Text text = Text(NULL, 0, 0)
+    cdef char *out
     cdef int status
     if begin >= end:
         return b""
@@ -288,6 +289,10 @@ def features(tuple columns, double[::1] transform, bytes name_space, tuple style
         with nogil:
             status = put_features(&text, &data, begin, end, &frame)
         check(status)
-        return PyBytes_FromStringAndSize(text.data, text.size)
+        result = PyBytes_FromStringAndSize(NULL, text.size)
+        out = PyBytes_AS_STRING(result)
+        with nogil:     # nobody else has seen these bytes yet
+            memcpy(out, text.data, text.size)
+        return result
     finally:
         free(text.data)

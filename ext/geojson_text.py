@@ -70,9 +70,9 @@ def _checked_columns(
     objects: Named, values: NDArray[np.float64], style: FeatureStyle
 ) -> tuple[NDArray[np.generic], ...]:
     rings, shells, offsets, corners = checked_rings(objects)
-    first = np.ascontiguousarray(objects.first, np.int64)
-    classes = np.ascontiguousarray(objects.classes, np.int32)
-    values = np.ascontiguousarray(values, np.float64)
+    first = np.require(objects.first, np.int64, ["C", "A"])
+    classes = np.require(objects.classes, np.int32, ["C", "A"])
+    values = np.require(values, np.float64, ["C", "A"])
     count = len(rings) - 1
     if first.shape != (count, 2) or classes.shape != (count,) or values.shape != (count, len(style.measurements)):
         raise ValueError(f"the columns of {count} objects don't have a row an object")

@@ -82,8 +82,9 @@ def label_rows(labels: NDArray[Any]) -> NDArray[Any]:
 
 def contiguous_rows(image: NDArray[Any]) -> NDArray[Any]:
     """Return `image`, copied only if its rows are not contiguous."""
-    if (image.shape[1] > 1 and image.strides[1] != image.itemsize) or not image.flags.aligned:
-        return np.ascontiguousarray(image)
+    apart = image.shape[1] > 1 and image.strides[1] != image.itemsize
+    if apart or image.strides[0] % image.itemsize or not image.flags.aligned:
+        return np.require(image, requirements=["C", "A"])
     return image
 
 

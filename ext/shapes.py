@@ -67,7 +67,7 @@ class Shapes:
 
 
 def _checked_offsets(name: str, offsets: NDArray[np.int64], owned: int, least: int) -> NDArray[np.int64]:
-    offsets = np.ascontiguousarray(offsets, np.int64)
+    offsets = np.require(offsets, np.int64, ["C", "A"])
     if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or offsets[-1] != owned:
         raise ValueError(f"`{name}` must run from 0 to the {owned} it divides")
     if len(offsets) > 1 and int(np.diff(offsets).min()) < least:
@@ -85,8 +85,8 @@ def checked_rings(
     ValueError
         If the columns don't fit each other, an object has no ring or a ring has fewer than three corners.
     """
-    corners = np.ascontiguousarray(outlines.corners, np.int32)
-    shells = np.ascontiguousarray(outlines.shells, np.bool_)
+    corners = np.require(outlines.corners, np.int32, ["C", "A"])
+    shells = np.require(outlines.shells, np.bool_, ["C", "A"])
     if corners.ndim != 2 or corners.shape[1] != 2:
         raise ValueError(f"`corners` must be (V, 2), not {corners.shape}")
     offsets = _checked_offsets("offsets", outlines.offsets, len(corners), _MIN_CORNERS)

@@ -27,7 +27,7 @@ PATCH = PatchShape(64, 16, 16)
 BLOCK = 96
 
 # A reader that does what a slide's name says, once row 150 is read: segv-once.tif, raise-always.tif, ...
-FAULTS = '''
+FAULTS = """
 import os, signal, time
 from pathlib import Path
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
@@ -64,7 +64,7 @@ FAULTS = {
     "exit": lambda: os._exit(7),
     "hang": hang, "memory": memory, "raise": broken,
 }
-'''
+"""
 
 
 def install_faults(folder: Path) -> Path:

@@ -23,7 +23,6 @@ from nuclix.engine.worker import attempt
 from overnight import leftovers, make_model, make_slide, nuclix, results, run_options, settings_for, wait_until
 from torment import committed_rows
 
-
 STRIDE = int(os.environ.get("NUCLIX_DISK_STRIDE", "13"))  # prime, so that it meets every kind of operation
 
 
@@ -136,7 +135,9 @@ def tmpfs(tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own, where mounting is permitted."""
     folder = tmp_path / "small"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True, check=False
+    ).returncode:
         pytest.skip("mounting is not permitted here")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
@@ -155,7 +156,9 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(model: Path, tmp_pat
     process = nuclix(*command)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 1, errors
-    assert ("No space left on device" in errors or "disk is full" in errors) and "when that is mended, the same command goes on" in errors
+    assert (
+        "No space left on device" in errors or "disk is full" in errors
+    ) and "when that is mended, the same command goes on" in errors
     assert "Traceback" not in errors and "0 failed" in said
     assert results(out) == {}
     assert remount(tmpfs, "size=50m")

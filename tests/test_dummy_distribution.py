@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from conformance import postprocessor as postprocessor_suite
 from conformance import reader as reader_suite
+from conformance import recipe as recipe_suite
+from conformance import writer as writer_suite
 from nuclix.engine import registry
-from nuclix.engine.contracts import SlideReader
+from nuclix.engine.contracts import ModelCard, ObjectClass, SlideReader
 from nuclix.engine.errors import PluginError
+from nuclix.engine.geometry import Scale
+from nuclix.engine.model import save_model
 
 SOURCE = Path(__file__).parent / "dummy_distribution"
 PLUGINS = {
@@ -70,6 +77,53 @@ def test_its_reader_conforms(site: Path, tmp_path: Path, check: reader_suite.Che
     image = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
     sys.modules["nuclix_dummy.reader"].save_raw(path, image, 0.25)  # type: ignore[attr-defined]
     check(cast(type[SlideReader], reader), path)
+
+
+def test_its_postprocessor_conforms(site: Path) -> None:
+    kind: Any = registry.load(registry.POSTPROCESSORS, "threshold")
+    noise = np.random.default_rng(0).random((90, 130), np.float32)
+    smooth = sum(np.roll(noise, (row, col), (0, 1)) for row in range(5) for col in range(5)) / 25
+    postprocessor_suite.check_postprocessor(kind(level=0.52), smooth.astype(np.float32)[None])
+
+
+@pytest.mark.parametrize("check", recipe_suite.CHECKS)
+def test_its_recipe_conforms(site: Path, check: recipe_suite.Check) -> None:
+    kind: Any = registry.load(registry.RECIPES, "darkness")
+    check(kind())
+
+
+@pytest.mark.parametrize("check", writer_suite.CHECKS)
+def test_its_writer_conforms(site: Path, tmp_path: Path, check: writer_suite.Check) -> None:
+    kind: Any = registry.load(registry.WRITERS, "csv")
+    check(kind, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_uses_them_together(site: Path, tmp_path: Path) -> None:
+    """Its reader opens the slide, its recipe made the model, its post-processor finds six dark squares."""
+    import torch
+
+    recipe: Any = registry.load(registry.RECIPES, "darkness")
+    network = recipe().network()
+    with torch.no_grad():
+        network.weight.fill_(-5.0)  # white is 0 and black is -2 after normalisation
+        network.bias.fill_(-15.0)
+    card = ModelCard(
+        "dark", "darkness", Scale(0.25), recipe().patch, recipe.maps, recipe.postprocessor, {"level": 0.5},
+        (ObjectClass("Nucleus", (200, 0, 0)),),
+    )  # fmt: skip
+    save_model(tmp_path / "dark.pt", recipe().exported(network), card)
+    image = np.full((150, 200, 3), 240, np.uint8)
+    for row, col in itertools.product((10, 60), (20, 62, 150)):  # on both sides of the patches' borders
+        image[row : row + 8, col : col + 12] = 30
+    registry.load(registry.READERS, "raw")
+    sys.modules["nuclix_dummy.reader"].save_raw(tmp_path / "slide.raw", image, 0.25)  # type: ignore[attr-defined]
+    options = ["--model", str(tmp_path / "dark.pt"), "--device", "cpu", "--no-tissue"]
+    done = nuclix("run", str(tmp_path / "slide.raw"), "--out", str(tmp_path / "out"), *options, path=str(site))
+    assert done.returncode == 0, done.stderr
+    features = json.loads((tmp_path / "out" / "slide.geojson").read_text())["features"]
+    assert len(features) == 6
+    assert {feature["properties"]["measurements"]["Area µm^2"] for feature in features} == {8 * 12 * 0.25**2}
 
 
 def test_without_it_its_names_are_unknown() -> None:

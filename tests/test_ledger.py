@@ -35,6 +35,20 @@ def test_a_slide_goes_through_its_states_and_the_next_process_knows(tmp_path: Pa
     assert row.record == {"counts": {"nuclei": 3}} and row.bytes == 7 and row.ended >= row.begun
 
 
+def test_a_name_that_is_no_text_is_remembered_as_it_is(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    name = "caf\udce9"
+    ledger.enlist(name, tmp_path / f"{name}.svs", 7)
+    ledger.begin(name)
+    ledger.fail(name, f"{name}.svs: no scale")
+    ledger.begin(name)
+    ledger.finish(name, {**OUTCOME, "output": f"{name}.geojson"})
+    row = ledger.row(name)
+    assert row is not None and (row.name, row.output, row.attempts) == (name, f"{name}.geojson", 2)
+    assert [row.name for row in ledger.rows()] == [name]
+    ledger.close()
+
+
 def test_a_known_slide_keeps_its_state(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.enlist("a", tmp_path / "a.svs", 7)

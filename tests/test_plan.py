@@ -1,4 +1,4 @@
-"""A result counts if slide, settings, model and checksum are those of the ledger; what else is there is treated with care."""
+"""A result counts if slide, settings, model and checksum are those of the ledger; the rest is treated with care."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Desk:
         self.settings = RunSettings(self.out)
         key = request_key(fingerprint(self.slide), "model", self.settings)
         facts = dict(error=None, begun=1.0, ended=2.0, record={}, fingerprint="", attempts=1, bytes=6)
-        self.row = LedgerRow("a", "a.svs", key=key, state=DONE, output="a.geojson", checksum=checksum(self.result), **facts)
+        self.row = LedgerRow(
+            "a", "a.svs", key=key, state=DONE, output="a.geojson", checksum=checksum(self.result), **facts
+        )
 
     def plan(self, model: str = "model") -> SlidePlan:
         rows = {"a": self.row} if self.row else {}

@@ -69,7 +69,7 @@ def test_the_second_signal_ends_a_run_that_hangs(model: Path, tmp_path: Path, fa
     make_slide(tmp_path / "slides" / "hang-once.tif", 1)
     command = ["run", tmp_path / "slides", *run_options(tmp_path / "out", model)]
     process = nuclix(*command, environment=faults)
-    wait_until(lambda: (tmp_path / "slides" / "hang-once.happened").exists())
+    wait_until((tmp_path / "slides" / "hang-once.happened").exists)
     workers = [pid for pid in children_of(process.pid) if is_worker(pid)]
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):

@@ -201,7 +201,9 @@ def test_the_key_of_what_was_committed_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["append", "commit"])
-def test_a_full_disk_is_an_output_error_that_says_so(tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_output_error_that_says_so(
+    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool = Spool(tmp_path / "s", NAMES, "key")
 
     def full(*_: object) -> None:

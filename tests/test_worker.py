@@ -123,7 +123,11 @@ def test_faults_of_every_kind_cost_what_they_must_and_the_others_are_as_ever(
     assert "no progress for 6 s" in summary.failed["hang-always"]
     assert "--mpp" in summary.failed["no-scale"] and "not an image" in summary.failed["text"]
     said = "\n".join(notes.notices)
-    for words in ("segv-once.tif: its worker was lost (killed by SIGSEGV)", "memory runs out", "out of memory: no room"):
+    for words in (
+        "segv-once.tif: its worker was lost (killed by SIGSEGV)",
+        "memory runs out",
+        "out of memory: no room",
+    ):
         assert words in said
     ledger = Ledger(tmp_path / "out", read_only=True)
     assert {row.name for row in ledger.rows() if row.state == FAILED and row.error} == set(summary.failed)

@@ -19,7 +19,6 @@ import numpy as np
 from overnight import children_of, is_worker, leftovers, nuclix, results
 
 
-
 @dataclass(slots=True)
 class Torment:
     """How often what was done to a run, and what came of it."""

@@ -44,6 +44,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a killed run")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="checkpoint of an earlier training to start from")
     parser.add_argument("--licence", default="not stated", metavar="TEXT", help="of the data, for the model's card")
     parser.set_defaults(command=train_command)
 
@@ -66,11 +67,12 @@ def train_command(args: argparse.Namespace) -> int:
     schedule = _schedule(args)
     dataset = load_dataset(args.data, args.split, shipped)
     print(f"{len(dataset.train)} images to train on, {len(dataset.validation)} to validate on: {dataset.split}")
-    place = Place(args.out.with_suffix(".training"), args.device, args.resume, args.validate_every)
+    folder = args.out.with_suffix(".training")
+    place = Place(folder, args.device, args.resume, args.validate_every, start=args.start)
     with TrainingDisplay(schedule.steps) as display:
         state = train(recipe, dataset, schedule, place, display)
     print("choosing the post-processor's parameters")
-    settings = {**as_mapping(schedule), "seconds": round(state.seconds)}
+    settings = {**as_mapping(schedule), "started from": args.start and args.start.name, "seconds": round(state.seconds)}
     provenance = Provenance(args.out.stem, args.recipe, args.data.resolve().name, args.licence, settings)
     execution = Execution.of(args.device, schedule.precision)
     print(summary(export(recipe, state.average, dataset, execution, provenance, args.out)))

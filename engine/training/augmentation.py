@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nuclix.engine.training.filters import blur
+
 if TYPE_CHECKING:
     import torch
 
@@ -18,7 +20,7 @@ OD_RANGE = 256.0
 # Optical density of haematoxylin and eosin in R, G, B: Ruifrok & Johnston, Anal Quant Cytol Histol 23 (2001).
 HAEMATOXYLIN = (0.650, 0.704, 0.286)
 EOSIN = (0.072, 0.990, 0.105)
-BLUR_REACH = 2.5  # a Gaussian is cut off after that many sigmas
+LEAST_SIGMA = 0.4  # px; a narrower Gaussian does nothing
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -47,8 +49,9 @@ class Augmentation:
         Probability of halving the resolution, as a 20x slide scaled up to 40x has it.
     noise, noise_sigma : float
         Probability of additive noise of up to that standard deviation (grey levels).
-    glass : float
-        Probability of a patch of empty glass in place of the image.
+    glass, streaks : float
+        Probabilities of a patch of empty glass in place of the image, and of one that is drawn out to streaks; neither
+        has nuclei (see `nuclix.engine.training.negatives`).
     """
 
     mirror: bool = True
@@ -69,18 +72,14 @@ class Augmentation:
     noise: float = 0.25
     noise_sigma: float = 9.0
     glass: float = 0.03
+    streaks: float = 0.04
 
 
 NONE = Augmentation(
     mirror=False, rotation=0, scale=1, elastic=0, stain_gain=0, stain_shift=0, stain_turn=0, brightness=0, contrast=0,
     saturation=0, blur=0, sharpen=0, low_resolution=0, noise=0, glass=0,
+    streaks=0,
 )  # fmt: skip
-
-
-def _chance(probability: float, count: int, rng: torch.Generator) -> torch.Tensor:
-    import torch
-
-    return torch.rand(count, generator=rng) < probability
 
 
 def _linear_map(settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
@@ -241,94 +240,42 @@ def stain(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) ->
     return flat.clamp(0, 255).view_as(images)
 
 
-def blur(images: torch.Tensor, sigma: torch.Tensor, amount: torch.Tensor) -> torch.Tensor:
-    """Mix each image with its Gaussian-filtered self: amount 1 blurs, a negative one sharpens.
-
-    Parameters
-    ----------
-    images : torch.Tensor
-        (N, C, H, W) float32.
-    sigma, amount : torch.Tensor
-        (N,) in pixels; (N,).
-
-    Returns
-    -------
-    torch.Tensor
-        Same shape.
-    """
-    import torch
-    from torch.nn.functional import conv2d, pad
-
-    count, channels = images.shape[:2]
-    reach = max(1, math.ceil(BLUR_REACH * float(sigma.max())))
-    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (steps / sigma[:, None].clamp(min=1e-3)) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
-    flat = pad(images.reshape(1, count * channels, *images.shape[2:]), (reach,) * 4, mode="replicate")
-    flat = conv2d(flat, kernel[:, None, :, None], groups=count * channels)
-    flat = conv2d(flat, kernel[:, None, None, :], groups=count * channels)
-    return torch.lerp(images, flat.view_as(images), amount.view(-1, 1, 1, 1))
-
-
-def _focus(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
-    """Blur or sharpen some of the images and halve the resolution of some, in place."""
-    import torch
-    from torch.nn.functional import avg_pool2d, interpolate
-
-    count = images.shape[0]
-    draws = torch.rand(4, count, generator=rng)
-    blurred = draws[0] < settings.blur
-    sharpened = ~blurred & (draws[0] < settings.blur + settings.sharpen)
-    chosen = blurred | sharpened
-    if chosen.any():
-        sigma = 0.4 + (settings.blur_sigma - 0.4) * draws[1]
-        amount = torch.where(blurred, torch.ones(count), -draws[2])
-        images[chosen] = blur(images[chosen], sigma[chosen], amount[chosen])
-    coarse = draws[3] < settings.low_resolution
-    if coarse.any():
-        halved = avg_pool2d(images[coarse], 2)
-        images[coarse] = interpolate(halved, size=images.shape[2:], mode="bilinear", align_corners=False)
-    return images
-
-
-def _glass(count: int, size: int, rng: torch.Generator) -> torch.Tensor:
-    """Return (N, 3, size, size) patches of empty glass: near-white, a tint, a slow gradient and grain."""
-    import torch
-    from torch.nn.functional import interpolate
-
-    white = 215 + 40 * torch.rand(count, 1, 1, 1, generator=rng)
-    tint = 4 * torch.randn(count, 3, 1, 1, generator=rng)
-    slow = interpolate(3 * torch.randn(count, 1, 4, 4, generator=rng), size=(size, size), mode="bicubic")
-    grain = torch.rand(count, 1, 1, 1, generator=rng) * 4 * torch.randn(count, 3, size, size, generator=rng)
-    return (white + tint + slow + grain).clamp(0, 255)
-
-
-def appearance(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vary how a batch looks; nothing moves.
+def focus(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
+    """Blur some of the images, sharpen some, halve the resolution of some and add noise to some.
 
     Parameters
     ----------
     images : torch.Tensor
         (N, 3, H, H) float32, 0..255.
     settings : Augmentation
-        How strongly.
+        How often and how strongly.
     rng : torch.Generator
         Source of the randomness.
 
     Returns
     -------
-    torch.Tensor, torch.Tensor
-        The images, 0..255; (N,) bool, True where glass stands in place of the image, so that it has no nuclei.
+    torch.Tensor
+        Same shape and range.
     """
     import torch
+    from torch.nn.functional import avg_pool2d, interpolate
 
-    count, _, size, _ = images.shape
-    images = _focus(stain(images, settings, rng).clone(), settings, rng)
-    noisy = _chance(settings.noise, count, rng)
+    count = images.shape[0]
+    images = images.clone()
+    draws = torch.rand(5, count, generator=rng)
+    blurred = draws[0] < settings.blur
+    sharpened = ~blurred & (draws[0] < settings.blur + settings.sharpen)
+    chosen = blurred | sharpened
+    if chosen.any():
+        sigma = LEAST_SIGMA + (settings.blur_sigma - LEAST_SIGMA) * draws[1]
+        amount = torch.where(blurred, torch.ones(count), -draws[2])
+        images[chosen] = blur(images[chosen], sigma[chosen], amount[chosen])
+    coarse = draws[3] < settings.low_resolution
+    if coarse.any():
+        halved = avg_pool2d(images[coarse], 2)
+        images[coarse] = interpolate(halved, size=images.shape[2:], mode="bilinear", align_corners=False)
+    noisy = draws[4] < settings.noise
     if noisy.any():
-        sigma = settings.noise_sigma * torch.rand(int(noisy.sum()), 1, 1, 1, generator=rng)
-        images[noisy] += sigma * torch.randn(images[noisy].shape, generator=rng)
-    glass = _chance(settings.glass, count, rng)
-    if glass.any():
-        images[glass] = _glass(int(glass.sum()), size, rng)
-    return images.clamp_(0, 255), glass
+        sigmas = settings.noise_sigma * torch.rand(int(noisy.sum()), 1, 1, 1, generator=rng)
+        images[noisy] += sigmas * torch.randn(images[noisy].shape, generator=rng)
+    return images.clamp_(0, 255)

@@ -17,7 +17,7 @@ from nuclix.engine.training.dataset import Dataset
 from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.log import Progress, TrainingLog
 from nuclix.engine.training.sampler import BatchShape, Sampler, drawn_ahead
-from nuclix.engine.training.state import TrainingState
+from nuclix.engine.training.state import TrainingState, load_average
 from nuclix.engine.training.validation import validate
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class Place:
         Steps between validations.
     checkpoint_seconds : float
         Time between checkpoints.
+    start : Path, optional
+        An earlier training's checkpoint, whose averaged weights are the first weights.
     """
 
     folder: Path
@@ -106,6 +108,7 @@ class Place:
     resume: bool = False
     validate_every: int = 1000
     checkpoint_seconds: float = 120.0
+    start: Path | None = None
 
 
 def train(
@@ -140,8 +143,8 @@ def train(
         raise UsageError(f"patch {schedule.patch}: this network takes multiples of {recipe.patch.multiple}")
     execution = Execution.of(place.device, schedule.precision)
     place.folder.mkdir(parents=True, exist_ok=True)
-    state = _begin(recipe, schedule, execution)
-    settings = {**as_mapping(schedule), "recipe": repr(recipe)}
+    state = _begin(recipe, schedule, place, execution)
+    settings = {**as_mapping(schedule), "recipe": repr(recipe), "start": place.start and place.start.name}
     checkpoint, log = place.folder / CHECKPOINT, TrainingLog(place.folder / LOG)
     if checkpoint.exists():
         if not place.resume:
@@ -171,13 +174,15 @@ def train(
     return state
 
 
-def _begin(recipe: Recipe, schedule: Schedule, execution: Execution) -> TrainingState:
-    """Return the state before the first step: weights from the seed, nothing learned."""
+def _begin(recipe: Recipe, schedule: Schedule, place: Place, execution: Execution) -> TrainingState:
+    """Return the state before the first step: weights from the seed or from an earlier training."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(schedule.seed)
         network = recipe.network()
+    if place.start is not None:
+        load_average(network, place.start)
     network = execution.place_module(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     average = deepcopy(network).eval().requires_grad_(False)

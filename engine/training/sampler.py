@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nuclix.engine.training.augmentation import Augmentation, appearance, sampling_grid, warp
+from nuclix.engine.training.augmentation import Augmentation, focus, sampling_grid, stain, warp
 from nuclix.engine.training.dataset import Annotated
+from nuclix.engine.training.negatives import flakes, glass, streaked
 
 if TYPE_CHECKING:
     import torch
@@ -67,20 +68,33 @@ class Sampler:
         import torch
 
         rng = torch.Generator().manual_seed(_seed_of(self._seed, step))
-        size = self._settings.patch
-        images, labels = [], []
-        for index in torch.randint(len(self._images), (self._settings.batch,), generator=rng).tolist():
-            image = self._images[index]
-            shape = (int(image.shape[1]), int(image.shape[2]))
-            grid = sampling_grid(shape, size, CONTEXT, self._augmentation, rng)
-            images.append(warp(image, grid[CONTEXT:-CONTEXT, CONTEXT:-CONTEXT], "bilinear"))
-            labels.append(warp(self._labels[index], grid, "nearest")[0])
-        batch, glass = appearance(torch.stack(images), self._augmentation, rng)
+        count, settings = self._settings.batch, self._augmentation
+        chosen = torch.randint(len(self._images), (count,), generator=rng).tolist()
+        draws = torch.rand(count, generator=rng)
+        empty = draws < settings.glass
+        streaks = ~empty & (draws < settings.glass + settings.streaks)
+        grids = [self._grid(index, streak, rng) for index, streak in zip(chosen, streaks.tolist(), strict=True)]
+        inner = slice(CONTEXT, -CONTEXT)
+        pairs = list(zip(chosen, grids, strict=True))
+        images = torch.stack([warp(self._images[index], grid[inner, inner], "bilinear") for index, grid in pairs])
+        images = stain(images, settings, rng)
+        if streaks.any():
+            images[streaks] = flakes(images[streaks], torch.stack(grids)[streaks][:, inner, inner], rng)
+        if empty.any():
+            images[empty] = glass(int(empty.sum()), self._settings.patch, rng)
+        images = focus(images, settings, rng)
+        nuclei = (~(empty | streaks)).tolist()
         targets = [
-            torch.from_numpy(self._recipe.targets((wide.int() * (not empty)).numpy()))
-            for wide, empty in zip(labels, glass.tolist(), strict=True)
+            torch.from_numpy(self._recipe.targets((warp(self._labels[index], grid, "nearest")[0].int() * here).numpy()))
+            for (index, grid), here in zip(pairs, nuclei, strict=True)
         ]
-        return batch, torch.stack(targets)[:, :, CONTEXT:-CONTEXT, CONTEXT:-CONTEXT].contiguous()
+        return images, torch.stack(targets)[:, :, inner, inner].contiguous()
+
+    def _grid(self, index: int, streak: bool, rng: torch.Generator) -> torch.Tensor:
+        image = self._images[index]
+        shape = (int(image.shape[1]), int(image.shape[2]))
+        grid = sampling_grid(shape, self._settings.patch, CONTEXT, self._augmentation, rng)
+        return streaked(grid, rng) if streak else grid
 
 
 def drawn_ahead(sampler: Sampler, steps: Iterable[int], ahead: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -63,14 +63,7 @@ class TrainingState:
         DataError
             If it can't be read, or was made with other settings; the message says which.
         """
-        import torch
-
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as problem:
-            raise DataError(f"{path}: not a checkpoint of a training: {problem}") from problem
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise DataError(f"{path}: not a checkpoint that this version can take up")
+        content = _read(path)
         before = content["settings"]
         differing = sorted(key for key in settings.keys() | before.keys() if settings.get(key) != before.get(key))
         if differing:
@@ -79,6 +72,26 @@ class TrainingState:
         self.step, self.seconds = content["step"], content["seconds"]
         for name in _PARTS:
             getattr(self, name).load_state_dict(content[name])
+
+
+def load_average(network: torch.nn.Module, path: Path) -> None:
+    """Give a network the averaged weights of the checkpoint at `path`; raise `DataError` where they do not fit."""
+    try:
+        network.load_state_dict(_read(path)["average"])
+    except (RuntimeError, KeyError) as problem:
+        raise DataError(f"{path}: holds the weights of another network: {problem}") from problem
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as problem:
+        raise DataError(f"{path}: not a checkpoint of a training: {problem}") from problem
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(f"{path}: not a checkpoint that this version can take up")
+    return content
 
 
 _PARTS = ("network", "average", "optimizer", "scaler")

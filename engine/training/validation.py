@@ -102,7 +102,7 @@ def make_postprocessor(recipe: Recipe, parameters: Mapping[str, Any]) -> PostPro
 
 
 def validate(recipe: Recipe, network: torch.nn.Module, images: Sequence[Annotated], execution: Execution) -> Validation:
-    """Score a network with the recipe's post-processor at its default parameters.
+    """Score a network with the recipe's post-processor and the first of its candidate parameters.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def validate(recipe: Recipe, network: torch.nn.Module, images: Sequence[Annotate
 
     from nuclix.engine.networks import Exported
 
-    postprocessor = make_postprocessor(recipe, {})
+    postprocessor = make_postprocessor(recipe, recipe.candidates()[0])
     criterion = recipe.loss()
     raw = execution.inference(Exported(network, torch.nn.Identity()))
     finished = execution.inference(recipe.exported(network))

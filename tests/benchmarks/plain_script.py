@@ -13,6 +13,7 @@ import sys
 import time
 import uuid
 from collections import defaultdict
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -46,7 +47,7 @@ def nuclei_of(distance: np.ndarray, p1: float, p2: float) -> np.ndarray:
 
 def main(path: str, model_path: str, out: str) -> None:
     seconds: dict[str, float] = defaultdict(float)
-    model = load_model(model_path, "cpu")
+    model = load_model(Path(model_path), "cpu")
     patch, parameters = model.card.patch, model.card.parameters
     slide = tiffslide.TiffSlide(path)
     width, height = slide.dimensions
@@ -89,7 +90,7 @@ def main(path: str, model_path: str, out: str) -> None:
                 )
             seconds["contours"] += time.perf_counter() - start
     start = time.perf_counter()
-    with open(out, "w") as file:  # noqa: PTH123
+    with Path(out).open("w") as file:
         json.dump({"type": "FeatureCollection", "features": features}, file)
     seconds["json"] += time.perf_counter() - start
     sys.stdout.write(f"{len(features)} nuclei; " + ", ".join(f"{k} {v:.1f} s" for k, v in seconds.items()) + "\n")

@@ -1,13 +1,13 @@
 """Connected components against SciPy and the plain definition."""
 
-import gallery
 import numpy as np
-import plain
 import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage as ndi
 
+import gallery
+import plain
 from nuclix.ext.components import connected_components
 
 MASKS = gallery.masks()

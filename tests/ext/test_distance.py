@@ -1,14 +1,14 @@
 """Chessboard distances against SciPy and the plain definition."""
 
-import gallery
 import numpy as np
-import plain
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage as ndi
 
+import gallery
+import plain
 from nuclix.ext.distance import chessboard_distance, instance_distance
 
 MASKS = gallery.masks()

@@ -2,9 +2,7 @@
 
 import threading
 
-import gallery
 import numpy as np
-import plain
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +12,8 @@ from skimage.morphology import h_maxima as skimage_h_maxima
 from skimage.morphology import local_maxima
 from skimage.segmentation import watershed as skimage_watershed
 
+import gallery
+import plain
 from nuclix.ext.dynamics import dynamics_watershed
 from nuclix.ext.maxima import h_maxima
 from nuclix.ext.watershed import watershed

@@ -1,8 +1,6 @@
 """Maxima by dynamics against scikit-image and the plain definition."""
 
-import gallery
 import numpy as np
-import plain
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +9,8 @@ from scipy import ndimage as ndi
 from skimage.morphology import h_maxima as skimage_h_maxima
 from skimage.morphology import local_maxima
 
+import gallery
+import plain
 from nuclix.ext.maxima import h_maxima
 
 SMALL = hnp.array_shapes(min_dims=2, max_dims=2, max_side=7)

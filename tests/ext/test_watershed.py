@@ -1,8 +1,6 @@
 """Watershed from markers against scikit-image and the plain priority queue."""
 
-import gallery
 import numpy as np
-import plain
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +8,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage as ndi
 from skimage.segmentation import watershed as skimage_watershed
 
+import gallery
+import plain
 from nuclix.ext.watershed import watershed
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)

@@ -7,11 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from blobs import blob_dataset, blob_labels, blobs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuclix.engine.training.augmentation import NONE, Augmentation, appearance, blur, sampling_grid, stain, warp
+from blobs import blob_dataset, blob_labels, blobs
+from nuclix.engine.training.augmentation import NONE, Augmentation, focus, sampling_grid, stain, warp
+from nuclix.engine.training.filters import blur
+from nuclix.engine.training.negatives import streaked
 from nuclix.engine.training.sampler import CONTEXT, BatchShape, Sampler, drawn_ahead
 from nuclix.plugins.recipes.dist import DistRecipe
 
@@ -43,9 +45,9 @@ def test_without_variation_a_patch_is_a_crop(seed: int) -> None:
 
 def test_without_variation_nothing_looks_different() -> None:
     images = 255 * torch.rand(3, 3, 16, 16, generator=rng())
-    varied, glass = appearance(images, NONE, rng())
-    assert torch.equal(varied, images)
-    assert not glass.any()
+    before = images.clone()
+    assert torch.equal(focus(stain(images, NONE, rng()), NONE, rng()), before)
+    assert torch.equal(images, before)
 
 
 @given(st.integers(0, 10_000))
@@ -115,7 +117,7 @@ def test_targets_are_those_of_the_warped_labels() -> None:
 
     seen: list[np.ndarray] = []
     data = blob_dataset()
-    settings = dataclasses.replace(Augmentation(), glass=0.0)
+    settings = dataclasses.replace(Augmentation(), glass=0.0, streaks=0.0)
     _, targets = Sampler(Echo(), data.train, settings, BatchShape(3, 48), 1).batch(5)
     for wide, target in zip(seen, targets, strict=True):
         assert wide.shape == (48 + 2 * CONTEXT,) * 2
@@ -176,6 +178,37 @@ def test_glass_is_bright_and_has_no_nuclei() -> None:
     images, targets = Sampler(DistRecipe(), blob_dataset().train, settings, BatchShape(4, 48), 0).batch(0)
     assert float(images.mean()) > 200
     assert float(targets.abs().max()) == 0
+
+
+def test_streaks_have_no_nuclei() -> None:
+    settings = only(streaks=1.0)
+    images, targets = Sampler(DistRecipe(), blob_dataset().train, settings, BatchShape(4, 48), 0).batch(0)
+    assert float(images.min()) >= 0 and float(images.max()) <= 255 and float(images.std()) > 5
+    assert float(targets.abs().max()) == 0
+
+
+def test_a_share_of_the_patches_is_glass_and_streaks() -> None:
+    settings = only(glass=0.3, streaks=0.2)
+    nuclei = blobs("full")
+    full = dataclasses.replace(nuclei, labels=np.ones_like(nuclei.labels))
+    sampler = Sampler(DistRecipe(), [full], settings, BatchShape(50, 16), 0)
+    empty = [float(target.max()) == 0 for step in range(6) for target in sampler.batch(step)[1]]
+    assert np.mean(empty) == pytest.approx(0.5, abs=0.08)
+
+
+def test_streaks_draw_a_nucleus_out() -> None:
+    """A disc of 16 px becomes at least four times as long as it is wide, whichever way it is drawn out."""
+    rows, cols = np.indices((400, 400))
+    disc = torch.from_numpy(((rows - 200) ** 2 + (cols - 200) ** 2 < 64).astype(np.int32))[None]
+    axis = torch.arange(256.0) + 72
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
+    longish = 0
+    for seed in range(20):
+        points = np.argwhere(warp(disc, streaked(grid, rng(seed)), "nearest")[0].numpy())
+        if len(points) > 100:
+            spread = np.sqrt(np.linalg.eigvalsh(np.cov(points.T.astype(float))))
+            longish += int(spread[1] > 4 * spread[0])
+    assert longish >= 8
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:

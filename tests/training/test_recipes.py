@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from blobs import blob_labels
 from numpy.typing import NDArray
 
+from blobs import blob_labels
 from conformance.recipe import CHECKS, Check
 from nuclix.engine import registry
 from nuclix.engine.contracts import Recipe

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from blobs import blobs, write_folder
 
+from blobs import blobs, write_folder
 from nuclix.engine.cli import main
 from nuclix.engine.model import load_model
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from blobs import blobs, write_folder
 from PIL import Image
 
+from blobs import blobs, write_folder
 from nuclix.engine.errors import DataError
 from nuclix.engine.training.dataset import Dataset, held_out, load_dataset, read_split
 

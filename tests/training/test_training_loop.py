@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from blobs import blob_dataset
 
+from blobs import blob_dataset
 from nuclix.engine.errors import DataError, UsageError
 from nuclix.engine.training.log import Progress
 from nuclix.engine.training.loop import CHECKPOINT, LOG, LOSS_EVERY, Place, Schedule, train
@@ -105,6 +105,18 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(DataError, match=r"seed 0 -> 5"):
         run(tmp_path, dataclasses.replace(SHORT, seed=5), resume=True)
+
+
+def test_a_training_can_start_from_an_earlier_one(tmp_path: Path) -> None:
+    """With a rate of zero the first weights stay: they are the earlier training's average."""
+    earlier = run(tmp_path / "earlier")
+    schedule = dataclasses.replace(SHORT, learning_rate=0.0, weight_decay=0.0)
+    place = Place(tmp_path / "later", "cpu", validate_every=10_000, start=tmp_path / "earlier" / CHECKPOINT)
+    later = train(RECIPE, blob_dataset(), schedule, place, lambda _: None)
+    pairs = zip(earlier.average.parameters(), later.network.parameters(), strict=True)
+    assert all(torch.equal(before, after) for before, after in pairs)
+    with pytest.raises(DataError, match="another network"):
+        train(DistRecipe(n_feat=2, depth=1), blob_dataset(), schedule, place, lambda _: None)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TextIO
@@ -50,12 +51,13 @@ class CSVSession:
 
     def commit(self) -> None:
         """Flush to disk, then give the file its name."""
-        import os
-
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._temporary.replace(self._path)
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._temporary.replace(self._path)
+        except OSError as error:
+            raise OutputError(f"{self._path}: can't be written ({error.strerror})") from error
 
     def abort(self) -> None:
         """Leave nothing behind."""

@@ -1,0 +1,216 @@
+"""What an output folder tells of its slides and runs: read, never written, so that it can be asked at any time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nuclix.engine.errors import UsageError
+from nuclix.engine.ledger import DONE, LEDGER_NAME, PENDING, RUNNING, Ledger, LedgerRow
+from nuclix.engine.report.status import RunFile, is_live, read_runs
+
+# A slide that the ledger calls running while no run is: it was killed in its midst, and the next run goes on with it.
+INTERRUPTED = "interrupted"
+_UM2_A_MM2 = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFacts:
+    """A slide as the report shows it; None is what is not known.
+
+    Attributes
+    ----------
+    name, path : str
+        Name of its results, and where it lies.
+    state : str
+        pending, running, interrupted, done or failed.
+    error : str
+        Why it failed, or empty.
+    attempts, bytes : int
+        How often work on it has begun; the file's size.
+    begun, ended : float or None
+        Seconds since 1970, of the last attempt.
+    height, width : int or None
+        Of the full resolution.
+    um_per_px : float or None
+        Of the full resolution.
+    nuclei : int or None
+        Found.
+    tissue_mm2 : float or None
+        Area of the tissue; of the whole slide where the run computed glass too.
+    pixels, pixels_resumed : int
+        Computed at the model's scale, and how many of those by an earlier attempt.
+    seconds : mapping of str to float
+        ``wall``, and by stage over all threads, of the last attempt.
+    warnings : tuple of str
+        What the record warns of.
+    output : str
+        The result's file, relative to the folder.
+    made_with : mapping
+        What the result depends on, besides the slide.
+    model : mapping
+        Name, hash, post-processor and parameters.
+    """
+
+    name: str
+    path: str
+    state: str
+    error: str
+    attempts: int
+    bytes: int
+    begun: float | None
+    ended: float | None
+    height: int | None
+    width: int | None
+    um_per_px: float | None
+    nuclei: int | None
+    tissue_mm2: float | None
+    pixels: int
+    pixels_resumed: int
+    seconds: Mapping[str, float]
+    warnings: tuple[str, ...]
+    output: str
+    made_with: Mapping[str, Any]
+    model: Mapping[str, Any]
+
+    @property
+    def size_mm(self) -> tuple[float, float] | None:
+        """Height and width."""
+        if self.height is None or self.width is None or self.um_per_px is None:
+            return None
+        return self.height * self.um_per_px / 1000, self.width * self.um_per_px / 1000
+
+    @property
+    def reason(self) -> str:
+        """The error without the path that it begins with, for places that name the slide anyhow."""
+        return self.error.removeprefix(f"{self.path}: ")
+
+    @property
+    def density(self) -> float | None:
+        """Nuclei per mm2 of tissue."""
+        return self.nuclei / self.tissue_mm2 if self.nuclei is not None and self.tissue_mm2 else None
+
+    @property
+    def seconds_per_mm2(self) -> float | None:
+        """Wall seconds per mm2 of tissue; None where only a part of the slide was computed in this attempt."""
+        if not self.tissue_mm2 or self.pixels_resumed or "wall" not in self.seconds:
+            return None
+        return self.seconds["wall"] / self.tissue_mm2
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFacts:
+    """An output folder at a moment.
+
+    Attributes
+    ----------
+    out : Path
+        The folder.
+    made : float
+        The moment, in seconds since 1970.
+    slides : tuple of SlideFacts
+        By name.
+    runs : tuple of RunFile
+        The oldest first.
+    live : bool
+        Whether the latest one is still at work.
+    """
+
+    out: Path
+    made: float
+    slides: tuple[SlideFacts, ...]
+    runs: tuple[RunFile, ...]
+    live: bool
+
+    def count(self, *states: str) -> int:
+        """Return how many slides are in any of the states."""
+        counts = Counter(slide.state for slide in self.slides)
+        return sum(counts[state] for state in states)
+
+    @property
+    def last(self) -> RunFile | None:
+        """The latest run."""
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def stopped(self) -> str:
+        """Why slides are left over, or empty: the latest run's own reason, or that it was killed."""
+        if self.live or self.last is None:
+            return ""
+        return self.last.stopped if self.last.ended is not None else "the run was killed or its machine went down"
+
+
+def collect(out: Path) -> FolderFacts:
+    """Read what an output folder knows.
+
+    Parameters
+    ----------
+    out : Path
+        The output folder of a run, finished or not.
+
+    Returns
+    -------
+    FolderFacts
+
+    Raises
+    ------
+    UsageError
+        If there is no ledger in it.
+    OutputError
+        If the ledger can't be read.
+    """
+    if not (out / LEDGER_NAME).is_file():
+        raise UsageError(f"{out}: no run has written here (there is no {LEDGER_NAME})")
+    made = time.time()
+    runs = read_runs(out)
+    live = bool(runs) and is_live(out, runs[-1], made)
+    ledger = Ledger(out, read_only=True)
+    try:
+        rows = ledger.rows()
+    finally:
+        ledger.close()
+    return FolderFacts(out, made, tuple(_facts(row, live) for row in rows), runs, live)
+
+
+def _facts(row: LedgerRow, live: bool) -> SlideFacts:
+    done = row.state == DONE
+    # A record of former settings stays in the ledger until the slide is done again: it is not this result's.
+    record: Mapping[str, Any] = row.record if done else {}
+    slide, counts = record.get("slide", {}), record.get("counts", {})
+    height, width, um = slide.get("height"), slide.get("width"), slide.get("um_per_px")
+    tissue = counts.get("tissue_mm2")
+    if done and tissue is None and None not in (height, width, um):
+        tissue = height * width * um**2 / _UM2_A_MM2
+    key = json.loads(row.key) if done and row.key else {}
+    return SlideFacts(
+        name=row.name,
+        path=row.path,
+        state=INTERRUPTED if row.state == RUNNING and not live else row.state,
+        error=row.error or "",
+        attempts=row.attempts,
+        bytes=row.bytes,
+        begun=row.begun,
+        ended=row.ended,
+        height=height,
+        width=width,
+        um_per_px=um,
+        nuclei=counts.get("nuclei"),
+        tissue_mm2=tissue,
+        pixels=counts.get("pixels", 0),
+        pixels_resumed=counts.get("pixels_resumed", 0),
+        seconds=record.get("seconds", {}),
+        warnings=tuple(record.get("warnings", ())),
+        output=row.output or "" if done else "",
+        made_with={name: value for name, value in key.items() if name != "slide"},
+        model=record.get("model", {}),
+    )
+
+
+def unfinished(facts: FolderFacts) -> int:
+    """Return how many slides have neither a result nor a reason for having none."""
+    return facts.count(PENDING, RUNNING, INTERRUPTED)

@@ -1,0 +1,112 @@
+"""Thumbnails and density maps as images inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.engine.report.axes import nice_step
+from nuclix.engine.report.density import SlideSketch, density
+from nuclix.engine.report.thumbnail import EDGE, encoded
+
+# All thumbnails of a page together; with base64 and the density maps a page stays under about 30 MB.
+BUDGET_BYTES = 16e6
+SMALLEST_EDGE = 96
+# JPEG at our quality, of tissue; a square picture is the worst case.
+_BYTES_A_PIXEL = 0.25
+# Steps of the density scale; more can't be told apart through a picture.
+LEVELS = 32
+# Share of the cells with nuclei that lie within the density scale.
+_SCALE_SHARE = 0.99
+# From sparse to dense: dark to bright, none of them a colour of haematoxylin and eosin, told apart by the colour-blind.
+RAMP = ((59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+_STRONG = 0.8  # opacity
+# Opacity rises faster than density, so that sparse tissue shows, and glass beside it does not.
+_RISE = 0.6
+
+
+def edge_for(count: int) -> int:
+    """Return how large `count` thumbnails may be for the page to stay within its budget.
+
+    >>> edge_for(12), edge_for(1000), edge_for(10**6)
+    (512, 252, 96)
+    """
+    edge = math.floor(math.sqrt(BUDGET_BYTES / (max(1, count) * _BYTES_A_PIXEL)))
+    return max(SMALLEST_EDGE, min(EDGE, edge))
+
+
+def thumbnail_uri(path: Path, edge: int) -> tuple[str, tuple[int, int]] | None:
+    """Return a thumbnail as a data URI with its size (width, height), or None where there is none.
+
+    Parameters
+    ----------
+    path : Path
+        The JPEG file that the run left.
+    edge : int
+        Larger ones are made smaller.
+    """
+    from PIL import Image
+
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            size = image.size
+            if max(size) > edge:
+                content = encoded(image, edge)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    return _uri("image/jpeg", content), size
+
+
+def density_uri(sketch: SlideSketch, top: float) -> str:
+    """Return a density map as a data URI: a cell a pixel, clear where there is nothing.
+
+    Parameters
+    ----------
+    sketch : SlideSketch
+        Of the slide.
+    top : float
+        Nuclei per mm2 that the strongest colour stands for.
+    """
+    from PIL import Image
+
+    share = np.minimum(density(sketch) / top, 1.0)
+    image = Image.fromarray(np.rint(share * (LEVELS - 1)).astype(np.uint8))
+    colors = np.rint(ramp(np.linspace(0.0, 1.0, LEVELS))).astype(np.uint8)
+    alpha = _STRONG * np.linspace(0.0, 1.0, LEVELS) ** _RISE * 255
+    image.putpalette(colors.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=alpha.astype(np.uint8).tobytes(), optimize=True)
+    return _uri("image/png", buffer.getvalue())
+
+
+def ramp(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (N, 3) colours of shares of the density scale, each 0..1."""
+    places = np.linspace(0.0, 1.0, len(RAMP))
+    return np.stack([np.interp(shares, places, channel) for channel in np.array(RAMP).T], axis=1)
+
+
+def ramp_css() -> str:
+    """Return the density scale as a CSS gradient."""
+    return f"linear-gradient(90deg,{','.join(f'rgb{color}' for color in RAMP)})".replace(" ", "")
+
+
+def density_top(sketches: Sequence[SlideSketch]) -> float:
+    """Return a round end for a density scale that serves all slides; all but the densest cells lie within it."""
+    found = [values[values > 0] for values in map(density, sketches)]
+    cells = np.concatenate([np.zeros(0), *found])
+    if not cells.size:
+        return 1.0
+    high = float(np.quantile(cells, _SCALE_SHARE))
+    step = nice_step(high, 5)
+    return math.ceil(high / step) * step
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,71 @@
+"""The models that come with the package: small, loadable, consistent, and they see nuclei and nothing on glass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from blobs import blobs
+from nuclix.engine import registry
+from nuclix.engine.model import find_model, load_model, read_card
+from nuclix.engine.parameters import from_mapping
+from nuclix.engine.training.validation import forward, label
+
+NAMES = registry.names(registry.WEIGHTS)
+LARGEST = 10_000_000  # bytes: they travel with every installation
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_model_is_small_and_described(name: str) -> None:
+    path = find_model(name)
+    assert path.stat().st_size < LARGEST
+    card = read_card(path)
+    assert card.name == name
+    assert card.training["licence of the data"] not in ("", "not stated")
+    text = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {name}\n")
+    assert f"{card.scores['validation']['mean']['aji']:.4f}" in text, "the page and the card tell different scores"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_model_fits_its_recipe_and_post_processor(name: str) -> None:
+    card = read_card(find_model(name))
+    kind: Any = registry.load(registry.RECIPES, card.method)
+    recipe = from_mapping(kind, card.training["recipe"], "card")
+    assert (recipe.maps, recipe.patch, recipe.scale) == (card.maps, card.patch, card.scale)
+    assert recipe.postprocessor == card.postprocessor
+    from_mapping(registry.load(registry.POSTPROCESSORS, card.postprocessor), card.parameters, "card")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_model_finds_discs_and_leaves_glass_alone(name: str) -> None:
+    loaded = load_model(find_model(name))
+    kind: Any = registry.load(registry.POSTPROCESSORS, loaded.card.postprocessor)
+    split = from_mapping(kind, loaded.card.parameters, "card")
+
+    def nuclei(image: np.ndarray) -> int:
+        with torch.inference_mode():
+            return int(label(split, forward(loaded.module, image, loaded.card.patch.multiple).numpy()).max())
+
+    item = blobs("discs", (160, 160), seed=1)
+    assert nuclei(item.image) >= 0.5 * len(np.unique(item.labels[item.labels > 0]))
+    glass = np.random.default_rng(0).normal(240, 2, (160, 160, 3)).clip(0, 255).astype(np.uint8)
+    assert nuclei(glass) == 0
+    assert nuclei(np.full_like(glass, 255)) == 0
+
+
+def test_training_and_validation_images_of_a_shipped_model_are_apart() -> None:
+    for name in NAMES:
+        card = read_card(find_model(name))
+        validated = {image for image in card.scores["validation"] if image != "mean"}
+        assert validated and not validated & set(card.training["images"])
+
+
+def test_every_file_beside_the_weights_belongs_to_a_model() -> None:
+    folder = find_model(NAMES[0]).parent
+    assert {path.stem for path in folder.iterdir() if path.suffix in (".pt", ".md")} <= {*NAMES}
+    assert all(Path(find_model(name)).parent == folder for name in NAMES)
