@@ -24,7 +24,18 @@ from nuclix.engine.crew import CrewTerms
 from nuclix.engine.errors import UsageError
 from nuclix.engine.inputs import SlideJob
 from nuclix.engine.lock import LOCK_NAME
-from nuclix.engine.messages import Advanced, Begun, Broken, Failed, FromWorker, Lost, Notice, Refused, SlideEvent, Stopped
+from nuclix.engine.messages import (
+    Advanced,
+    Begun,
+    Broken,
+    Failed,
+    FromWorker,
+    Lost,
+    Notice,
+    Refused,
+    SlideEvent,
+    Stopped,
+)
 from nuclix.engine.model import find_model, model_hash
 from nuclix.engine.pipeline import Progress
 from nuclix.engine.settings import RunSettings
@@ -204,7 +215,7 @@ class DaskCrew:
                 self._restart(task.worker)
                 said = f"no progress for {now - task.heard:.0f} s; its worker was restarted"
                 # One that never came to the slide hangs over something else, such as its model.
-                event = Failed(f"{task.job.path}: {said}") if task.advanced else Lost(said)
+                event: SlideEvent = Failed(f"{task.job.path}: {said}") if task.advanced else Lost(said)
                 self._events.append((task.job, event))
 
     def _restart(self, worker: str) -> None:

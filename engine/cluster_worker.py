@@ -104,7 +104,9 @@ class ClusterWorker:
         if version("nuclix") != terms.version:
             raise UsageError(f"has nuclix {version('nuclix')}, not {terms.version}: install that there")
         if not terms.settings.out.is_dir():
-            raise UsageError(f"does not see {terms.settings.out}: the cluster needs it, and the slides, at the same place")
+            raise UsageError(
+                f"does not see {terms.settings.out}: the cluster needs it, and the slides, at the same place"
+            )
         use_threads(min(terms.settings.workers, default_workers()))
         tools = make_tools(terms.settings, terms.started)
         if tools.model.sha256 != terms.model:
@@ -161,7 +163,8 @@ def run_on_worker(job: SlideJob, run: str) -> FromWorker:
     """
     from distributed import get_worker
 
-    mine: ClusterWorker = get_worker().plugins[run].mine
+    plugin: Any = get_worker().plugins[run]
+    mine: ClusterWorker = plugin.mine
     return mine.run(job)
 
 

@@ -41,8 +41,8 @@ def h_maxima(image: ArrayLike, h: float, floor: float | None = None, connectivit
 
     Notes
     -----
-    Unlike `skimage.morphology.h_maxima`, which takes dynamics of `h` and more, the comparison is strict, differences
-    are exact (float64 of float32 values), and of two equal maxima less than `h` apart one is taken, not both.
+    Unlike `skimage.morphology.h_maxima`, which takes dynamics of `h` and more, the comparison is strict (of differences
+    in float64), and of two equal maxima that no dip deeper than `h` parts, one is taken, not both.
     Time is linear in the pixels above the floor.
 
     Examples

@@ -21,7 +21,8 @@ def make_bases(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     image = blobs(5, HEIGHT, WIDTH)
     bases = [
-        write_slide(folder / f"{name}.svs", image, compression=name, downs=(1, 2)) for name in ("jpeg", "deflate", "none")
+        write_slide(folder / f"{name}.svs", image, compression=name, downs=(1, 2))
+        for name in ("jpeg", "deflate", "none")
     ]
     resolution = {"resolution": (40000, 40000), "resolutionunit": "CENTIMETER"}
     tifffile.imwrite(folder / "big.tif", image, bigtiff=True, tile=(64, 64), photometric="rgb", **resolution)
@@ -34,7 +35,9 @@ def make_bases(folder: Path) -> list[Path]:
 def mutated(content: bytes, pick: random.Random) -> tuple[str, bytes]:
     """Return the name of a mutation and what it makes of a file's bytes."""
     data = bytearray(content)
-    kind = pick.choice(("flips", "flips in the head", "cut short", "header edits", "zeros", "bytes missing", "bytes added"))
+    kind = pick.choice(
+        ("flips", "flips in the head", "cut short", "header edits", "zeros", "bytes missing", "bytes added")
+    )
     if kind == "cut short":
         return kind, bytes(data[: pick.randrange(len(data))])
     if kind.startswith("flips"):
@@ -74,4 +77,3 @@ def write_mutations(folder: Path, count: int, seed: int) -> dict[str, str]:
         (folder / "damaged" / name).write_bytes(data)
         kinds[name] = kind
     return kinds
-

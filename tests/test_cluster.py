@@ -62,7 +62,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     environment = {**os.environ, "PYTHONPATH": path, "DASK_TEMPORARY_DIRECTORY": str(folder)}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+            [sys.executable, script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
         )
     said: IO[str] = process.stdout  # type: ignore[assignment]
     yield Cluster(process, said.readline().strip())
@@ -95,7 +100,7 @@ class Night:
         settings = settings_for(self.out, self.model)
         try:
             self.summary = run_batch([str(self.slides)], settings, self.options, self.notes, self.flag)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (whatever a task raised is what the test looks at)
             self.error = error
 
     def end(self) -> RunSummary:
@@ -110,7 +115,7 @@ def processes_with_open_spools(out: Path) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*/fd"):
         try:
-            links = [os.readlink(link) for link in folder.iterdir()]
+            links = [os.readlink(link) for link in folder.iterdir()]  # noqa: PTH115
         except OSError:
             continue
         if any(link.startswith(str(out)) and ".spool/" in link for link in links):
@@ -138,18 +143,28 @@ def test_a_killed_worker_costs_a_row_and_the_files_are_those_of_a_local_run(
     ledger.close()
 
     local = run_batch(
-        [str(tmp_path / "slides")], settings_for(tmp_path / "local", model), BatchOptions(("cpu",)), Notebook(), StopFlag()
+        [str(tmp_path / "slides")],
+        settings_for(tmp_path / "local", model),
+        BatchOptions(("cpu",)),
+        Notebook(),
+        StopFlag(),
     )
     assert len(local.done) >= 6
     assert {name: mark for name, mark in results(tmp_path / "local").items() if "raise" not in name} == results(out)
 
     again = run_batch(
-        [str(tmp_path / "slides")], settings_for(out, model), BatchOptions(scheduler=cluster.address), Notebook(), StopFlag()
+        [str(tmp_path / "slides")],
+        settings_for(out, model),
+        BatchOptions(scheduler=cluster.address),
+        Notebook(),
+        StopFlag(),
     )
     assert len(again.skipped) == 6 and set(again.failed) == {"sub/raise-always"}
 
 
-def test_a_stop_leaves_the_slides_after_a_row_and_a_resume_completes(cluster: Cluster, model: Path, tmp_path: Path) -> None:
+def test_a_stop_leaves_the_slides_after_a_row_and_a_resume_completes(
+    cluster: Cluster, model: Path, tmp_path: Path
+) -> None:
     for seed in range(6):
         make_slide(tmp_path / "slides" / f"{seed}.tif", seed, 900, 500)
     out = tmp_path / "out"
@@ -179,7 +194,11 @@ def test_a_slide_that_hangs_fails_and_its_worker_is_restarted(cluster: Cluster, 
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [("address", "no Dask scheduler answers there"), ("out", "does not see"), ("distributed", r"pip install 'nuclix\[dask\]'")],
+    [
+        ("address", "no Dask scheduler answers there"),
+        ("out", "does not see"),
+        ("distributed", r"pip install 'nuclix\[dask\]'"),
+    ],
 )
 def test_what_can_not_work_is_said(
     change: str, said: str, cluster: Cluster, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

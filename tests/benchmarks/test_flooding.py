@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from peers import SIZES, diplib, opencv, race, simpleitk
 
 H = 0.5
 FLOOR = 0.5
-ONE_PASS = (1000, 4000, 8000)
+LARGEST = 8000
 
 
 def floored(image):
@@ -114,11 +116,9 @@ def test_watershed(benchmark, size, who):
     race(benchmark, "watershed", who, FROM_MARKERS, image, h_maxima(image, H, FLOOR))
 
 
-@pytest.mark.parametrize("who", BOTH)
-@pytest.mark.parametrize("size", ONE_PASS)
+# At the largest size peers take minutes; nuclix shows there that its cost per pixel stays.
+@pytest.mark.parametrize(("size", "who"), [*itertools.product(SIZES, BOTH), (LARGEST, "nuclix")])
 def test_dynamics_watershed(benchmark, size, who):
-    if size not in SIZES and who != "nuclix":
-        pytest.skip("peers take minutes; nuclix shows that its cost per pixel stays")
     image = predicted(size)[0]
     found = race(benchmark, "dynamics_watershed", who, BOTH, image)
     if who == "scikit-image":

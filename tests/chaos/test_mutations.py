@@ -25,9 +25,7 @@ def test_a_thousand_damaged_slides(tmp_path: Path, say: Callable[[str], None]) -
     kinds = write_mutations(tmp_path, COUNT, SEED)
     settings = replace(settings_for(tmp_path / "out", make_model(tmp_path / "red.pt")), mpp=0.25)
     notes, begin = Notebook(), time.monotonic()
-    summary = run_batch(
-        [str(tmp_path / "damaged")], settings, BatchOptions(("cpu",), patience=60.0), notes, StopFlag()
-    )
+    summary = run_batch([str(tmp_path / "damaged")], settings, BatchOptions(("cpu",), patience=60.0), notes, StopFlag())
     assert not summary.stopped
     assert len(summary.done) + len(summary.failed) == COUNT and not set(summary.done) & set(summary.failed)
     say(f"{len(summary.done)} done, {len(summary.failed)} failed in {time.monotonic() - begin:.0f} s")
