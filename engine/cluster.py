@@ -57,6 +57,7 @@ class _Task:
     job: SlideJob
     future: Future
     worker: str = ""
+    advanced: bool = False
     collected: bool = False
     heard: float = field(default_factory=time.monotonic)
 
@@ -180,11 +181,11 @@ class DaskCrew:
                 self._events.append(Notice(f"{task.job.path.name}: worker {task.worker} was lost; begun elsewhere"))
             self._begin(task, news.worker, news.facts)
         elif news.worker == task.worker:
+            self._proven = task.advanced = True
             task.heard = time.monotonic()
             self._events.append((task.job, Advanced(Progress(*news.facts))))
 
     def _begin(self, task: _Task, worker: str, place: str) -> None:
-        self._proven = True
         task.worker, task.heard = worker, time.monotonic()
         self._events.append((task.job, Begun(place)))
 
@@ -194,6 +195,7 @@ class DaskCrew:
                 raise UsageError(outcome.message)
             self._events.append((task.job, Lost(outcome.message)))
             return
+        self._proven = True
         if not task.worker:  # a small slide's end may overtake its beginning
             self._begin(task, "cluster", "cluster")
         if isinstance(outcome, Broken):
@@ -211,8 +213,10 @@ class DaskCrew:
                 del self._tasks[name]
                 task.future.cancel()
                 self._restart(task.worker)
-                said = f"{task.job.path}: no progress for {now - task.heard:.0f} s; its worker was restarted"
-                self._events.append((task.job, Failed(said)))
+                said = f"no progress for {now - task.heard:.0f} s; its worker was restarted"
+                # One that never came to the slide hangs over something else, such as its model.
+                event: SlideEvent = Failed(f"{task.job.path}: {said}") if task.advanced else Lost(said)
+                self._events.append((task.job, event))
 
     def _restart(self, worker: str) -> None:
         """Restart a worker's process, which is possible where a nanny watches over it."""

@@ -88,13 +88,13 @@ class ClusterWorker:
         """
         if self.stop.is_set() or self._another_run_is_on():
             return Stopped()
-        host = socket.gethostname()
+        place = f"{socket.gethostname()} ({self._worker.address})"
+        self._say(job, place)
         try:
             with self._loading:
                 self._tools = self._tools or self._load()
         except NuclixError as error:
-            return Refused(f"worker {self._worker.address} on {host}: {error}")
-        self._say(job, f"{host} ({self._worker.address})")
+            return Refused(f"worker {place}: {error}")
         return attempt(job, self._tools, self._watch(job))
 
     def _load(self) -> Tools:

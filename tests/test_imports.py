@@ -11,7 +11,9 @@ import pytest
 from sources import PACKAGES, ROOT, Import, dotted, imports, modules
 
 # Imported by the functions that use them, so that start-up does not pay for them.
-DEFERRED = {"PIL", "cv2", "dask", "matplotlib", "numba", "rich", "scipy", "skimage", "tiffslide", "torch"}
+DEFERRED = {
+    "PIL", "cv2", "dask", "distributed", "matplotlib", "numba", "rich", "scipy", "skimage", "tiffslide", "torch",
+}  # fmt: skip
 # Networks are classes of torch's: these modules can't wait, so whoever needs them does.
 OF_TORCH = {"engine/networks.py"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
