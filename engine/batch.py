@@ -224,7 +224,15 @@ class Batch:
                 self._desk.listener.slide_stopped(plan.job)
         except OutputError as error:  # the ledger's; what it does not know of will be made again
             self._stop(str(error), blocked=True)
+        self._sweep(plans)
         return self._summary
+
+    def _sweep(self, plans: Sequence[SlidePlan]) -> None:
+        """Clear away the spools of slides that are done: a kill at the wrong moment, or a late worker, leaves one."""
+        finished = {*self._summary.done, *self._summary.skipped}
+        for plan in plans:
+            if str(plan.job.name) in finished:
+                shutil.rmtree(spool_folder(self._terms.settings.out, plan.job), ignore_errors=True)
 
     def _work(self) -> None:
         while (self._queue or self._out) and not self._is_over():

@@ -54,9 +54,13 @@ def test_killed_with_all_its_workers(
 
 
 def test_killed_workers_cost_a_row(slides: Path, model: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
-    process = nuclix("run", slides, *run_options(tmp_path / "out", model))
-    killed = kill_workers(process, tmp_path / "out", KILLS, random.Random(6))
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert killed > 0 and "its worker was lost (killed by SIGKILL" in errors
-    assert results(tmp_path / "out") == undisturbed
+    for attempt in range(8):  # a fast machine may be done before it is hit
+        out = tmp_path / f"out{attempt}"
+        process = nuclix("run", slides, *run_options(out, model))
+        kill_workers(process, out, KILLS, random.Random(attempt))
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert results(out) == undisturbed
+        if "its worker was lost (killed by SIGKILL" in errors:
+            return
+    pytest.fail("no kill met a slide in work")
