@@ -114,3 +114,11 @@ def test_a_torn_lock_file_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / LOCK_NAME).write_text("")
     with FolderLock(tmp_path):
         pass
+
+
+def test_what_is_left_of_locks_in_the_making_goes(tmp_path: Path) -> None:
+    (tmp_path / f"{LOCK_NAME}.{socket.gethostname()}.77").touch()
+    elsewhere = tmp_path / f"{LOCK_NAME}.elsewhere.77"
+    elsewhere.touch()
+    with FolderLock(tmp_path):
+        assert set(tmp_path.iterdir()) == {tmp_path / LOCK_NAME, elsewhere}
