@@ -62,7 +62,7 @@ FAULTS = {
     "segv": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "oom": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda: os._exit(7),
-    "hang": hang, "memory": memory, "raise": broken,
+    "slow": lambda: time.sleep(0.04), "hang": hang, "memory": memory, "raise": broken,
 }
 """
 

@@ -73,6 +73,18 @@ def test_a_damaged_or_newer_ledger_is_an_error_that_names_the_file(tmp_path: Pat
         Ledger(tmp_path)
 
 
+def test_a_ledger_that_vanishes_under_a_run_is_said(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    ledger = Ledger(tmp_path / "out")
+    ledger.path.unlink()
+    with pytest.raises(OutputError, match="can't be written: attempt to write a readonly database"):
+        ledger.enlist("a", tmp_path / "a.svs", 1)
+    (tmp_path / "out").rmdir()
+    with pytest.raises(OutputError, match="the output folder is gone"):
+        ledger.enlist("a", tmp_path / "a.svs", 1)
+    ledger.close()
+
+
 def test_looking_at_a_folder_without_ledger_makes_none(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         Ledger(tmp_path, read_only=True)

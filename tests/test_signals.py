@@ -96,6 +96,20 @@ def test_the_time_limit_holds_even_if_a_slide_hangs(model: Path, tmp_path: Path,
     assert "stopped: the time limit of 6 s is reached; the same command goes on from here" in errors
 
 
+def test_the_time_limit_leaves_a_slide_after_a_row(model: Path, tmp_path: Path, faults: dict[str, str]) -> None:
+    make_slide(tmp_path / "slides" / "slow-always.tif", 1, 1000, 380)
+    command = ["run", tmp_path / "slides", *run_options(tmp_path / "out", model)]
+    process = nuclix(*command, "--time-limit", 6, environment=faults)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "stopped: the time limit of 6 s " in errors and "the same command goes on from here" in errors
+    assert states(tmp_path / "out") == {"slow-always": PENDING} and results(tmp_path / "out") == {}
+    process = nuclix(*command)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert len(results(tmp_path / "out")) == 1 and leftovers(tmp_path / "out") == []
+
+
 def test_slides_that_fail_are_exit_code_1_and_75_with_fail_fast(model: Path, tmp_path: Path) -> None:
     (tmp_path / "slides").mkdir()
     for name in "ab":
