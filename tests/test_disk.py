@@ -20,7 +20,7 @@ from nuclix.engine.messages import Blocked, Done, FromWorker
 from nuclix.engine.pipeline import Watch
 from nuclix.engine.slide_run import Tools, make_tools, spool_folder
 from nuclix.engine.worker import attempt
-from overnight import leftovers, make_model, make_slide, nuclix, results, run_options, settings_for, wait_until
+from overnight import LONG, leftovers, make_model, make_slide, nuclix, results, run_options, settings_for, wait_until
 from torment import committed_rows
 
 STRIDE = int(os.environ.get("NUCLIX_DISK_STRIDE", "13"))  # prime, so that it meets every kind of operation
@@ -154,7 +154,7 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(model: Path, tmp_pat
     out = tmpfs / "out"
     command = ["run", tmp_path / "slides", *run_options(out, model)]
     process = nuclix(*command)
-    said, errors = process.communicate(timeout=60)
+    said, errors = process.communicate(timeout=LONG)
     assert process.returncode == 1, errors
     assert (
         "No space left on device" in errors or "disk is full" in errors
@@ -163,7 +163,7 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(model: Path, tmp_pat
     assert results(out) == {}
     assert remount(tmpfs, "size=50m")
     process = nuclix(*command)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 0, errors
     assert len(results(out)) == 2 and leftovers(out) == []
 
@@ -175,7 +175,7 @@ def test_a_folder_that_is_removed_while_the_run_is_on(model: Path, tmp_path: Pat
     process = nuclix(*command)
     wait_until(lambda: committed_rows(out) > 0)
     out.rename(tmp_path / "moved")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 1, errors
     assert "Traceback" not in errors
     assert "is gone" in errors or "No such file" in errors or "ledger can't be used" in errors
@@ -192,11 +192,11 @@ def test_a_disk_that_becomes_read_only(model: Path, tmp_path: Path, tmpfs: Path)
     wait_until(lambda: committed_rows(out) > 0)
     process.kill()
     process.communicate()
-    wait_until(lambda: remount(tmpfs, "ro"), 20)  # once the worker's files are closed
+    wait_until(lambda: remount(tmpfs, "ro"))  # once the worker's files are closed
     process = nuclix(*command)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 2 and "can't be written: Read-only file system" in errors
     assert remount(tmpfs, "rw")
     process = nuclix(*command)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 0, errors

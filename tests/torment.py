@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from overnight import children_of, is_worker, leftovers, nuclix, results
+from overnight import LONG, children_of, is_worker, leftovers, nuclix, results
 
 # What a kill waits for before it waits for a random time, and how often it is chosen: the moments at which files change
 # hands are short, and would hardly ever be met by chance.
@@ -129,7 +129,7 @@ def torment(
                 found.moments[before.moment()] += 1
                 kill(process)
                 found.kills += 1
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=LONG)
         code = process.returncode
         assert code in {0, *allowed}, errors
         if code == 0:
