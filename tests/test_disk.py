@@ -73,14 +73,15 @@ class FailingDisk:
         return call
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ESTALE, errno.EIO], ids=["full", "stale share", "broken"])
 def test_whatever_operation_fails_nothing_is_torn_and_the_next_attempt_completes(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every operation in turn (every STRIDEth, to be quick) is the first one for which the disk is full."""
+    """Every operation in turn (every STRIDEth, to be quick) is the first one that the disk refuses."""
     (tmp_path / "whole").mkdir()
     assert isinstance(bench.attempt(tmp_path / "whole"), Done)
     expected = results(tmp_path / "whole")
-    disk = FailingDisk(monkeypatch, errno.ENOSPC)
+    disk = FailingDisk(monkeypatch, number)
     moments = 0
     while True:
         out = tmp_path / f"out{moments}"
@@ -89,7 +90,7 @@ def test_whatever_operation_fails_nothing_is_torn_and_the_next_attempt_completes
         message = bench.attempt(out)
         if isinstance(message, Done):
             break
-        assert isinstance(message, Blocked) and "No space left on device" in message.message, message
+        assert isinstance(message, Blocked) and os.strerror(number) in message.message, message
         assert results(out) in ({}, expected)
         assert not list(out.glob("*.tmp")) and not list(out.glob(".*.nuclix.tmp"))
         if (out / "a.json").exists():
