@@ -139,6 +139,25 @@ class PatchShape:
         return self.size - 2 * self.margin
 
 
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """An image with its nuclei.
+
+    Attributes
+    ----------
+    name : str
+        File name without suffix.
+    image : (H, W, 3) uint8
+        RGB.
+    labels : (H, W) int32
+        0 is background, k is nucleus k.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+
+
 @runtime_checkable
 class Recipe(Protocol):
     """How a method is trained. Entry-point group ``nuclix.recipes``.
@@ -177,6 +196,62 @@ class Recipe(Protocol):
 
     def candidates(self) -> Sequence[Mapping[str, Any]]:
         """Return the post-processor's parameter sets among which validation AJI chooses."""
+        ...
+
+
+@runtime_checkable
+class GuidedTargets(Protocol):
+    """A recipe whose targets depend on more of an image than its labels, such as where its stains are."""
+
+    def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Return (planes, H, W) of an (H, W, 3) image: made once, from the image as it is, then warped like labels."""
+        ...
+
+    def guided_targets(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the (channels, H, W) training target of a patch's labels and guide; used in place of `targets`."""
+        ...
+
+
+@runtime_checkable
+class OwnObjective(Protocol):
+    """A recipe whose loss needs more than the network's outputs, such as a second pass over turned images."""
+
+    def objective(self) -> Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Return the loss of (network, normalised images, targets) that training follows; `loss` then validates."""
+        ...
+
+
+class BatchSource(Protocol):
+    """Where a training's batches come from."""
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return batch `step`, a function of the seed and the step: RGB 0..255 (N, 3, S, S) and float32 targets."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchShape:
+    """How many patches make a batch, and their edge in pixels."""
+
+    batch: int = 8
+    patch: int = 256
+
+
+@runtime_checkable
+class OwnBatches(Protocol):
+    """A recipe that draws its batches itself, such as unlabelled tiles at several magnifications."""
+
+    def batches(self, images: Sequence[Annotated], shape: BatchShape, seed: int) -> BatchSource:
+        """Return the source of batches from the training images."""
+        ...
+
+
+@runtime_checkable
+class OwnSchedule(Protocol):
+    """A recipe with training settings of its own; the command line's options go before them."""
+
+    def schedule(self) -> Mapping[str, Any]:
+        """Return what differs from the usual `Schedule`, by field; "augmentation" is a mapping by field."""
         ...
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nuclix.engine.training.dataset import Annotated, Dataset
+from nuclix.engine.contracts import Annotated
+from nuclix.engine.training.dataset import Dataset
 
 GROUND = (225, 170, 200)
 NUCLEUS = (90, 60, 140)

@@ -10,14 +10,17 @@ from nuclix.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from nuclix.engine.contracts import ModelCard, Recipe
-    from nuclix.engine.training.loop import Schedule
+    from nuclix.engine.training.schedule import Schedule
 
 OPTIONS = (
     ("steps", int, "N", "batches in all"),
     ("batch", int, "N", "patches a batch"),
     ("patch", int, "PX", "edge of a patch"),
     ("learning-rate", float, "RATE", "peak learning rate"),
+    ("decay", float, "FACTOR", "of the learning rate every --decay-every steps, in place of a cosine"),
+    ("decay-every", int, "STEPS", "see --decay"),
     ("weight-decay", float, "LAMBDA", "decoupled weight decay"),
+    ("patience", int, "N", "stop after N validations without a lower loss and keep the weights of the lowest"),
     ("seed", int, "N", "of the first weights and of every batch"),
     ("precision", str, "TYPE", "auto, float32, bfloat16 or float16"),
 )
@@ -34,6 +37,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with images/ and labels/")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model file to write (.pt)")
     parser.add_argument("--split", type=Path, metavar="CSV", help="columns image and split (train or validation)")
+    parser.add_argument("--extra", type=Path, metavar="DIR", help="another such folder, to train on as well")
+    parser.add_argument("--extra-names", default="*", metavar="PATTERN", help="which of its images, such as 'he_*'")
+    parser.add_argument(
+        "--extra-share", type=_share, default=0.25, metavar="P", help="part of the patches (%(default)s)"
+    )
     for name, kind, metavar, text in OPTIONS:
         names = ("--learning-rate", "--lr") if name == "learning-rate" else (f"--{name}",)
         parser.add_argument(*names, type=kind, metavar=metavar, help=text)
@@ -49,33 +57,47 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(command=train_command)
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {text}")
+    return value
+
+
 def train_command(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     import torch
 
     from nuclix.engine.parameters import as_mapping
-    from nuclix.engine.training.dataset import load_dataset
+    from nuclix.engine.training.dataset import load_dataset, with_extra
     from nuclix.engine.training.execution import Execution
     from nuclix.engine.training.export import Provenance, export
-    from nuclix.engine.training.loop import Place, train
+    from nuclix.engine.training.loop import Place, kept, train
 
     if args.out.suffix != ".pt":
         raise UsageError(f"--out {args.out}: a model file's name ends in .pt")
     if args.threads is not None:
         torch.set_num_threads(max(1, args.threads))
     recipe, shipped = _recipe(args)
-    schedule = _schedule(args)
+    schedule = _schedule(args, recipe)
     dataset = load_dataset(args.data, args.split, shipped)
+    if args.extra is not None:
+        dataset = with_extra(dataset, args.extra, args.extra_names, args.extra_share)
     print(f"{len(dataset.train)} images to train on, {len(dataset.validation)} to validate on: {dataset.split}")
     folder = args.out.with_suffix(".training")
     place = Place(folder, args.device, args.resume, args.validate_every, start=args.start)
     with TrainingDisplay(schedule.steps) as display:
         state = train(recipe, dataset, schedule, place, display)
     print("choosing the post-processor's parameters")
-    settings = {**as_mapping(schedule), "started from": args.start and args.start.name, "seconds": round(state.seconds)}
+    settings = {
+        **as_mapping(schedule),
+        "steps done": state.step,
+        "started from": args.start and args.start.name,
+        "seconds": round(state.seconds),
+    }
     provenance = Provenance(args.out.stem, args.recipe, args.data.resolve().name, args.licence, settings)
     execution = Execution.of(args.device, schedule.precision)
-    print(summary(export(recipe, state.average, dataset, execution, provenance, args.out)))
+    print(summary(export(recipe, kept(state, schedule), dataset, execution, provenance, args.out)))
     print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
     return 0
 
@@ -95,15 +117,19 @@ def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[Path]]:
     return recipe, sorted(Path(str(item)) for item in package.iterdir() if item.name.endswith(".csv"))
 
 
-def _schedule(args: argparse.Namespace) -> Schedule:
+def _schedule(args: argparse.Namespace, recipe: Recipe) -> Schedule:
+    """Return the training settings: the options', else the recipe's, else the usual ones."""
+    from nuclix.engine.contracts import OwnSchedule
     from nuclix.engine.parameters import assignments, from_mapping
     from nuclix.engine.training.augmentation import Augmentation
-    from nuclix.engine.training.loop import Schedule
+    from nuclix.engine.training.schedule import Schedule
 
+    settings = dict(recipe.schedule()) if isinstance(recipe, OwnSchedule) else {}
     names = [name.replace("-", "_") for name, *_ in OPTIONS]
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    given["augmentation"] = assignments(args.augment, Augmentation, "--augment")
-    return from_mapping(Schedule, given, "nuclix train", UsageError)
+    settings.update({name: getattr(args, name) for name in names if getattr(args, name) is not None})
+    views = assignments(args.augment, Augmentation, "--augment")
+    settings["augmentation"] = {**settings.get("augmentation", {}), **views}
+    return from_mapping(Schedule, settings, "nuclix train", UsageError)
 
 
 def summary(card: ModelCard) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.engine.contracts import Annotated
 from nuclix.engine.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
@@ -21,31 +23,59 @@ PARTS = ("train", "validation")
 
 
 @dataclass(frozen=True, slots=True)
-class Annotated:
-    """An image with its nuclei.
+class Dataset:
+    """Annotated images in two parts, and perhaps more of another kind to train on.
 
     Attributes
     ----------
-    name : str
-        File name without suffix.
-    image : (H, W, 3) uint8
-        RGB.
-    labels : (H, W) int32
-        0 is background, k is nucleus k.
+    train, validation : tuple of Annotated
+        What is learned from and what is scored.
+    split : str
+        Where this split comes from, in words.
+    extra : tuple of Annotated
+        Images of another data set that are learned from as well.
+    share : float
+        Part of the patches that come from `extra`.
     """
-
-    name: str
-    image: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """The two parts of a folder of annotated images, and where the split comes from."""
 
     train: tuple[Annotated, ...]
     validation: tuple[Annotated, ...]
     split: str
+    extra: tuple[Annotated, ...] = ()
+    share: float = 0.0
+
+    @property
+    def weights(self) -> list[float] | None:
+        """How likely each image of train and extra is; None where all are alike."""
+        if not self.extra:
+            return None
+        own, other = (1 - self.share) / len(self.train), self.share / len(self.extra)
+        return [own] * len(self.train) + [other] * len(self.extra)
+
+
+def with_extra(dataset: Dataset, folder: Path, pattern: str, share: float) -> Dataset:
+    """Add the images of another folder to train on: those that match and that its own split does not hold out.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Keeps its own validation images.
+    folder : Path
+        As `load_dataset` reads it.
+    pattern : str
+        Shell pattern of the names to take, such as ``he_*``.
+    share : float
+        Part of the patches that come from there, between 0 and 1.
+
+    Raises
+    ------
+    DataError
+        If no name matches, or the folder can't be read.
+    """
+    extra = tuple(item for item in load_dataset(folder).train if fnmatchcase(item.name, pattern))
+    if not extra:
+        raise DataError(f"{folder}: no image to train on matches {pattern!r}")
+    return replace(dataset, extra=extra, share=share)
 
 
 def load_dataset(folder: Path, split: Path | None = None, shipped: Sequence[Path] = ()) -> Dataset:

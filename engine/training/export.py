@@ -94,6 +94,9 @@ def export(
             "licence of the data": provenance.licence,
             "images": [item.name for item in dataset.train],
             "split": dataset.split,
+            **(
+                {"extra images": [item.name for item in dataset.extra], "share": dataset.share} if dataset.extra else {}
+            ),
             "recipe": as_mapping(recipe),
             **provenance.settings,
         },

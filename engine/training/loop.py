@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nuclix.engine.contracts import BatchShape, BatchSource, OwnBatches, OwnObjective
 from nuclix.engine.errors import UsageError
 from nuclix.engine.parameters import as_mapping
-from nuclix.engine.training.augmentation import Augmentation
 from nuclix.engine.training.dataset import Dataset
 from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.log import Progress, TrainingLog
-from nuclix.engine.training.sampler import BatchShape, Sampler, drawn_ahead
-from nuclix.engine.training.state import TrainingState, load_average
+from nuclix.engine.training.sampler import Sampler, drawn_ahead
+from nuclix.engine.training.schedule import Schedule
+from nuclix.engine.training.state import Best, TrainingState, load_average
 from nuclix.engine.training.validation import validate
 
 if TYPE_CHECKING:
@@ -29,58 +29,6 @@ CHECKPOINT = "checkpoint.pt"
 LOG = "training.csv"
 LOSS_EVERY = 50  # steps between two looks at the loss: reading it makes a GPU wait
 BATCHES_AHEAD = 3  # drawn by a thread while a GPU learns; on a CPU a thread would only take its cores
-FINAL_RATE = 0.01  # of the learning rate, where the cosine ends
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How a network is trained.
-
-    Attributes
-    ----------
-    steps : int
-        Batches in all.
-    batch, patch : int
-        Patches a batch and their edge in pixels.
-    learning_rate : float
-        AdamW's peak rate, reached after `warmup` steps, then a cosine down to a hundredth.
-    weight_decay : float
-        Decoupled weight decay (lambda of eq. 1 of the DIST paper, as AdamW has it).
-    average : float
-        Decay of the moving average of the weights, which is what gets validated and exported.
-    clip : float
-        Largest gradient norm.
-    seed : int
-        Of the first weights and of every batch.
-    precision : str
-        float32, bfloat16, float16, or auto: what the device is fast in.
-    augmentation : Augmentation
-        How patches are varied.
-    """
-
-    steps: int = 20000
-    batch: int = 8
-    patch: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup: int = 300
-    average: float = 0.999
-    clip: float = 50.0
-    seed: int = 0
-    precision: str = "auto"
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "patch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +80,7 @@ def train(
     Returns
     -------
     TrainingState
-        At the last step, on the CPU.
+        At the last step, on the CPU; `kept` says which of its networks to use.
 
     Raises
     ------
@@ -151,12 +99,11 @@ def train(
             raise UsageError(f"{checkpoint}: an earlier training; --resume goes on with it, or choose another --out")
         state.load(checkpoint, settings)
     log.open(state.step)
-    shape = BatchShape(schedule.batch, schedule.patch)
-    sampler = Sampler(recipe, dataset.train, schedule.augmentation, shape, schedule.seed)
+    source = _source(recipe, dataset, schedule)
     ahead = BATCHES_AHEAD if execution.device.type == "cuda" else 0
     clock, losses = _Clock(state.seconds), _Losses()
     learn = _learner(recipe, state, schedule, execution)
-    for images, targets in drawn_ahead(sampler, range(state.step, schedule.steps), ahead):
+    for images, targets in drawn_ahead(source, _steps_left(state, schedule), ahead):
         losses.add(learn(images, targets))
         state.step, state.seconds = state.step + 1, clock.seconds()
         last = state.step == schedule.steps
@@ -164,14 +111,38 @@ def train(
         if not validated and state.step % LOSS_EVERY:
             continue
         found = validate(recipe, state.average, dataset.validation, execution) if validated else None
+        if found is not None:
+            state.best.look(found.loss, state.average)
+            last = last or 0 < schedule.patience <= state.best.waited
         progress = Progress(state.step, schedule.steps, losses.mean(), found)
         log.row(progress, state.seconds, schedule.rate(state.step - 1))
         report(progress)
         if last or clock.due(place.checkpoint_seconds):
             state.save(checkpoint, settings)
-    state.network.cpu()
-    state.average.cpu()
+        if last:
+            break
+    for module in (state.network, state.average, state.best.network):
+        module.cpu()
     return state
+
+
+def kept(state: TrainingState, schedule: Schedule) -> torch.nn.Module:
+    """Return the weights to use: the last average, or with early stopping the one of the lowest validation loss."""
+    return state.best.network if schedule.patience > 0 else state.average
+
+
+def _steps_left(state: TrainingState, schedule: Schedule) -> range:
+    stopped = 0 < schedule.patience <= state.best.waited
+    return range(state.step, state.step if stopped else schedule.steps)
+
+
+def _source(recipe: Recipe, dataset: Dataset, schedule: Schedule) -> BatchSource:
+    """Return where batches come from: the recipe's own source, or random patches of the annotated images."""
+    shape = BatchShape(schedule.batch, schedule.patch)
+    images = (*dataset.train, *dataset.extra)
+    if isinstance(recipe, OwnBatches):
+        return recipe.batches(images, shape, schedule.seed)
+    return Sampler(recipe, images, schedule.augmentation, shape, schedule.seed, dataset.weights)
 
 
 def _begin(recipe: Recipe, schedule: Schedule, place: Place, execution: Execution) -> TrainingState:
@@ -186,7 +157,7 @@ def _begin(recipe: Recipe, schedule: Schedule, place: Place, execution: Executio
     network = execution.place_module(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     average = deepcopy(network).eval().requires_grad_(False)
-    return TrainingState(0, 0.0, network, average, optimizer, execution.scaler())
+    return TrainingState(0, 0.0, network, average, optimizer, execution.scaler(), Best.of(average))
 
 
 def _learner(
@@ -197,15 +168,14 @@ def _learner(
 
     from nuclix.engine.networks import normalise
 
-    criterion = recipe.loss()
+    objective = recipe.objective() if isinstance(recipe, OwnObjective) else _usual_objective(recipe)
 
     def learn(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         for group in state.optimizer.param_groups:
             group["lr"] = schedule.rate(state.step)
         state.network.train()
         with execution.autocast():
-            outputs = state.network(normalise(execution.place(images)))
-        loss = criterion(outputs.float(), execution.place(targets))
+            loss = objective(state.network, normalise(execution.place(images)), execution.place(targets))
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(loss).backward()
         state.scaler.unscale_(state.optimizer)
@@ -216,6 +186,20 @@ def _learner(
         return loss.detach()
 
     return learn
+
+
+def _usual_objective(recipe: Recipe) -> Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return the recipe's loss of the network's outputs, computed in float32."""
+    import torch
+
+    criterion = recipe.loss()
+
+    def objective(network: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        outputs = network(images)
+        with torch.autocast(outputs.device.type, enabled=False):
+            return criterion(outputs.float(), targets)
+
+    return objective
 
 
 def _follow(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:

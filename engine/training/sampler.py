@@ -6,12 +6,14 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from nuclix.engine.contracts import Annotated, BatchShape, BatchSource
 from nuclix.engine.training.augmentation import Augmentation, focus, sampling_grid, stain, warp
-from nuclix.engine.training.dataset import Annotated
 from nuclix.engine.training.negatives import flakes, glass, streaked
+from nuclix.engine.training.targets import guide_of, targets_of
 
 if TYPE_CHECKING:
     import torch
@@ -19,14 +21,6 @@ if TYPE_CHECKING:
     from nuclix.engine.contracts import Recipe
 
 CONTEXT = 24  # px around a patch that its targets are computed with: a nucleus cut by the patch keeps its distances
-
-
-@dataclass(frozen=True, slots=True)
-class BatchShape:
-    """How many patches make a batch, and their edge in pixels."""
-
-    batch: int = 8
-    patch: int = 256
 
 
 class Sampler:
@@ -37,13 +31,15 @@ class Sampler:
     recipe : Recipe
         Makes the targets.
     images : sequence of Annotated
-        What patches are cut from; every image is as likely as the other.
+        What patches are cut from.
     augmentation : Augmentation
         How patches are varied.
     settings : BatchShape
         Size of a batch.
     seed : int
         Batches depend on it and on the step alone, so a resumed training sees what it would have seen.
+    weights : sequence of float, optional
+        How likely each image is, in any unit; without it every image is as likely as the other.
     """
 
     def __init__(
@@ -53,6 +49,7 @@ class Sampler:
         augmentation: Augmentation,
         settings: BatchShape,
         seed: int,
+        weights: Sequence[float] | None = None,
     ) -> None:
         import torch
 
@@ -61,7 +58,9 @@ class Sampler:
         self._settings = settings
         self._seed = seed
         self._images = [torch.from_numpy(item.image).permute(2, 0, 1).contiguous() for item in images]
-        self._labels = [torch.from_numpy(item.labels)[None] for item in images]
+        planes = [np.concatenate([item.labels[None].astype(np.float32), guide_of(recipe, item)]) for item in images]
+        self._planes = [torch.from_numpy(item) for item in planes]  # labels, then the guide; float32 holds 16 million
+        self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float64)
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return batch `step`: images (N, 3, S, S) float32 in 0..255 and targets (N, channels, S, S) float32."""
@@ -69,7 +68,7 @@ class Sampler:
 
         rng = torch.Generator().manual_seed(_seed_of(self._seed, step))
         count, settings = self._settings.batch, self._augmentation
-        chosen = torch.randint(len(self._images), (count,), generator=rng).tolist()
+        chosen = self._chosen(count, rng)
         draws = torch.rand(count, generator=rng)
         empty = draws < settings.glass
         streaks = ~empty & (draws < settings.glass + settings.streaks)
@@ -84,11 +83,22 @@ class Sampler:
             images[empty] = glass(int(empty.sum()), self._settings.patch, rng)
         images = focus(images, settings, rng)
         nuclei = (~(empty | streaks)).tolist()
-        targets = [
-            torch.from_numpy(self._recipe.targets((warp(self._labels[index], grid, "nearest")[0].int() * here).numpy()))
-            for (index, grid), here in zip(pairs, nuclei, strict=True)
-        ]
+        targets = [self._target(index, grid, here) for (index, grid), here in zip(pairs, nuclei, strict=True)]
         return images, torch.stack(targets)[:, :, inner, inner].contiguous()
+
+    def _chosen(self, count: int, rng: torch.Generator) -> list[int]:
+        import torch
+
+        if self._weights is None:
+            return [int(index) for index in torch.randint(len(self._images), (count,), generator=rng)]
+        return [int(index) for index in torch.multinomial(self._weights, count, replacement=True, generator=rng)]
+
+    def _target(self, index: int, grid: torch.Tensor, here: bool) -> torch.Tensor:
+        """Return the target of a patch and its context; `here` says whether its nuclei are there to be seen."""
+        import torch
+
+        planes = warp(self._planes[index], grid, "nearest").numpy()
+        return torch.from_numpy(targets_of(self._recipe, planes[0].astype(np.int32) * here, planes[1:] * here))
 
     def _grid(self, index: int, streak: bool, rng: torch.Generator) -> torch.Tensor:
         image = self._images[index]
@@ -97,7 +107,7 @@ class Sampler:
         return streaked(grid, rng) if streak else grid
 
 
-def drawn_ahead(sampler: Sampler, steps: Iterable[int], ahead: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def drawn_ahead(sampler: BatchSource, steps: Iterable[int], ahead: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield the batches of `steps`, up to `ahead` of them drawn early by another thread; 0 draws each when due."""
     if ahead == 0:
         yield from map(sampler.batch, steps)

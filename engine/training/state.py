@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,40 @@ from nuclix.engine.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 1
+FORMAT = 2
+EARLIER = (1,)  # formats whose averaged weights can still be read
+
+
+@dataclass(slots=True)
+class Best:
+    """The averaged weights with the lowest validation loss so far.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        With these weights.
+    loss : float
+        Theirs on the validation images.
+    waited : int
+        Validations since then.
+    """
+
+    network: torch.nn.Module
+    loss: float = math.inf
+    waited: int = 0
+
+    @classmethod
+    def of(cls, average: torch.nn.Module) -> Best:
+        """Return a place for the best weights of `average`."""
+        return cls(deepcopy(average))
+
+    def look(self, loss: float, average: torch.nn.Module) -> None:
+        """Take these weights if their validation loss is the lowest yet."""
+        if loss < self.loss:
+            self.network.load_state_dict(average.state_dict())
+            self.loss, self.waited = loss, 0
+        else:
+            self.waited += 1
 
 
 @dataclass(slots=True)
@@ -31,6 +66,8 @@ class TrainingState:
         With its moments.
     scaler : torch.amp.GradScaler
         Loss scaling; does nothing but in float16.
+    best : Best
+        The weights that early stopping keeps.
     """
 
     step: int
@@ -39,6 +76,7 @@ class TrainingState:
     average: torch.nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    best: Best
 
     def save(self, path: Path, settings: dict[str, Any]) -> None:
         """Write the checkpoint to a temporary name, then put it in place, so that a kill leaves the old or the new."""
@@ -49,6 +87,9 @@ class TrainingState:
             "settings": settings,
             "step": self.step,
             "seconds": self.seconds,
+            "best_loss": self.best.loss,
+            "best_waited": self.best.waited,
+            "best": self.best.network.state_dict(),
             **{name: getattr(self, name).state_dict() for name in _PARTS},
         }
         temporary = path.with_suffix(".tmp")
@@ -72,24 +113,26 @@ class TrainingState:
         self.step, self.seconds = content["step"], content["seconds"]
         for name in _PARTS:
             getattr(self, name).load_state_dict(content[name])
+        self.best.loss, self.best.waited = content["best_loss"], content["best_waited"]
+        self.best.network.load_state_dict(content["best"])
 
 
 def load_average(network: torch.nn.Module, path: Path) -> None:
     """Give a network the averaged weights of the checkpoint at `path`; raise `DataError` where they do not fit."""
     try:
-        network.load_state_dict(_read(path)["average"])
+        network.load_state_dict(_read(path, (*EARLIER, FORMAT))["average"])
     except (RuntimeError, KeyError) as problem:
         raise DataError(f"{path}: holds the weights of another network: {problem}") from problem
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, formats: tuple[int, ...] = (FORMAT,)) -> dict[str, Any]:
     import torch
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as problem:
         raise DataError(f"{path}: not a checkpoint of a training: {problem}") from problem
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in formats:
         raise DataError(f"{path}: not a checkpoint that this version can take up")
     return content
 

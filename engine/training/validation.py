@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine import registry
+from nuclix.engine.contracts import Annotated
 from nuclix.engine.parameters import from_mapping
 from nuclix.engine.scores import object_counts, pixel_counts, segmentation_quality
-from nuclix.engine.training.dataset import Annotated
+from nuclix.engine.training.targets import guide_of, targets_of
 from nuclix.ext.overlap import aji, overlap_table
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def validate(recipe: Recipe, network: torch.nn.Module, images: Sequence[Annotate
     losses, scores = [], []
     for item in images:
         outputs = forward(raw, item.image, recipe.patch.multiple)
-        losses.append(float(criterion(outputs[None], torch.from_numpy(recipe.targets(item.labels))[None])))
+        target = targets_of(recipe, item.labels, guide_of(recipe, item))
+        losses.append(float(criterion(outputs[None], torch.from_numpy(target)[None])))
         maps = forward(finished, item.image, recipe.patch.multiple).numpy()
         scores.append(score_image(item.labels, label(postprocessor, maps)))
     return Validation(float(np.mean(losses)), mean_scores(scores))

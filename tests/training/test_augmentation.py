@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blobs import blob_dataset, blob_labels, blobs
+from nuclix.engine.contracts import BatchShape
 from nuclix.engine.training.augmentation import NONE, Augmentation, focus, sampling_grid, stain, warp
 from nuclix.engine.training.filters import blur
 from nuclix.engine.training.negatives import streaked
-from nuclix.engine.training.sampler import CONTEXT, BatchShape, Sampler, drawn_ahead
+from nuclix.engine.training.sampler import CONTEXT, Sampler, drawn_ahead
 from nuclix.plugins.recipes.dist import DistRecipe
 
 SHAPE = (96, 112)

@@ -13,7 +13,8 @@ import torch
 from blobs import blob_dataset
 from nuclix.engine.errors import DataError, UsageError
 from nuclix.engine.training.log import Progress
-from nuclix.engine.training.loop import CHECKPOINT, LOG, LOSS_EVERY, Place, Schedule, train
+from nuclix.engine.training.loop import CHECKPOINT, LOG, LOSS_EVERY, Place, train
+from nuclix.engine.training.schedule import Schedule
 from nuclix.engine.training.state import TrainingState
 from nuclix.plugins.recipes.dist import DistRecipe
 
