@@ -51,7 +51,9 @@ def add_parser(subparsers: Any) -> None:
         parser.add_argument(*names, type=kind, metavar=metavar, help=text)
     parser.add_argument("--n-feat", type=int, metavar="N", help="features of the first convolution")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a recipe's hyper-parameter")
-    parser.add_argument("--augment", action="append", default=[], metavar="NAME=VALUE", help="strength of a variation, or none")
+    parser.add_argument(
+        "--augment", action="append", default=[], metavar="NAME=VALUE", help="strength of a variation, or none"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")

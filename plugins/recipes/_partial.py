@@ -93,7 +93,9 @@ def not_outlined(labels: NDArray[np.int32], share: float) -> NDArray[np.bool_]:
     """
     names, first, index = np.unique(labels, return_index=True, return_inverse=True)
     width = labels.shape[1]
-    left_out = np.array([name != 0 and _fraction(*divmod(int(at), width)) >= share for name, at in zip(names, first, strict=True)])
+    left_out = np.array(
+        [name != 0 and _fraction(*divmod(int(at), width)) >= share for name, at in zip(names, first, strict=True)]
+    )
     return left_out[index.reshape(labels.shape)]
 
 

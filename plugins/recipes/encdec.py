@@ -29,7 +29,7 @@ WEIGHTS = ("clusters", "near", "plain")
 THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
 AREAS = (0, 20, 40, 80)  # px; 40 are 2.5 um^2
 USUAL = {"threshold": 0.5, "min_area": 0}
-# Section 3.1: Adam from 0.001, times 0.95 every hundredth of the training; turns by 90 degrees, flips and elastic bends.
+# Section 3.1: Adam from 0.001, times 0.95 every hundredth of the training; quarter turns, flips and elastic bends.
 SCHEDULE: Mapping[str, Any] = {
     "steps": 6000,
     "batch": 6,
