@@ -95,7 +95,7 @@ def test_what_the_command_writes_train_reads(tmp_path: Path, capsys: pytest.Capt
     for seed in range(3):
         Image.fromarray(blob_labels((96, 96), seed, 80).astype(np.uint16)).save(truth / f"t{seed}.png")
     out = tmp_path / "set"
-    words = ["synthetic", "--labels", str(truth), "--out", str(out), "--size", "48", "--count", "9", "--hold-out", "2"]
+    words = ["simulate", "--labels", str(truth), "--out", str(out), "--size", "48", "--count", "9", "--hold-out", "2"]
     assert main(words) == 0
     assert "7 images to train on, 2 to validate on" in capsys.readouterr().out
     dataset = load_dataset(out)
@@ -109,7 +109,7 @@ def test_what_the_command_writes_train_reads(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_without_label_images_nuclei_are_made_up(tmp_path: Path) -> None:
-    assert main(["synthetic", "--out", str(tmp_path), "--size", "128", "--count", "6", "--hold-out", "1"]) == 0
+    assert main(["simulate", "--out", str(tmp_path), "--size", "128", "--count", "6", "--hold-out", "1"]) == 0
     assert all(item.labels.max() >= LEAST_NUCLEI for item in load_dataset(tmp_path).train)
 
 
@@ -130,6 +130,6 @@ def test_what_can_not_be_made_is_an_error(
     (tmp_path / "truth").mkdir()
     Image.fromarray(blob_labels((32, 32), 0).astype(np.uint16)).save(tmp_path / "truth" / "a.png")
     words = [word.format(tmp_path) for word in more]
-    assert main(["synthetic", "--out", str(tmp_path / "set"), *words]) == code
+    assert main(["simulate", "--out", str(tmp_path / "set"), *words]) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "set").exists()

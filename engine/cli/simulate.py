@@ -1,4 +1,4 @@
-"""``nuclix synthetic``: the dummy data set on which DIST's paper compares its formulations."""
+"""``nuclix simulate``: the dummy data set on which DIST's paper compares its formulations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPARE = 2  # squares of the made-up truth for each that is asked for: some lie o
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = subparsers.add_parser(
-        "synthetic",
+        "simulate",
         help="make a dummy data set to train on",
         description="Paint true nuclei in random colours (DIST paper, Algorithm 1): a data set for `nuclix train` that "
         "shows what a network can learn of distances.",
@@ -35,10 +35,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--dilation", type=int, default=DILATION, metavar="PX", help="by which nuclei grow, to touch (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (%(default)s)")
-    parser.set_defaults(command=synthetic)
+    parser.set_defaults(command=simulate)
 
 
-def synthetic(args: argparse.Namespace) -> int:
+def simulate(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from nuclix.engine.training.simulated import Simulation, simulated, write_dataset
 
