@@ -20,10 +20,14 @@ OPTIONS = (
     ("decay", float, "FACTOR", "of the learning rate every --decay-every steps, in place of a cosine"),
     ("decay-every", int, "STEPS", "see --decay"),
     ("weight-decay", float, "LAMBDA", "decoupled weight decay"),
+    ("warmup", int, "STEPS", "over which the learning rate rises to its peak"),
+    ("average", float, "DECAY", "of the moving average of the weights; 0 keeps the last weights"),
     ("patience", int, "N", "stop after N validations without a lower loss and keep the weights of the lowest"),
     ("seed", int, "N", "of the first weights and of every batch"),
     ("precision", str, "TYPE", "auto, float32, bfloat16 or float16"),
 )
+
+STILL = "none"  # what --augment says to leave patches as they are
 
 
 def add_parser(subparsers: Any) -> None:
@@ -47,7 +51,9 @@ def add_parser(subparsers: Any) -> None:
         parser.add_argument(*names, type=kind, metavar=metavar, help=text)
     parser.add_argument("--n-feat", type=int, metavar="N", help="features of the first convolution")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a recipe's hyper-parameter")
-    parser.add_argument("--augment", action="append", default=[], metavar="NAME=VALUE", help="strength of a variation")
+    parser.add_argument(
+        "--augment", action="append", default=[], metavar="NAME=VALUE", help="strength of a variation, or none"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
@@ -120,15 +126,16 @@ def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[Path]]:
 def _schedule(args: argparse.Namespace, recipe: Recipe) -> Schedule:
     """Return the training settings: the options', else the recipe's, else the usual ones."""
     from nuclix.engine.contracts import OwnSchedule
-    from nuclix.engine.parameters import assignments, from_mapping
-    from nuclix.engine.training.augmentation import Augmentation
+    from nuclix.engine.parameters import as_mapping, assignments, from_mapping
+    from nuclix.engine.training.augmentation import NONE, Augmentation
     from nuclix.engine.training.schedule import Schedule
 
     settings = dict(recipe.schedule()) if isinstance(recipe, OwnSchedule) else {}
     names = [name.replace("-", "_") for name, *_ in OPTIONS]
     settings.update({name: getattr(args, name) for name in names if getattr(args, name) is not None})
-    views = assignments(args.augment, Augmentation, "--augment")
-    settings["augmentation"] = {**settings.get("augmentation", {}), **views}
+    views = assignments([word for word in args.augment if word != STILL], Augmentation, "--augment")
+    usual = as_mapping(NONE) if STILL in args.augment else settings.get("augmentation", {})
+    settings["augmentation"] = {**usual, **views}
     return from_mapping(Schedule, settings, "nuclix train", UsageError)
 
 

@@ -17,6 +17,8 @@ from nuclix.plugins.recipes.dist import DistRecipe
 SMALL = (
     DistRecipe(n_feat=4, depth=2),
     DistRecipe(n_feat=2, depth=3, stem=1),
+    DistRecipe(n_feat=4, depth=2, formulation="normalised"),
+    DistRecipe(n_feat=4, depth=2, formulation="softmax"),
 )
 
 
@@ -48,6 +50,39 @@ def test_dist_targets_are_the_distance_map_of_the_paper() -> None:
 def test_dist_loss_is_equation_3() -> None:
     outputs, targets = torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[0.0, 5.0]]]])
     assert float(DistRecipe().loss()(outputs, targets)) == pytest.approx((1 + 9) / 2)
+
+
+def test_normalised_distances_reach_one_in_every_nucleus() -> None:
+    """B_{D,N} of section IV-C.2: the distance map of each nucleus over its maximum."""
+    labels = blob_labels((60, 50), seed=4)
+    raw, normalised = DistRecipe().targets(labels)[0], DistRecipe(formulation="normalised").targets(labels)[0]
+    for name in np.unique(labels[labels > 0]):
+        inside = labels == name
+        assert np.array_equal(normalised[inside], raw[inside] / raw[inside].max())
+    assert not normalised[labels == 0].any()
+    assert np.array_equal(DistRecipe(formulation="softmax").targets(labels)[0], normalised)
+
+
+def test_softmax_formulation_regresses_the_probability_of_the_nucleus() -> None:
+    """softmax o f_2 of section IV-C.2; the loss sees the map that is exported."""
+    recipe = DistRecipe(formulation="softmax")
+    outputs, targets = torch.tensor([[[[0.0, 2.0]], [[0.0, -1.0]]]]), torch.tensor([[[[0.5, 0.0]]]])
+    expected = 1 / (1 + np.exp(3.0))
+    assert float(recipe.loss()(outputs, targets)) == pytest.approx(expected**2 / 2)
+    activation = recipe.exported(torch.nn.Identity()).activation
+    assert isinstance(activation, torch.nn.Module)
+    assert activation(outputs).flatten().tolist() == pytest.approx([0.5, expected])
+
+
+@pytest.mark.parametrize("formulation", ["normalised", "softmax"])
+def test_parameters_of_normalised_maps_lie_within_them(formulation: str) -> None:
+    for candidate in DistRecipe(formulation=formulation).candidates():
+        assert 0 <= candidate["p1"] <= 1 and 0 < candidate["p2"] < 1
+
+
+def test_unknown_formulations_are_refused() -> None:
+    with pytest.raises(ValueError, match="formulation must be one of raw, normalised, softmax"):
+        DistRecipe(formulation="log")
 
 
 def test_dist_maps_are_never_negative() -> None:
