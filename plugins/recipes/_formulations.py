@@ -63,11 +63,13 @@ class Formulation:
         """Return the (N, 1, H, W) map of raw (N, outputs, H, W): f_1 as it is, of f_2 the nucleus' softmax."""
         return outputs if self.outputs == 1 else outputs.softmax(1)[:, NUCLEUS : NUCLEUS + 1]
 
-    def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return the mean squared error of the map, eq. 3."""
+    def loss(self, discount: float = 0.0) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Return the mean squared error of the map, eq. 3; `discount` divides each by 1 + discount * distance."""
         from torch.nn.functional import mse_loss
 
-        return lambda outputs, targets: mse_loss(self.map_of(outputs), targets)
+        if discount == 0:
+            return lambda outputs, targets: mse_loss(self.map_of(outputs), targets)
+        return lambda outputs, targets: ((self.map_of(outputs) - targets) ** 2 / (1 + discount * targets)).mean()
 
     def activation(self) -> torch.nn.Module:
         """Return what makes the exported map: none below 0."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import PatchShape
 from nuclix.engine.geometry import Scale
+from nuclix.plugins.recipes._auxiliary import OUTPUTS, auxiliary_loss, auxiliary_targets, without_auxiliary
 from nuclix.plugins.recipes._formulations import FORMULATIONS, Formulation
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class DistRecipe:
     formulation : str
         What is regressed (section IV-C.2): the "raw" distance by f_1, which is DIST; the distance "normalised" by
         each nucleus' largest, by f_1; or the same by "softmax" of f_2.
+    auxiliary : float
+        Weight of two more outputs that only the training has: nucleus, and edge. 0 leaves them out, as the paper does.
+    discount : float
+        Squared errors are divided by 1 + discount * distance, so that the few large nuclei, whose depth is hardest to
+        tell, do not outweigh the many small ones. 0 is eq. 3.
     """
 
     maps: ClassVar[tuple[str, ...]] = ("distance",)
@@ -52,6 +58,8 @@ class DistRecipe:
     stem: int = 2
     um_per_px: float = 0.25
     formulation: str = "raw"
+    auxiliary: float = 0.0
+    discount: float = 0.0
 
     def __post_init__(self) -> None:
         if self.stem not in (1, 2):
@@ -61,6 +69,9 @@ class DistRecipe:
         if self.formulation not in FORMULATIONS:
             raise ValueError(f"formulation must be one of {', '.join(FORMULATIONS)}, not {self.formulation}")
 
+        if min(self.auxiliary, self.discount) < 0:
+            raise ValueError("auxiliary and discount must be 0 or more")
+
     @property
     def _formulation(self) -> Formulation:
         return FORMULATIONS[self.formulation]
@@ -69,7 +80,7 @@ class DistRecipe:
     def _shape(self) -> UNetShape:
         from nuclix.engine.networks import UNetShape
 
-        return UNetShape(self.n_feat, self.depth, self.stem, self._formulation.outputs)
+        return UNetShape(self.n_feat, self.depth, self.stem, self._formulation.outputs + OUTPUTS * (self.auxiliary > 0))
 
     @property
     def scale(self) -> Scale:
@@ -102,16 +113,22 @@ class DistRecipe:
         (1, H, W) float32
             Chessboard distance; other nuclei count as outside, the image's edge does not.
         """
-        return self._formulation.targets(labels)
+        targets = self._formulation.targets(labels)
+        return np.concatenate([targets, auxiliary_targets(labels)]) if self.auxiliary else targets
 
     def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return the mean squared error, eq. 3."""
-        return self._formulation.loss()
+        """Return the mean squared error, eq. 3, with what `discount` and `auxiliary` say."""
+        main = self._formulation.loss(self.discount)
+        if not self.auxiliary:
+            return main
+        return lambda outputs, targets: auxiliary_loss(outputs, targets, main, self.auxiliary)
 
     def exported(self, network: torch.nn.Module) -> torch.nn.Module:
         """Wrap the network: RGB 0..255 in, the distance map out, none below 0."""
         from nuclix.engine.networks import Exported
 
+        if self.auxiliary:
+            network = without_auxiliary(network, self._formulation.outputs)
         return Exported(network, self._formulation.activation())
 
     def candidates(self) -> Sequence[Mapping[str, Any]]:
