@@ -45,9 +45,9 @@ class DistRecipe:
         each nucleus' largest, by f_1; or the same by "softmax" of f_2.
     auxiliary : float
         Weight of two more outputs that only the training has: nucleus, and edge. 0 leaves them out, as the paper does.
-    discount : float
-        Squared errors are divided by 1 + discount * distance, so that the few large nuclei, whose depth is hardest to
-        tell, do not outweigh the many small ones. 0 is eq. 3.
+    root : bool
+        Compare square roots of distances, so that the few large nuclei, whose depth is hardest to tell, do not outweigh
+        the many small ones; False is eq. 3. The map is the distance in either case.
     """
 
     maps: ClassVar[tuple[str, ...]] = ("distance",)
@@ -59,7 +59,7 @@ class DistRecipe:
     um_per_px: float = 0.25
     formulation: str = "raw"
     auxiliary: float = 0.0
-    discount: float = 0.0
+    root: bool = False
 
     def __post_init__(self) -> None:
         if self.stem not in (1, 2):
@@ -69,8 +69,8 @@ class DistRecipe:
         if self.formulation not in FORMULATIONS:
             raise ValueError(f"formulation must be one of {', '.join(FORMULATIONS)}, not {self.formulation}")
 
-        if min(self.auxiliary, self.discount) < 0:
-            raise ValueError("auxiliary and discount must be 0 or more")
+        if self.auxiliary < 0:
+            raise ValueError(f"auxiliary must be 0 or more, not {self.auxiliary}")
 
     @property
     def _formulation(self) -> Formulation:
@@ -117,8 +117,8 @@ class DistRecipe:
         return np.concatenate([targets, auxiliary_targets(labels)]) if self.auxiliary else targets
 
     def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return the mean squared error, eq. 3, with what `discount` and `auxiliary` say."""
-        main = self._formulation.loss(self.discount)
+        """Return the mean squared error, eq. 3, with what `root` and `auxiliary` say."""
+        main = self._formulation.loss(self.root)
         if not self.auxiliary:
             return main
         return lambda outputs, targets: auxiliary_loss(outputs, targets, main, self.auxiliary)

@@ -19,7 +19,7 @@ SMALL = (
     DistRecipe(n_feat=2, depth=3, stem=1),
     DistRecipe(n_feat=4, depth=2, formulation="normalised"),
     DistRecipe(n_feat=4, depth=2, formulation="softmax"),
-    DistRecipe(n_feat=4, depth=2, auxiliary=0.5, discount=0.25),
+    DistRecipe(n_feat=4, depth=2, auxiliary=0.5, root=True),
     DistRecipe(n_feat=4, depth=2, stem=1, formulation="softmax", auxiliary=0.5),
 )
 
@@ -85,9 +85,18 @@ def test_the_auxiliary_loss_adds_to_the_distances_own() -> None:
     assert float(recipe.loss()(outputs, targets)) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_the_discount_weighs_errors_by_the_true_depth() -> None:
-    outputs, targets = torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[0.0, 5.0]]]])
-    assert float(DistRecipe(discount=0.2).loss()(outputs, targets)) == pytest.approx((1 + 9 / 2) / 2)
+def test_errors_of_roots_weigh_shallow_nuclei_more_and_have_a_slope_everywhere() -> None:
+    loss = DistRecipe(root=True).loss()
+
+    def of(output: float, target: float) -> float:
+        return float(loss(torch.full((1, 1, 2, 2), output), torch.full((1, 1, 2, 2), target)))
+
+    assert of(3.0, 3.0) == 0
+    assert of(3.0, 2.0) > of(13.0, 12.0) > 0
+    assert of(3.0, 2.0) == pytest.approx(8 * (3.05**0.5 - 2.05**0.5) ** 2, rel=1e-5)
+    outputs = torch.tensor([[[[-2.0, -0.1, 0.0, 5.0]]]], requires_grad=True)
+    loss(outputs, torch.full((1, 1, 1, 4), 1.0)).backward()
+    assert outputs.grad is not None and bool((outputs.grad[..., :3] < 0).all()) and bool(outputs.grad[..., 3] > 0)
 
 
 def test_normalised_distances_reach_one_in_every_nucleus() -> None:
