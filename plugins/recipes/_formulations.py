@@ -98,7 +98,7 @@ def _steps(first: float, last: float, step: float) -> tuple[float, ...]:
     return tuple(round(first + step * index, 2) for index in range(round((last - first) / step) + 1))
 
 
-_PX_P1, _PX_P2 = _steps(0, 2, 0.2), _steps(0.4, 1.2, 0.1)  # Table I: p1 in 0..2, p2 in 0.5..1.0; p2 a step wider
+_PX_P1, _PX_P2 = _steps(0, 2, 0.2), _steps(0.2, 1.2, 0.1)  # Table I: p1 in 0..2, p2 in 0.5..1.0; p2 is wider here
 _SHARE_P1, _SHARE_P2 = _steps(0, 0.5, 0.05), _steps(0.05, 0.75, 0.05)  # normalised maps: shares of a nucleus' depth
 
 FORMULATIONS: Mapping[str, Formulation] = {

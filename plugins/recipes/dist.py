@@ -132,7 +132,7 @@ class DistRecipe:
         return Exported(network, self._formulation.activation())
 
     def candidates(self) -> Sequence[Mapping[str, Any]]:
-        """Return the grid over p1 and p2 of Table I, p2 a step wider on both sides, with and without tiny nuclei.
+        """Return the grid over p1 and p2 of Table I, p2 wider on both sides, with and without tiny nuclei.
 
         The first is what a training is scored with while it runs. Normalised maps have a grid of their own, in 0..1.
         """
