@@ -19,8 +19,8 @@ def random_walker(
     """Give every pixel the marker that a random walker from there reaches first with the largest probability.
 
     Walkers step to the four neighbours in the mask with weights exp(-beta (g_i - g_j)^2) (eq. 1). scikit-image's
-    function of the same name divides beta by the variance of the whole array that it is given, so its answer changes
-    with the crop; here it is a function of the piece alone.
+    function of the same name divides beta by the standard deviation of the array that it is given, so its answer
+    changes with the crop; here it is a function of the piece alone.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ class Markers:
     method : str
         watershed, or random-walker (which the paper names among the methods and leaves for later).
     beta : float
-        How much random walkers shun steps in the nucleus probability (Grady, eq. 1).
+        How much random walkers shun steps in the nucleus probability (Grady, eq. 1; 90 in his program).
 
     Raises
     ------
@@ -47,7 +47,7 @@ class Markers:
     min_marker: int = 4
     min_area: int = 0
     method: str = "watershed"
-    beta: float = 130.0
+    beta: float = 90.0
 
     maps: ClassVar[tuple[str, ...]] = ("nuclei", "borderless", "touching")
     halo: ClassVar[int] = 0
@@ -107,7 +107,7 @@ class Markers:
         from nuclix.plugins.postprocessors._random_walker import random_walker
 
         out = np.zeros(pieces.shape, np.int32)
-        for number, box in enumerate(find_objects(pieces), 1):
+        for number, box in enumerate(find_objects(pieces) if pieces.size else [], 1):
             here = pieces[box] == number
             out[box] += random_walker(image[box], np.where(here, markers[box], 0), here, self.beta)
         return out
