@@ -34,7 +34,7 @@ class Markers:
     method : str
         watershed, or random-walker (which the paper names among the methods and leaves for later).
     beta : float
-        How much random walkers shun steps in the nucleus probability (Grady, eq. 1; 90 in his program).
+        How much random walkers shun steps in nuclei less touching borders (Grady, eq. 1; 90 in his program).
 
     Raises
     ------
@@ -73,6 +73,9 @@ class Markers:
 
         Markers grow over the 4-connected piece of the mask that they lie in. A piece without a marker, such as a
         nucleus too small to have an inside, is one nucleus: the network did see it.
+
+        What is flooded is nuclei less touching borders. The paper floods the nuclei's map alone, whose plateaus between
+        two nuclei say nothing of where one ends: on blurred true masks that costs 0.04 of mAP (0.935 for 0.975).
         """
         mask = np.ascontiguousarray(mask)
         pieces, count = connected_components(mask, FOUR)
@@ -82,10 +85,11 @@ class Markers:
         lonely[0] = False
         alone = lonely[pieces]
         markers[alone] = pieces[alone] + markers.max(initial=0)
+        height = maps[0] - maps[2]
         if self.method == "watershed":
-            labels = watershed(-maps[0], markers, mask, FOUR)
+            labels = watershed(-height, markers, mask, FOUR)
         else:
-            labels = self._walked(maps[0], markers, pieces)
+            labels = self._walked(height, markers, pieces)
         return _renumbered(labels, self.min_area)
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
