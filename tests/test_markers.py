@@ -126,7 +126,7 @@ def test_random_walker_is_that_of_scikit_image(seed: int) -> None:
     expected = theirs(heights, given_to_them, beta=BETA * 10 * heights.std(), mode="bf", tol=1e-9)
     found = random_walker(image, markers, mask, BETA)
     assert not found[~mask].any()
-    assert (found[mask] == expected[mask]).mean() > 0.99
+    assert (found[mask] == expected[mask]).mean() > 0.98
 
 
 @given(
@@ -160,7 +160,12 @@ def test_random_walker_solves_grady_s_equations(drawn_mask: NDArray[np.bool_], s
     found = random_walker(image, markers, mask, beta)
     label = np.array([found[place] for place in places])
     np.testing.assert_array_equal(label[known], names)
-    chosen = np.take_along_axis(share, label[~known][:, None] - 1, 1)[:, 0]
+    for name in np.unique(names):
+        parts, count = ndi.label(found == name)
+        assert all((markers[parts == part] == name).any() for part in range(1, count + 1))
+    settled = label[~known] > 0
+    share, label = share[settled], label[~known][settled]
+    chosen = np.take_along_axis(share, label[:, None] - 1, 1)[:, 0]
     assert (chosen >= share.max(1, initial=0) - 1e-6).all()
 
 

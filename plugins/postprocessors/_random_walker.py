@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.ext.components import connected_components
+
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
 
@@ -36,7 +38,8 @@ def random_walker(
     Returns
     -------
     (H, W) int32
-        0 outside the mask; of equal probabilities the smaller number.
+        0 outside the mask; of equal probabilities the smaller number. 0 too where a marker's region would be in several
+        parts (as may be with three markers or more, and where probabilities are equal) and a part holds no marker.
     """
     from scipy.sparse.linalg import splu
 
@@ -65,7 +68,19 @@ def random_walker(
         best[better], label[better] = reached[better], number
     numbers[~known] = label
     out[mask] = numbers
-    return out
+    return _joined_to_markers(out, markers, names)
+
+
+def _joined_to_markers(
+    labels: NDArray[np.int32], markers: NDArray[np.int32], names: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """Return the labels without the parts that no 4-connected path within the label joins to its marker."""
+    joined = np.zeros_like(labels)
+    for name in names:
+        parts, _ = connected_components(labels == name, 4)
+        holds = np.isin(parts, parts[markers == name])
+        joined[holds & (labels == name)] = name
+    return joined
 
 
 def _laplacian(image: NDArray[np.float32], mask: NDArray[np.bool_], beta: float) -> csc_array:

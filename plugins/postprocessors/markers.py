@@ -34,7 +34,7 @@ class Markers:
     method : str
         watershed, or random-walker (which the paper names among the methods and leaves for later).
     beta : float
-        How much random walkers shun steps in nuclei less touching borders (Grady, eq. 1; 90 in his program).
+        How much random walkers shun steps in the nucleus probability (Grady, eq. 1; 90 in his program).
 
     Raises
     ------
@@ -74,8 +74,8 @@ class Markers:
         Markers grow over the 4-connected piece of the mask that they lie in. A piece without a marker, such as a
         nucleus too small to have an inside, is one nucleus: the network did see it.
 
-        What is flooded is nuclei less touching borders. The paper floods the nuclei's map alone, whose plateaus between
-        two nuclei say nothing of where one ends: on blurred true masks that costs 0.04 of mAP (0.935 for 0.975).
+        What the watershed floods is nuclei less touching borders. The paper floods the nuclei's map alone, whose
+        plateaus say nothing of where one nucleus ends: on blurred true masks that has an mAP of 0.935, this 0.975.
         """
         mask = np.ascontiguousarray(mask)
         pieces, count = connected_components(mask, FOUR)
@@ -85,11 +85,9 @@ class Markers:
         lonely[0] = False
         alone = lonely[pieces]
         markers[alone] = pieces[alone] + markers.max(initial=0)
-        height = maps[0] - maps[2]
-        if self.method == "watershed":
-            labels = watershed(-height, markers, mask, FOUR)
-        else:
-            labels = self._walked(height, markers, pieces)
+        if self.method == "random-walker":
+            markers = self._walked(maps[0], markers, pieces)
+        labels = watershed(maps[2] - maps[0], markers, mask, FOUR)
         return _renumbered(labels, self.min_area)
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -105,7 +103,7 @@ class Markers:
     def _walked(
         self, image: NDArray[np.float32], markers: NDArray[np.int32], pieces: NDArray[np.int32]
     ) -> NDArray[np.int32]:
-        """Grow the markers by random walks, piece by piece: what one walker does depends on nothing else."""
+        """Grow the markers by random walks, piece by piece: what a walker does depends on nothing else."""
         from scipy.ndimage import find_objects
 
         from nuclix.plugins.postprocessors._random_walker import random_walker
