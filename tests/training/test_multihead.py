@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage as ndi
 
 from blobs import blob_labels, blobs
 from conformance.recipe import CHECKS, Check, calm
 from nuclix.engine import registry
-from nuclix.engine.contracts import BatchShape, Recipe
+from nuclix.engine.cli import main
+from nuclix.engine.contracts import BatchShape, ModelCard, ObjectClass, PatchShape, Recipe
+from nuclix.engine.model import save_model
 from nuclix.engine.networks import fold_batch_norm
 from nuclix.engine.training.augmentation import Augmentation
 from nuclix.engine.training.sampler import Sampler
@@ -215,3 +219,25 @@ def test_a_small_image_gives_patches_of_any_size() -> None:
 def test_impossible_recipes_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):
         MultiHeadRecipe(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("squeeze", [0, 3])
+def test_objects_do_not_depend_on_blocks(tmp_path: Path, squeeze: int) -> None:
+    """Nor where the network averages over whole patches: the grid of patches is fixed."""
+    recipe = replace(TINY, squeeze=squeeze)
+    patch = PatchShape(128, 32, 32)  # far less than the network's reach, so that patches do disagree
+    card = ModelCard(
+        "tiny", "multihead", recipe.scale, patch, recipe.maps, "markers",
+        {"nuclei": 0.5, "marker": 0.1, "min_area": 4}, (ObjectClass("Nucleus", (0, 200, 120)),),
+    )  # fmt: skip
+    save_model(tmp_path / "tiny.pt", recipe.exported(calm(recipe)), card)
+    Image.fromarray(blobs("image", (150, 220), seed=3).image).save(tmp_path / "image.png")
+    found = []
+    for block in (40, 64, 1000):
+        out = tmp_path / f"out{block}"
+        options = ["--mpp", "0.25", "--no-tissue", "--device", "cpu", "--quiet", "--block", str(block)]
+        arguments = ["run", str(tmp_path / "image.png"), "--model", str(tmp_path / "tiny.pt"), "--out", str(out)]
+        assert main([*arguments, *options]) == 0
+        found.append((out / "image.geojson").read_bytes())
+    assert found[0].count(b"Polygon") > 5
+    assert found[0] == found[1] == found[2]
