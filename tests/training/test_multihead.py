@@ -231,13 +231,13 @@ def test_objects_do_not_depend_on_blocks(tmp_path: Path, squeeze: int) -> None:
         {"nuclei": 0.5, "marker": 0.1, "min_area": 4}, (ObjectClass("Nucleus", (0, 200, 120)),),
     )  # fmt: skip
     save_model(tmp_path / "tiny.pt", recipe.exported(calm(recipe)), card)
-    Image.fromarray(blobs("image", (150, 220), seed=3).image).save(tmp_path / "image.png")
+    Image.fromarray(blobs("image", (110, 170), seed=3).image).save(tmp_path / "image.png")
     found = []
-    for block in (40, 64, 1000):
+    for block in (40, 1000):
         out = tmp_path / f"out{block}"
         options = ["--mpp", "0.25", "--no-tissue", "--device", "cpu", "--quiet", "--block", str(block)]
         arguments = ["run", str(tmp_path / "image.png"), "--model", str(tmp_path / "tiny.pt"), "--out", str(out)]
         assert main([*arguments, *options]) == 0
         found.append((out / "image.geojson").read_bytes())
     assert found[0].count(b"Polygon") > 5
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
