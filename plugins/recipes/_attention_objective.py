@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.nn.functional import cross_entropy, mse_loss
-
 if TYPE_CHECKING:
+    import torch
+
     from nuclix.plugins.recipes._attention_network import SelfSupervised
 
 ROWS, COLS = 2, 3
+TINY = 1e-30  # in float32, next to counts of pixels: nothing
 TRANSFORMS = 6  # horizontal and vertical flip, transpose, rotations by 90, 180 and 270 degrees
 
 
@@ -29,7 +29,7 @@ def transformed(images: torch.Tensor, which: int) -> torch.Tensor:
         return images.flip(COLS if which == 0 else ROWS)
     if which == 2:
         return images.transpose(ROWS, COLS)
-    return torch.rot90(images, which - 2, (ROWS, COLS))
+    return images.rot90(which - 2, (ROWS, COLS))
 
 
 def smoothness(attention: torch.Tensor) -> torch.Tensor:
@@ -45,10 +45,9 @@ def dice_loss(logit: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
 
     The attention is taken as it is, not thresholded; with r = 20 that makes little difference.
     """
-    attention = torch.sigmoid(logit)
+    attention = logit.sigmoid()
     both = attention.sum() + foreground.sum()
-    tiny = torch.finfo(attention.dtype).tiny
-    return 1 - (2 * (attention * foreground).sum() + tiny) / (both + tiny)
+    return 1 - (2 * (attention * foreground).sum() + TINY) / (both + TINY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,9 @@ class Objective:
         targets : (N, 2, 1, 1) torch.Tensor
             Index of the tile's magnification, and of the batch's transform t.
         """
+        import torch
+        from torch.nn.functional import cross_entropy, mse_loss
+
         both: SelfSupervised = network
         part = both.attention
         confidence = part.confidence(images)

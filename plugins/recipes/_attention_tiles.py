@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from nuclix.plugins.recipes._reinhard import Moments, moments, transfer
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import Annotated, BatchShape
+    from nuclix.engine.contracts import Annotated, BatchShape, SlideReader
     from nuclix.engine.slide import SlideView
     from nuclix.engine.tissue import Overview
 
@@ -88,6 +89,13 @@ class ImageSource:
         return self._image[row : row + size, col : col + size]
 
 
+class Use:
+    """Somebody reads: when the last that holds it is gone, the slide is closed."""
+
+    def __init__(self, reader: SlideReader) -> None:
+        weakref.finalize(self, reader.close)
+
+
 class SlideSource:
     """Crops of a slide at one magnification, read when they are drawn.
 
@@ -101,10 +109,12 @@ class SlideSource:
         The slide at low resolution.
     size : int
         Edge of a crop.
+    use : Use
+        Held as long as the source may read.
     """
 
-    def __init__(self, view: SlideView, overview: Overview, size: int) -> None:
-        self._view = view
+    def __init__(self, view: SlideView, overview: Overview, size: int, use: Use) -> None:
+        self._view, self._use = view, use
         self._tile = round(TILE * size)
         pixel = overview.pixel / view.pixel  # the view's pixels along one of the overview
         edge = max(1, round(self._tile / pixel))
@@ -180,9 +190,9 @@ class TileBatches:
 
     def _crop(self, scale: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         sources = self._sources[scale]
-        crop = sources[rng.integers(len(sources))].crop(self._shape.patch, rng)
+        crop = sources[int(rng.integers(len(sources)))].crop(self._shape.patch, rng)
         if self._references:
-            crop = transfer(crop, self._references[rng.integers(len(self._references))])
+            crop = transfer(crop, self._references[int(rng.integers(len(self._references)))])
         turn = int(rng.integers(SYMMETRIES))
         crop = np.rot90(crop, turn % 4)
         return np.ascontiguousarray(crop if turn < 4 else crop.transpose(1, 0, 2))
@@ -193,8 +203,11 @@ def tile_batches(images: Sequence[Annotated], settings: TileSettings, shape: Bat
 
     The reference colours are those of the annotated images, whichever the tiles come from.
     """
-    sources = slide_sources(Path(settings.slides), settings.scale, shape.patch) if settings.slides else []
-    sources = sources or image_sources([item.image for item in images], shape.patch)
+    sources: Sequence[Sequence[Source]]
+    if settings.slides:
+        sources = slide_sources(Path(settings.slides), settings.scale, shape.patch)
+    else:
+        sources = image_sources([item.image for item in images], shape.patch)
     for factor, found in zip(FACTORS, sources, strict=True):
         if not found:
             where, um = settings.slides or "the images", settings.scale.um_per_px * factor
@@ -231,13 +244,13 @@ def slide_sources(folder: Path, finest: Scale, size: int) -> list[list[SlideSour
     for path in sorted(item for item in folder.iterdir() if item.is_file() and not item.name.startswith(".")):
         reader = open_slide(path)
         scale = slide_scale(reader.info)
-        overview = None
+        overview, use = None, Use(reader)
         for sources, factor in zip(found, FACTORS, strict=True):
             view = SlideView(reader, Scale(finest.um_per_px * factor), scale)
             if view.pixel < 1:
                 continue
             overview = overview or read_overview(reader, view)
-            source = SlideSource(view, overview, size)
+            source = SlideSource(view, overview, size, use)
             if len(source.places):
                 sources.append(source)
     return found
