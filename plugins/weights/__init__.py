@@ -10,3 +10,8 @@ _HERE = Path(__file__).parent
 def dist_kumar16() -> Path:
     """Return DIST trained on the sixteen training images of Kumar et al. (see dist-kumar16.md)."""
     return _HERE / "dist-kumar16.pt"
+
+
+def encdec_kumar16() -> Path:
+    """Return the encoder-decoder trained on the same images (see encdec-kumar16.md)."""
+    return _HERE / "encdec-kumar16.pt"
