@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import PatchShape
 from nuclix.engine.geometry import Scale
+from nuclix.plugins.recipes._auxiliary import OUTPUTS, auxiliary_loss, auxiliary_targets, without_auxiliary
 from nuclix.plugins.recipes._formulations import FORMULATIONS, Formulation
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class DistRecipe:
     formulation : str
         What is regressed (section IV-C.2): the "raw" distance by f_1, which is DIST; the distance "normalised" by
         each nucleus' largest, by f_1; or the same by "softmax" of f_2.
+    auxiliary : float
+        Weight of two more outputs that only the training has: nucleus, and edge. 0 leaves them out, as the paper does.
+    root : bool
+        Compare square roots of distances, so that the few large nuclei, whose depth is hardest to tell, do not outweigh
+        the many small ones; False is eq. 3. The map is the distance in either case.
     """
 
     maps: ClassVar[tuple[str, ...]] = ("distance",)
@@ -52,6 +58,8 @@ class DistRecipe:
     stem: int = 2
     um_per_px: float = 0.25
     formulation: str = "raw"
+    auxiliary: float = 0.0
+    root: bool = False
 
     def __post_init__(self) -> None:
         if self.stem not in (1, 2):
@@ -61,6 +69,9 @@ class DistRecipe:
         if self.formulation not in FORMULATIONS:
             raise ValueError(f"formulation must be one of {', '.join(FORMULATIONS)}, not {self.formulation}")
 
+        if self.auxiliary < 0:
+            raise ValueError(f"auxiliary must be 0 or more, not {self.auxiliary}")
+
     @property
     def _formulation(self) -> Formulation:
         return FORMULATIONS[self.formulation]
@@ -69,7 +80,7 @@ class DistRecipe:
     def _shape(self) -> UNetShape:
         from nuclix.engine.networks import UNetShape
 
-        return UNetShape(self.n_feat, self.depth, self.stem, self._formulation.outputs)
+        return UNetShape(self.n_feat, self.depth, self.stem, self._formulation.outputs + OUTPUTS * (self.auxiliary > 0))
 
     @property
     def scale(self) -> Scale:
@@ -102,20 +113,26 @@ class DistRecipe:
         (1, H, W) float32
             Chessboard distance; other nuclei count as outside, the image's edge does not.
         """
-        return self._formulation.targets(labels)
+        targets = self._formulation.targets(labels)
+        return np.concatenate([targets, auxiliary_targets(labels)]) if self.auxiliary else targets
 
     def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return the mean squared error, eq. 3."""
-        return self._formulation.loss()
+        """Return the mean squared error, eq. 3, with what `root` and `auxiliary` say."""
+        main = self._formulation.loss(self.root)
+        if not self.auxiliary:
+            return main
+        return lambda outputs, targets: auxiliary_loss(outputs, targets, main, self.auxiliary)
 
     def exported(self, network: torch.nn.Module) -> torch.nn.Module:
         """Wrap the network: RGB 0..255 in, the distance map out, none below 0."""
         from nuclix.engine.networks import Exported
 
+        if self.auxiliary:
+            network = without_auxiliary(network, self._formulation.outputs)
         return Exported(network, self._formulation.activation())
 
     def candidates(self) -> Sequence[Mapping[str, Any]]:
-        """Return the grid over p1 and p2 of Table I, p2 a step wider on both sides, with and without tiny nuclei.
+        """Return the grid over p1 and p2 of Table I, p2 wider on both sides, with and without tiny nuclei.
 
         The first is what a training is scored with while it runs. Normalised maps have a grid of their own, in 0..1.
         """

@@ -27,6 +27,7 @@ from nuclix.engine.contracts import (
     OwnSchedule,
     PatchShape,
     Recipe,
+    SeesWholePatch,
 )
 from nuclix.engine.geometry import Scale
 from nuclix.engine.networks import normalise
@@ -246,17 +247,25 @@ def check_exported(recipe: Recipe) -> None:
 
 
 def check_margin(recipe: Recipe) -> None:
-    """A pixel farther from the patch's edge than the margin does not know where the patch ends."""
+    """A pixel farther from the patch's edge than the margin does not know where the patch ends, nor what lies beyond.
+
+    A recipe that says that it sees the whole patch is let off: its answers still depend on nothing but the patch.
+    """
     patch = recipe.patch
     size = 2 * patch.margin + 2 * patch.multiple
     rng = torch.Generator().manual_seed(0)
-    whole = torch.randint(0, 256, (1, 3, size + 4 * patch.multiple, size + 2 * patch.multiple), generator=rng).float()
+    whole = torch.zeros(1, 3, size + 4 * patch.multiple, size + 2 * patch.multiple)  # black: a patch's edge looks white
     module = recipe.exported(calm(recipe)).eval()
     top, left = 2 * patch.multiple, patch.multiple
-    with torch.inference_mode():
-        part = module(whole[:, :, top : top + size, left : left + size])
-        inside = module(whole)[:, :, top : top + size, left : left + size]
+    here = (..., slice(top, top + size), slice(left, left + size))
+    whole[here] = torch.randint(0, 256, (1, 3, size, size), generator=rng).float()
     inner = slice(patch.margin, size - patch.margin)
+    with torch.inference_mode():
+        part = module(whole[here])
+        if isinstance(recipe, SeesWholePatch) and recipe.sees_whole_patch:
+            inside = module(torch.cat([torch.zeros_like(whole[here]), whole[here]]))[1:]
+        else:
+            inside = module(whole)[here]
     scale = float(inside.abs().max()) or 1.0
     assert float((part - inside)[:, :, inner, inner].abs().max()) <= MARGIN_TOLERANCE * max(scale, 1.0)
 
