@@ -17,11 +17,11 @@ def dist_kumar16() -> Path:
     return _HERE / "dist-kumar16.pt"
 
 
-def probability_kumar16() -> Path:
-    """Return a U-Net that classifies pixels, trained on the same images (see probability-kumar16.md)."""
-    return _HERE / "probability-kumar16.pt"
-
-
 def encdec_kumar16() -> Path:
     """Return the encoder-decoder trained on the same images (see encdec-kumar16.md)."""
     return _HERE / "encdec-kumar16.pt"
+
+
+def probability_kumar16() -> Path:
+    """Return a U-Net that classifies pixels, trained on the same images (see probability-kumar16.md)."""
+    return _HERE / "probability-kumar16.pt"
