@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from nuclix.engine.crew import Crew, CrewTerms, LocalCrew
 from nuclix.engine.errors import ModelError, OutputError, PluginError, UsageError
@@ -26,6 +24,7 @@ from nuclix.engine.listener import RunListener, RunPlan
 from nuclix.engine.lock import FolderLock
 from nuclix.engine.messages import Advanced, Begun, Blocked, Done, Failed, Lost, Notice, SlideEvent, Stopped
 from nuclix.engine.model import find_model, model_hash
+from nuclix.engine.output_folder import clear_away, prepare_folder
 from nuclix.engine.plan import SlidePlan, make_plans, make_room
 from nuclix.engine.record import SlideRecord
 from nuclix.engine.settings import PATIENCE, RunSettings
@@ -132,13 +131,14 @@ def run_batch(
     started = time.time()
     jobs = find_slides(inputs, settings.out)
     try:
-        _prepare_folder(settings.out)
+        prepare_folder(settings.out)
         model = model_hash(find_model(settings.model))
     except (ModelError, OutputError) as error:
         raise UsageError(str(error)) from error
     deadline = math.inf if options.time_limit is None else started + options.time_limit
     terms = CrewTerms(settings, started, deadline, options.patience)
     with FolderLock(settings.out) as lock, closing(Ledger(settings.out)) as ledger:
+        clear_away(settings.out, jobs)
         # Workers start before the slides are looked at: their imports take longer.
         crew = _crew(terms, options, len(jobs))
         try:
@@ -150,17 +150,6 @@ def run_batch(
             return batch.run(plans)
         finally:
             crew.close()
-
-
-def _prepare_folder(out: Path) -> None:
-    """Make the output folder and find out at once, not after hours, whether it can be written."""
-    probe = out / f".nuclix-probe-{os.getpid()}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(f"{out}: the output folder can't be written: {error.strerror}") from error
 
 
 def _crew(terms: CrewTerms, options: BatchOptions, slides: int) -> Crew:

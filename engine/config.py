@@ -95,6 +95,10 @@ class RunConfig:
     precision: str = field(
         default="auto", metadata=_of(Option(_MODEL, "arithmetic of the network", "TYPE", choices=PRECISIONS))
     )
+    flips: bool = field(
+        default=False,
+        metadata=_of(Option(_MODEL, "average the maps of four mirror images: better outlines, a quarter of the speed")),
+    )
     device: str = field(default="auto", metadata=_of(Option(_MACHINE, "auto, cpu, cuda or cuda:N", "DEVICE")))
     devices: tuple[str, ...] = field(
         default=(),
@@ -289,6 +293,7 @@ def run_settings(config: RunConfig) -> RunSettings:
         mpp=config.mpp,
         device=config.device,
         precision=config.precision,
+        flips=config.flips,
         batch=config.batch,
         block=config.block,
         workers=config.workers,

@@ -255,6 +255,20 @@ class OwnSchedule(Protocol):
         ...
 
 
+@runtime_checkable
+class SeesWholePatch(Protocol):
+    """A recipe whose network may average over its whole patch, so that no margin hides where patches meet.
+
+    The patch grid is fixed, so results still do not depend on blocks; but two patches may judge the nuclei on their
+    common edge differently.
+    """
+
+    @property
+    def sees_whole_patch(self) -> bool:
+        """Whether this network does."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectClass:
     """A class of objects: its name and RGB colour in QuPath."""

@@ -3,7 +3,34 @@
 from __future__ import annotations
 
 import os
+import secrets
+from collections.abc import Iterable
 from pathlib import Path
+
+TEMPORARY_SUFFIX = ".nuclix.tmp"
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a hidden name beside `path` for what is to become it; `sweep_temporaries` knows such names."""
+    return path.with_name(f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+
+
+def sweep_temporaries(folders: Iterable[Path]) -> None:
+    """Remove what processes that were killed left half written; only while nobody else writes there.
+
+    Parameters
+    ----------
+    folders : iterable of Path
+        Each is looked at without its sub-folders; need not be there.
+
+    Raises
+    ------
+    OSError
+        If a file can't be removed.
+    """
+    for folder in folders:
+        for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+            path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -23,7 +50,7 @@ def replace_file(path: Path, content: bytes) -> None:
     OSError
         If the folder can't be written; what stood at `path` before still stands.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)

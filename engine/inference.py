@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Patches a forward pass: one fills two CPU cores, a GPU wants several.
 CPU_BATCH = 1
 CUDA_BATCH = 8
+MIRRORS: tuple[tuple[int, ...], ...] = ((2,), (3,), (2, 3))  # axes of a batch that are flipped
 # How CUDA, cuDNN, cuBLAS and PyTorch's CPU allocator say that memory is short: inside TorchScript the exception's
 # own type is lost, and the libraries have none.
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
@@ -39,11 +40,14 @@ class InferenceSettings:
         float32, or a half precision that autocast uses.
     batch : int
         Patches a forward pass; a shorter batch is padded so that arithmetic does not change.
+    flips : bool
+        Average the maps of four mirror images (test-time augmentation), at four times the work.
     """
 
     device: torch.device
     precision: torch.dtype
     batch: int
+    flips: bool = False
 
 
 def default_batch(device: torch.device) -> int:
@@ -68,6 +72,7 @@ class Predictor:
     """
 
     def __init__(self, model: LoadedModel, settings: InferenceSettings) -> None:
+        self._model = model
         self._module = model.module.to(settings.device)
         self._settings = settings
         self.asked = settings.batch
@@ -89,6 +94,11 @@ class Predictor:
     def precision(self) -> torch.dtype:
         """The arithmetic of the network."""
         return self._settings.precision
+
+    @property
+    def flips(self) -> bool:
+        """Whether maps are averaged over mirror images."""
+        return self._settings.flips
 
     @property
     def channels(self) -> int:
@@ -135,12 +145,19 @@ class Predictor:
         ):
             # (N, H, W, 3) seen as (N, 3, H, W) is what PyTorch calls channels last: no copy.
             images = torch.from_numpy(stack).to(self._settings.device).permute(0, 3, 1, 2)
-            maps = self._module(images)
+            maps = self._mirrored(images) if self.flips else self._module(images)
             if tuple(maps.shape) != (self.batch, self._channels, size, size):
                 want = (self.batch, self._channels, size, size)
                 raise ModelError(f"model {self._name}: output is {tuple(maps.shape)}, its metadata promise {want}")
             inner = slice(margin, size - margin)
             return maps[: len(patches), :, inner, inner].float().contiguous().cpu().numpy()
+
+    def _mirrored(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the maps of the four mirror images, turned back."""
+        maps = self._module(images).float()
+        for axes in MIRRORS:
+            maps += self._module(images.flip(axes)).flip(axes)
+        return maps / (1 + len(MIRRORS))
 
     def _failure(self, error: RuntimeError) -> ModelError | DeviceMemoryError | DeviceError:
         text = str(error)

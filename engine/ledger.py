@@ -17,6 +17,8 @@ LEDGER_NAME = "nuclix.db"
 _FORMAT = 1
 # Another process that reads the ledger (``nuclix status``) may hold it for a moment.
 _PATIENCE = 30.0
+# What SQLite says where it can't write the file, or its journal beside it.
+_UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 # Python's way with bytes that are no text; it goes both ways without loss.
 _BYTES = "surrogatepass"
 
@@ -100,6 +102,7 @@ class Ledger:
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.path = folder / LEDGER_NAME
+        self._read_only = read_only
         mode = "ro" if read_only else "rwc"
         with self._explained():
             uri = f"{self.path.resolve().as_uri()}?mode={mode}"
@@ -119,7 +122,9 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
-            raise OutputError(f"{self.path}: the ledger can't be used: {error}") from error
+            said = "" if self._read_only else _why_not_written(error, self.path)
+            said = said or f"the ledger can't be used: {error}"
+            raise OutputError(f"{self.path}: {said}") from error
 
     def _do(self, command: str, *values: object) -> sqlite3.Cursor:
         return self._db.execute(command, [_held(value) for value in values])
@@ -187,6 +192,16 @@ class Ledger:
     def close(self) -> None:
         """Close the database."""
         self._db.close()
+
+
+def _why_not_written(error: sqlite3.Error, path: Path) -> str:
+    """Say what an error of the database means where its own words would lead astray; empty elsewhere."""
+    if not path.parent.is_dir():
+        return "the output folder is gone"
+    name = getattr(error, "sqlite_errorname", "")  # errors of Python's own module have none
+    return (
+        f"can't be written: {error}; is it, or its folder, read-only or gone?" if name.startswith(_UNWRITABLE) else ""
+    )
 
 
 def _held(value: object) -> object:

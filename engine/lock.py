@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import json
 import os
 import socket
@@ -44,9 +45,15 @@ class FolderLock:
             with _one_at_a_time(self._path.parent):
                 while not self._create():
                     self._take_away()
+                self._sweep()
         except OSError as error:
             raise OutputError(f"{self._path}: can't be written: {error.strerror}") from error
         return self
+
+    def _sweep(self) -> None:
+        """Remove locks in the making, of processes of this machine that were killed over it."""
+        for path in self._path.parent.glob(f"{LOCK_NAME}.{glob.escape(socket.gethostname())}.*"):
+            path.unlink(missing_ok=True)
 
     def _take_away(self) -> None:
         """Remove the lock of a dead process; raise `UsageError` for that of a living one."""

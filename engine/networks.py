@@ -179,6 +179,24 @@ class Exported(nn.Module):
         return maps
 
 
+class ClassProbability(nn.Module):
+    """Softmax over the raw outputs, of which one class becomes the map: (N, classes, H, W) to (N, 1, H, W).
+
+    Parameters
+    ----------
+    index : int
+        The class.
+    """
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index = index
+
+    def forward(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the class's probability."""
+        return torch.softmax(outputs, 1)[:, self.index : self.index + 1]
+
+
 def fold_batch_norm(module: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode whose convolutions have absorbed the batch norms that follow them.
 

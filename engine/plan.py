@@ -86,6 +86,7 @@ def request_key(mark: str, model_hash: str, settings: RunSettings) -> str:
             "nuclix": version("nuclix"),
             "mpp": settings.mpp,
             "precision": settings.precision,
+            "flips": settings.flips,
             "tissue": settings.tissue,
             "writer": settings.writer,
         }

@@ -36,6 +36,8 @@ class RunSettings:
         auto, cpu, cuda or cuda:N.
     precision : str
         auto, float32, bfloat16 or float16.
+    flips : bool
+        Whether maps are averaged over four mirror images.
     batch : int or None
         Patches a forward pass; None for what suits the device.
     block : int
@@ -55,6 +57,7 @@ class RunSettings:
     mpp: float | None = None
     device: str = "auto"
     precision: str = "auto"
+    flips: bool = False
     batch: int | None = None
     block: int = DEFAULT_BLOCK
     workers: int = 1

@@ -109,7 +109,8 @@ def make_tools(settings: RunSettings, started: float) -> Tools:
         )
     make_writer: Any = registry.load(registry.WRITERS, settings.writer)
     writer: Writer = make_writer()
-    predictor = Predictor(model, InferenceSettings(device, precision, settings.batch or default_batch(device)))
+    batch = settings.batch or default_batch(device)
+    predictor = Predictor(model, InferenceSettings(device, precision, batch, settings.flips))
     return Tools(settings, model, predictor, post, writer, started)
 
 
@@ -284,6 +285,7 @@ def _spool_key(task: _Task, batch: int) -> str:
         "tissue": settings.tissue,
         "device": hardware_name(tools.predictor.device),
         "precision": str(tools.predictor.precision),
+        "flips": tools.predictor.flips,
         "batch": batch,
     }
     return json.dumps(facts, sort_keys=True)
@@ -355,6 +357,7 @@ def _record(task: _Task) -> SlideRecord:
             "parameters": dict(as_mapping(tools.post)),
             "device": f"{predictor.device} ({hardware_name(predictor.device)})",
             "precision": str(predictor.precision).removeprefix("torch."),
+            "flips": predictor.flips,
             "batch": predictor.batch,
         },
         settings=settings_as_json(tools.settings),

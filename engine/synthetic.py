@@ -103,6 +103,11 @@ def make_synthetic_slide(path: Path, size: int = 4096, seed: int = 0) -> Synthet
     return SyntheticSlide(path, edge, edge, scene.nuclei, seed)
 
 
+def synthetic_labels(edge: int, seed: int = 0) -> NDArray[np.int32]:
+    """Return the (edge, edge) true labels of a slide that is not drawn."""
+    return SyntheticSlide(Path(), edge, edge, _Scene.of(edge, seed).nuclei, seed).labels(Box(0, 0, edge, edge))
+
+
 @dataclass(frozen=True, slots=True)
 class _Scene:
     """Everything that a band is drawn from."""

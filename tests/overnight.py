@@ -25,6 +25,7 @@ from slides import write_slide
 
 PATCH = PatchShape(64, 16, 16)
 BLOCK = 96
+LONG = 300.0  # seconds in which a machine under heavy load gets there, too; what takes longer hangs
 
 # A reader that does what a slide's name says, once row 150 is read: segv-once.tif, raise-always.tif, ...
 FAULTS = """
@@ -62,7 +63,7 @@ FAULTS = {
     "segv": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "oom": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda: os._exit(7),
-    "hang": hang, "memory": memory, "raise": broken,
+    "slow": lambda: time.sleep(0.04), "hang": hang, "memory": memory, "raise": broken,
 }
 """
 
@@ -193,7 +194,7 @@ def run_options(out: Path, model: Path, *, block: int = BLOCK) -> list[object]:
     return ["--out", out, "--model", model, "--block", block, "--device", "cpu", "--workers", 1]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = LONG) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not condition():

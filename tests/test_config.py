@@ -38,6 +38,7 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "tissue": (False, ["--no-tissue"]),
     "model": ("my model.pt", ["--model", "my model.pt"]),
     "precision": ("float16", ["--precision", "float16"]),
+    "flips": (True, ["--flips"]),
     "device": ("cuda:1", ["--device", "cuda:1"]),
     "devices": (("cuda:0", "cuda:1"), ["--devices", "cuda:0,cuda:1"]),
     "scheduler": ("tcp://host:8786", ["--scheduler", "tcp://host:8786"]),

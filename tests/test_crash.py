@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nuclix.engine.batch import BatchOptions, StopFlag, run_batch
-from overnight import Notebook, make_model, make_slide, nuclix, results, run_options, settings_for
+from overnight import LONG, Notebook, make_model, make_slide, nuclix, results, run_options, settings_for
 from torment import kill_group, kill_workers, terminate_group, torment
 
 KILLS = 2
@@ -58,7 +58,7 @@ def test_killed_workers_cost_a_row(slides: Path, model: Path, undisturbed: dict[
         out = tmp_path / f"out{attempt}"
         process = nuclix("run", slides, *run_options(out, model))
         kill_workers(process, out, KILLS, random.Random(attempt))
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=LONG)
         assert process.returncode == 0, errors
         assert results(out) == undisturbed
         if "its worker was lost (killed by SIGKILL" in errors:

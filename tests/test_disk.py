@@ -20,7 +20,7 @@ from nuclix.engine.messages import Blocked, Done, FromWorker
 from nuclix.engine.pipeline import Watch
 from nuclix.engine.slide_run import Tools, make_tools, spool_folder
 from nuclix.engine.worker import attempt
-from overnight import leftovers, make_model, make_slide, nuclix, results, run_options, settings_for, wait_until
+from overnight import LONG, leftovers, make_model, make_slide, nuclix, results, run_options, settings_for, wait_until
 from torment import committed_rows
 
 STRIDE = int(os.environ.get("NUCLIX_DISK_STRIDE", "13"))  # prime, so that it meets every kind of operation
@@ -73,14 +73,15 @@ class FailingDisk:
         return call
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ESTALE, errno.EIO], ids=["full", "stale share", "broken"])
 def test_whatever_operation_fails_nothing_is_torn_and_the_next_attempt_completes(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every operation in turn (every STRIDEth, to be quick) is the first one for which the disk is full."""
+    """Every operation in turn (every STRIDEth, to be quick) is the first one that the disk refuses."""
     (tmp_path / "whole").mkdir()
     assert isinstance(bench.attempt(tmp_path / "whole"), Done)
     expected = results(tmp_path / "whole")
-    disk = FailingDisk(monkeypatch, errno.ENOSPC)
+    disk = FailingDisk(monkeypatch, number)
     moments = 0
     while True:
         out = tmp_path / f"out{moments}"
@@ -89,7 +90,7 @@ def test_whatever_operation_fails_nothing_is_torn_and_the_next_attempt_completes
         message = bench.attempt(out)
         if isinstance(message, Done):
             break
-        assert isinstance(message, Blocked) and "No space left on device" in message.message, message
+        assert isinstance(message, Blocked) and os.strerror(number) in message.message, message
         assert results(out) in ({}, expected)
         assert not list(out.glob("*.tmp")) and not list(out.glob(".*.nuclix.tmp"))
         if (out / "a.json").exists():
@@ -154,7 +155,7 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(model: Path, tmp_pat
     out = tmpfs / "out"
     command = ["run", tmp_path / "slides", *run_options(out, model)]
     process = nuclix(*command)
-    said, errors = process.communicate(timeout=60)
+    said, errors = process.communicate(timeout=LONG)
     assert process.returncode == 1, errors
     assert (
         "No space left on device" in errors or "disk is full" in errors
@@ -163,7 +164,7 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(model: Path, tmp_pat
     assert results(out) == {}
     assert remount(tmpfs, "size=50m")
     process = nuclix(*command)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 0, errors
     assert len(results(out)) == 2 and leftovers(out) == []
 
@@ -175,7 +176,7 @@ def test_a_folder_that_is_removed_while_the_run_is_on(model: Path, tmp_path: Pat
     process = nuclix(*command)
     wait_until(lambda: committed_rows(out) > 0)
     out.rename(tmp_path / "moved")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 1, errors
     assert "Traceback" not in errors
     assert "is gone" in errors or "No such file" in errors or "ledger can't be used" in errors
@@ -192,11 +193,11 @@ def test_a_disk_that_becomes_read_only(model: Path, tmp_path: Path, tmpfs: Path)
     wait_until(lambda: committed_rows(out) > 0)
     process.kill()
     process.communicate()
-    wait_until(lambda: remount(tmpfs, "ro"), 20)  # once the worker's files are closed
+    wait_until(lambda: remount(tmpfs, "ro"))  # once the worker's files are closed
     process = nuclix(*command)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 2 and "can't be written: Read-only file system" in errors
     assert remount(tmpfs, "rw")
     process = nuclix(*command)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 0, errors

@@ -15,7 +15,10 @@ DEFERRED = {
     "PIL", "cv2", "dask", "distributed", "matplotlib", "numba", "rich", "scipy", "skimage", "tiffslide", "torch",
 }  # fmt: skip
 # Networks are classes of torch's: these modules can't wait, so whoever needs them does.
-OF_TORCH = {"engine/networks.py", "plugins/recipes/_attention_network.py"}
+OF_TORCH = {
+    "engine/networks.py",
+    *(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/recipes/_*_network*.py")),
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

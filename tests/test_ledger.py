@@ -73,6 +73,18 @@ def test_a_damaged_or_newer_ledger_is_an_error_that_names_the_file(tmp_path: Pat
         Ledger(tmp_path)
 
 
+def test_a_ledger_that_vanishes_under_a_run_is_said(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    ledger = Ledger(tmp_path / "out")
+    ledger.path.unlink()
+    with pytest.raises(OutputError, match="can't be written: attempt to write a readonly database"):
+        ledger.enlist("a", tmp_path / "a.svs", 1)
+    (tmp_path / "out").rmdir()
+    with pytest.raises(OutputError, match="the output folder is gone"):
+        ledger.enlist("a", tmp_path / "a.svs", 1)
+    ledger.close()
+
+
 def test_looking_at_a_folder_without_ledger_makes_none(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         Ledger(tmp_path, read_only=True)
@@ -114,3 +126,11 @@ def test_a_torn_lock_file_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / LOCK_NAME).write_text("")
     with FolderLock(tmp_path):
         pass
+
+
+def test_what_is_left_of_locks_in_the_making_goes(tmp_path: Path) -> None:
+    (tmp_path / f"{LOCK_NAME}.{socket.gethostname()}.77").touch()
+    elsewhere = tmp_path / f"{LOCK_NAME}.elsewhere.77"
+    elsewhere.touch()
+    with FolderLock(tmp_path):
+        assert set(tmp_path.iterdir()) == {tmp_path / LOCK_NAME, elsewhere}

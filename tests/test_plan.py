@@ -63,6 +63,7 @@ def test_where_and_how_fast_it_was_computed_does_not_matter(desk: Desk) -> None:
         (lambda desk: setattr(desk, "settings", replace(desk.settings, mpp=0.5)), "mpp"),
         (lambda desk: setattr(desk, "settings", replace(desk.settings, tissue=False)), "tissue"),
         (lambda desk: setattr(desk, "settings", replace(desk.settings, precision="float32")), "precision"),
+        (lambda desk: setattr(desk, "settings", replace(desk.settings, flips=True)), "flips"),
     ],
 )
 def test_a_change_is_said_and_the_old_result_goes_when_work_begins(desk: Desk, change, named: str) -> None:

@@ -181,4 +181,4 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path, model: Path) 
     assert len(workers) == 2
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))

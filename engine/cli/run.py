@@ -69,8 +69,10 @@ def run_config(config: RunConfig) -> int:
         except BaseException as error:
             _end(listener, settings.out, str(error) or type(error).__name__)
             raise
-        _end(listener, settings.out, summary.stopped)
-    return _conclude(config, summary, signals)
+        reported = _end(listener, settings.out, summary.stopped)
+    files = "results and report.html" if reported else "results"
+    where = f"; {files} in {config.out}" if settings.out.is_dir() else ""
+    return _conclude(config, summary, signals, where)
 
 
 def _listener(config: RunConfig, out: Path, stack: ExitStack) -> RunEvents:
@@ -100,28 +102,31 @@ def _listener(config: RunConfig, out: Path, stack: ExitStack) -> RunEvents:
     return RunEvents(meter, sinks)
 
 
-def _end(listener: RunEvents, out: Path, stopped: str) -> None:
-    """Close the run's books; a report that can't be written does not change what the run has done."""
+def _end(listener: RunEvents, out: Path, stopped: str) -> bool:
+    """Close the run's books; say whether there is a report. None does not change what the run has done."""
     from nuclix.engine.report.page import write_report
 
     if not listener.begun:
-        return
+        return False
     listener.run_ended(stopped)
     try:
         write_report(out, out / "report.html")
     except (NuclixError, OSError) as error:
-        message = f"the report can't be written: {error}"
+        reason = error.strerror if isinstance(error, OSError) else error
+        message = f"the report can't be written: {reason}"
         logging.getLogger("nuclix").warning(message)
         listener.notice(message)
+        return False
+    return True
 
 
-def _conclude(config: RunConfig, summary: RunSummary, signals: SignalWatch) -> int:
-    """Say in two lines what came of the run; return the exit code."""
+def _conclude(config: RunConfig, summary: RunSummary, signals: SignalWatch, where: str) -> int:
+    """Say in two lines what came of the run, and where it is; return the exit code."""
     counts = [f"{len(summary.done)} done", f"{len(summary.failed)} failed"]
     if summary.skipped:
         counts.insert(1, f"{len(summary.skipped)} already done")
     if not config.quiet:
-        print(f"{', '.join(counts)}; results and report.html in {config.out}")
+        print(f"{', '.join(counts)}{where}")
     if summary.stopped:
         if config.json_log != "-":
             then = "when that is mended, the same command" if summary.blocked else "the same command"

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Seconds.
+_GLANCE = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -60,6 +63,9 @@ class SignalWatch:
         before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         try:
             Thread(target=call, name="nuclix-run", daemon=True).start()
+            # Again and again, for a signal that comes just before the wait begins is only handled when it ends.
+            while not wait([outcome], _GLANCE).done:
+                pass
             return outcome.result()
         finally:
             for number, handler in before.items():
@@ -70,14 +76,16 @@ class SignalWatch:
         if self._flag.reason:
             self._end()
         self._flag.reason = f"{signal.Signals(number).name} received"
-        sys.stderr.write("nuclix: stopping after the current row of blocks; once more to stop at once\n")
+        with suppress(OSError, RuntimeError):  # a terminal that is gone is no reason not to stop
+            sys.stderr.write("nuclix: stopping after the current row of blocks; once more to stop at once\n")
 
     def _end(self) -> None:
         """End without looking back: what is committed stays, and nothing is waited for that may never come."""
         for child in multiprocessing.active_children():
             child.kill()
-        if sys.stderr.isatty():
-            sys.stderr.write("\x1b[?25h")  # the cursor, which a progress bar hides
-        sys.stderr.write("nuclix: stopped at once; the same command goes on from the last committed row\n")
-        sys.stderr.flush()
+        with suppress(OSError, RuntimeError):  # the second: in the midst of another such write
+            if sys.stderr.isatty():
+                sys.stderr.write("\x1b[?25h")  # the cursor, which a progress bar hides
+            sys.stderr.write("nuclix: stopped at once; the same command goes on from the last committed row\n")
+            sys.stderr.flush()
         os._exit(self.exit_code)

@@ -10,6 +10,7 @@ from nuclix.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from nuclix.engine.contracts import ModelCard, Recipe
+    from nuclix.engine.training.dataset import Dataset
     from nuclix.engine.training.schedule import Schedule
 
 OPTIONS = (
@@ -20,10 +21,14 @@ OPTIONS = (
     ("decay", float, "FACTOR", "of the learning rate every --decay-every steps, in place of a cosine"),
     ("decay-every", int, "STEPS", "see --decay"),
     ("weight-decay", float, "LAMBDA", "decoupled weight decay"),
+    ("warmup", int, "STEPS", "over which the learning rate rises to its peak"),
+    ("average", float, "DECAY", "of the moving average of the weights; 0 keeps the last weights"),
     ("patience", int, "N", "stop after N validations without a lower loss and keep the weights of the lowest"),
     ("seed", int, "N", "of the first weights and of every batch"),
     ("precision", str, "TYPE", "auto, float32, bfloat16 or float16"),
 )
+
+STILL = "none"  # what --augment says to leave patches as they are
 
 
 def add_parser(subparsers: Any) -> None:
@@ -47,12 +52,19 @@ def add_parser(subparsers: Any) -> None:
         parser.add_argument(*names, type=kind, metavar=metavar, help=text)
     parser.add_argument("--n-feat", type=int, metavar="N", help="features of the first convolution")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a recipe's hyper-parameter")
-    parser.add_argument("--augment", action="append", default=[], metavar="NAME=VALUE", help="strength of a variation")
+    parser.add_argument(
+        "--augment", action="append", default=[], metavar="NAME=VALUE", help="strength of a variation, or none"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a killed run")
     parser.add_argument("--start", type=Path, metavar="FILE", help="checkpoint of an earlier training to start from")
+    parser.add_argument(
+        "--leave-one-out", action="store_true", help="in place of a model: hold out each patient in turn and score it"
+    )
+    parser.add_argument("--patients", type=Path, metavar="CSV", help="who is whose (without it by TCGA barcode)")
+    parser.add_argument("--patient-column", default="patient", metavar="NAME", help="of that CSV (%(default)s)")
     parser.add_argument("--licence", default="not stated", metavar="TEXT", help="of the data, for the model's card")
     parser.set_defaults(command=train_command)
 
@@ -83,6 +95,8 @@ def train_command(args: argparse.Namespace) -> int:
     dataset = load_dataset(args.data, args.split, shipped)
     if args.extra is not None:
         dataset = with_extra(dataset, args.extra, args.extra_names, args.extra_share)
+    if args.leave_one_out:
+        return _leave_one_out(args, recipe, schedule, dataset)
     print(f"{len(dataset.train)} images to train on, {len(dataset.validation)} to validate on: {dataset.split}")
     folder = args.out.with_suffix(".training")
     place = Place(folder, args.device, args.resume, args.validate_every, start=args.start)
@@ -99,6 +113,37 @@ def train_command(args: argparse.Namespace) -> int:
     execution = Execution.of(args.device, schedule.precision)
     print(summary(export(recipe, kept(state, schedule), dataset, execution, provenance, args.out)))
     print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
+    return 0
+
+
+def _leave_one_out(args: argparse.Namespace, recipe: Recipe, schedule: Schedule, dataset: Dataset) -> int:
+    """Train and score one fold a patient, telling of each and writing the tables as they grow."""
+    from nuclix.engine.training.leave_out import (
+        folds,
+        markdown,
+        mean_of_patients,
+        patients_by_barcode,
+        read_patients,
+        score_fold,
+        write_tables,
+    )
+    from nuclix.engine.training.loop import Place
+
+    names = sorted(item.name for item in (*dataset.train, *dataset.validation))
+    by_table = args.patients is not None
+    patient_of = read_patients(args.patients, args.patient_column, names) if by_table else patients_by_barcode(names)
+    parts, rows = folds(dataset, patient_of), []
+    place = Place(
+        args.out.with_suffix(".leave-one-out"), args.device, args.resume, args.validate_every, start=args.start
+    )
+    print(f"{len(names)} images of {len(parts)} patients, each held out in turn")
+    for part in parts:
+        with TrainingDisplay(schedule.steps) as display:
+            rows.append(score_fold(recipe, part, schedule, place, display))
+        print(f"{len(rows)} of {len(parts)}, {part.patient}: F1 {rows[-1].f1:.4f}, AJI {rows[-1].aji:.4f}", flush=True)
+        paths = write_tables(place.folder, rows)
+    print(markdown([*rows, mean_of_patients(rows)]), end="")
+    print(f"wrote {paths[0]} and {paths[1].name}")
     return 0
 
 
@@ -120,15 +165,16 @@ def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[Path]]:
 def _schedule(args: argparse.Namespace, recipe: Recipe) -> Schedule:
     """Return the training settings: the options', else the recipe's, else the usual ones."""
     from nuclix.engine.contracts import OwnSchedule
-    from nuclix.engine.parameters import assignments, from_mapping
-    from nuclix.engine.training.augmentation import Augmentation
+    from nuclix.engine.parameters import as_mapping, assignments, from_mapping
+    from nuclix.engine.training.augmentation import NONE, Augmentation
     from nuclix.engine.training.schedule import Schedule
 
     settings = dict(recipe.schedule()) if isinstance(recipe, OwnSchedule) else {}
     names = [name.replace("-", "_") for name, *_ in OPTIONS]
     settings.update({name: getattr(args, name) for name in names if getattr(args, name) is not None})
-    views = assignments(args.augment, Augmentation, "--augment")
-    settings["augmentation"] = {**settings.get("augmentation", {}), **views}
+    views = assignments([word for word in args.augment if word != STILL], Augmentation, "--augment")
+    usual = as_mapping(NONE) if STILL in args.augment else settings.get("augmentation", {})
+    settings["augmentation"] = {**usual, **views}
     return from_mapping(Schedule, settings, "nuclix train", UsageError)
 
 

@@ -1,4 +1,4 @@
-"""The training's log: one CSV row every few steps, scores where there was a validation."""
+"""The training's log: one CSV row every few steps, scores where there was a validation, and a picture of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from nuclix.engine.files import replace_file
+from nuclix.engine.training.plot import training_plot
 
 if TYPE_CHECKING:
     from nuclix.engine.training.validation import Validation
@@ -24,12 +27,12 @@ class Progress:
 
 
 class TrainingLog:
-    """A CSV that rows are appended to.
+    """A CSV that rows are appended to, and an SVG of the same name that every validation redraws.
 
     Parameters
     ----------
     path : Path
-        The file.
+        The CSV.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,15 +42,14 @@ class TrainingLog:
         """Begin the file, or drop the rows after `step` that a killed training had written."""
         rows: list[dict[str, str]] = []
         if step > 0 and self._path.exists():
-            with self._path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if row["step"].isdigit() and int(row["step"]) <= step]
+            rows = [row for row in self._rows() if row["step"].isdigit() and int(row["step"]) <= step]
         with self._path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
 
     def row(self, progress: Progress, seconds: float, rate: float) -> None:
-        """Append a row.
+        """Append a row; after a validation redraw the picture.
 
         Parameters
         ----------
@@ -65,3 +67,9 @@ class TrainingLog:
             values += [f"{number:.5f}" for number in numbers]
         with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(values + [""] * (len(COLUMNS) - len(values)))
+        if found is not None:
+            replace_file(self._path.with_suffix(".svg"), training_plot(self._rows()).encode())
+
+    def _rows(self) -> list[dict[str, str]]:
+        with self._path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))

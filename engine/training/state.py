@@ -118,11 +118,25 @@ class TrainingState:
 
 
 def load_average(network: torch.nn.Module, path: Path) -> None:
-    """Give a network the averaged weights of the checkpoint at `path`; raise `DataError` where they do not fit."""
+    """Give a network the averaged weights of the checkpoint at `path`; raise `DataError` where they do not fit.
+
+    Outputs that the earlier network did not have keep their fresh weights.
+    """
+    own = network.state_dict()
     try:
-        network.load_state_dict(_read(path, (*EARLIER, FORMAT))["average"])
+        given = _read(path, (*EARLIER, FORMAT))["average"]
+        network.load_state_dict({name: _grown(value, own.get(name)) for name, value in given.items()})
     except (RuntimeError, KeyError) as problem:
         raise DataError(f"{path}: holds the weights of another network: {problem}") from problem
+
+
+def _grown(value: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
+    """Return `value`, followed by the last rows of `own` if that is the longer of two that are alike otherwise."""
+    import torch
+
+    if own is None or own.ndim == 0 or own.shape[1:] != value.shape[1:] or len(own) <= len(value):
+        return value
+    return torch.cat([value, own[len(value) :]])
 
 
 def _read(path: Path, formats: tuple[int, ...] = (FORMAT,)) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine import registry
 from nuclix.engine.contracts import Annotated
+from nuclix.engine.inference import MIRRORS
 from nuclix.engine.parameters import from_mapping
 from nuclix.engine.scores import object_counts, pixel_counts, segmentation_quality
 from nuclix.engine.training.targets import guide_of, targets_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from nuclix.engine.training.execution import Execution
 
 Network = Callable[["torch.Tensor"], "torch.Tensor"]
-MIRRORS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))  # axes of a batch that are flipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def mirrored_mean(network: Network) -> Network:
     import torch
 
     def averaged(batch: torch.Tensor) -> torch.Tensor:
-        return torch.stack([network(batch.flip(axes)).flip(axes) for axes in MIRRORS]).mean(0)
+        return torch.stack([network(batch.flip(axes)).flip(axes) for axes in ((), *MIRRORS)]).mean(0)
 
     return averaged
 

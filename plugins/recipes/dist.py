@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import PatchShape
 from nuclix.engine.geometry import Scale
+from nuclix.plugins.recipes._auxiliary import OUTPUTS, auxiliary_loss, auxiliary_targets, without_auxiliary
+from nuclix.plugins.recipes._formulations import FORMULATIONS, Formulation
 
 if TYPE_CHECKING:
     import torch
@@ -22,10 +24,6 @@ if TYPE_CHECKING:
     from nuclix.engine.networks import UNetShape
 
 PATCH_PX = 1024
-P1_CANDIDATES = tuple(round(0.2 * step, 1) for step in range(11))  # Table I: p1 in [0:2]
-P2_CANDIDATES = tuple(round(0.1 * step, 1) for step in range(4, 13))  # Table I has 0.5..1.0
-AREA_CANDIDATES = (0, 40)  # px; 40 are 2.5 um^2
-USUAL = {"p1": 1.0, "p2": 0.7, "min_area": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,14 @@ class DistRecipe:
         1 for the paper's U-Net; 2 works at half the resolution (see `UNetShape`).
     um_per_px : float
         Micrometres per pixel of the images; 0.25 is 40x.
+    formulation : str
+        What is regressed (section IV-C.2): the "raw" distance by f_1, which is DIST; the distance "normalised" by
+        each nucleus' largest, by f_1; or the same by "softmax" of f_2.
+    auxiliary : float
+        Weight of two more outputs that only the training has: nucleus, and edge. 0 leaves them out, as the paper does.
+    root : bool
+        Compare square roots of distances, so that the few large nuclei, whose depth is hardest to tell, do not outweigh
+        the many small ones; False is eq. 3. The map is the distance in either case.
     """
 
     maps: ClassVar[tuple[str, ...]] = ("distance",)
@@ -51,18 +57,30 @@ class DistRecipe:
     depth: int = 3
     stem: int = 2
     um_per_px: float = 0.25
+    formulation: str = "raw"
+    auxiliary: float = 0.0
+    root: bool = False
 
     def __post_init__(self) -> None:
         if self.stem not in (1, 2):
             raise ValueError(f"stem must be one of 1 and 2, not {self.stem}")
         if min(self.n_feat, self.depth) < 1:
             raise ValueError(f"n_feat and depth must be positive, not {self.n_feat} and {self.depth}")
+        if self.formulation not in FORMULATIONS:
+            raise ValueError(f"formulation must be one of {', '.join(FORMULATIONS)}, not {self.formulation}")
+
+        if self.auxiliary < 0:
+            raise ValueError(f"auxiliary must be 0 or more, not {self.auxiliary}")
+
+    @property
+    def _formulation(self) -> Formulation:
+        return FORMULATIONS[self.formulation]
 
     @property
     def _shape(self) -> UNetShape:
         from nuclix.engine.networks import UNetShape
 
-        return UNetShape(self.n_feat, self.depth, self.stem, len(self.maps))
+        return UNetShape(self.n_feat, self.depth, self.stem, self._formulation.outputs + OUTPUTS * (self.auxiliary > 0))
 
     @property
     def scale(self) -> Scale:
@@ -77,13 +95,13 @@ class DistRecipe:
         return PatchShape(-(-size // shape.multiple) * shape.multiple, shape.margin, shape.multiple)
 
     def network(self) -> torch.nn.Module:
-        """Return a fresh U-Net with one output, f_1 of section IV-C."""
+        """Return a fresh U-Net: f_1 of section IV-C, or f_2."""
         from nuclix.engine.networks import UNet
 
         return UNet(self._shape)
 
     def targets(self, labels: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return the raw distance map B_D (section IV-C.2): (1, H, W) pixels to the nearest pixel outside the nucleus.
+        """Return the distance map (section IV-C.2): (1, H, W), in pixels (B_D), or in 0..1 if normalised (B_{D,N}).
 
         Parameters
         ----------
@@ -95,34 +113,27 @@ class DistRecipe:
         (1, H, W) float32
             Chessboard distance; other nuclei count as outside, the image's edge does not.
         """
-        from nuclix.ext.distance import instance_distance
-
-        # An image that is one nucleus from edge to edge has no pixel outside it: its distances are the image's size.
-        return np.minimum(instance_distance(labels), max(labels.shape)).astype(np.float32)[None]
+        targets = self._formulation.targets(labels)
+        return np.concatenate([targets, auxiliary_targets(labels)]) if self.auxiliary else targets
 
     def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return the mean squared error, eq. 3."""
-        from torch.nn.functional import mse_loss
-
-        return mse_loss
+        """Return the mean squared error, eq. 3, with what `root` and `auxiliary` say."""
+        main = self._formulation.loss(self.root)
+        if not self.auxiliary:
+            return main
+        return lambda outputs, targets: auxiliary_loss(outputs, targets, main, self.auxiliary)
 
     def exported(self, network: torch.nn.Module) -> torch.nn.Module:
-        """Wrap the network: RGB 0..255 in, distances in pixels out, none below 0."""
-        from torch.nn import ReLU
-
+        """Wrap the network: RGB 0..255 in, the distance map out, none below 0."""
         from nuclix.engine.networks import Exported
 
-        return Exported(network, ReLU())
+        if self.auxiliary:
+            network = without_auxiliary(network, self._formulation.outputs)
+        return Exported(network, self._formulation.activation())
 
     def candidates(self) -> Sequence[Mapping[str, Any]]:
-        """Return the grid over p1 and p2 of Table I, p2 a step wider on both sides, with and without tiny nuclei.
+        """Return the grid over p1 and p2 of Table I, p2 wider on both sides, with and without tiny nuclei.
 
-        The first is what a training is scored with while it runs.
+        The first is what a training is scored with while it runs. Normalised maps have a grid of their own, in 0..1.
         """
-        grid = [
-            {"p1": p1, "p2": p2, "min_area": area}
-            for p2 in P2_CANDIDATES
-            for p1 in P1_CANDIDATES
-            for area in AREA_CANDIDATES
-        ]
-        return [USUAL, *(candidate for candidate in grid if candidate != USUAL)]
+        return self._formulation.candidates()

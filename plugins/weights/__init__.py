@@ -15,3 +15,8 @@ def attention_kumar16() -> Path:
 def dist_kumar16() -> Path:
     """Return DIST trained on the sixteen training images of Kumar et al. (see dist-kumar16.md)."""
     return _HERE / "dist-kumar16.pt"
+
+
+def probability_kumar16() -> Path:
+    """Return a U-Net that classifies pixels, trained on the same images (see probability-kumar16.md)."""
+    return _HERE / "probability-kumar16.pt"

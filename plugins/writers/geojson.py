@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import uuid
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +13,7 @@ import numpy as np
 
 from nuclix.engine.contracts import ObjectClass, SlideHeader
 from nuclix.engine.errors import OutputError
-from nuclix.engine.files import sync_folder
+from nuclix.engine.files import sync_folder, temporary_name
 from nuclix.engine.objects import Objects
 from nuclix.ext.geojson_text import FeatureStyle, feature_text
 
@@ -53,7 +52,7 @@ class GeoJSONSession:
         self._header = header
         self._names: tuple[str, ...] | None = None
         self._empty = True
-        self._temporary = path.with_name(f".{secrets.token_hex(8)}.nuclix.tmp")
+        self._temporary = temporary_name(path)
         try:
             self._file = self._temporary.open("xb")
         except OSError as error:

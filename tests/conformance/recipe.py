@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,25 @@ import torch
 from numpy.typing import NDArray
 
 from nuclix.engine import registry
-from nuclix.engine.contracts import PatchShape, Recipe
+from nuclix.engine.contracts import (
+    Annotated,
+    BatchShape,
+    GuidedTargets,
+    OwnBatches,
+    OwnObjective,
+    OwnSchedule,
+    PatchShape,
+    Recipe,
+    SeesWholePatch,
+)
 from nuclix.engine.geometry import Scale
 from nuclix.engine.networks import normalise
 from nuclix.engine.parameters import as_mapping, from_mapping
+from nuclix.engine.training.schedule import Schedule
+from nuclix.engine.training.targets import guide_of, targets_of
 
 Check = Callable[[Recipe], None]
+LEAST_EDGE = 32  # px: the nuclei of smaller examples would be too small to be nuclei
 MARGIN_TOLERANCE = 1e-4  # float32 kernels may choose another order of sums for another size of image
 
 
@@ -38,8 +51,38 @@ def example_labels(size: int) -> NDArray[np.int32]:
 
 
 def example_images(recipe: Recipe, count: int = 1) -> torch.Tensor:
-    size = 2 * recipe.patch.multiple
+    multiple = recipe.patch.multiple
+    size = max(2, -(-LEAST_EDGE // multiple)) * multiple
     return torch.randint(0, 256, (count, 3, size, size), generator=torch.Generator().manual_seed(0)).float()
+
+
+def example_photo(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Dark blue nuclei on a pink ground, with glass in one corner."""
+    rng = np.random.default_rng(0)
+    image = np.where(labels[..., None] > 0, (90, 60, 140), (225, 170, 200)) + rng.normal(0, 8, (*labels.shape, 3))
+    image[: labels.shape[0] // 4, : labels.shape[1] // 4] = 250
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def renamed(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """`example_labels` by other names, in another order."""
+    return np.choose(np.searchsorted([0, 3, 7, 12], labels), [0, 40, 2, 9]).astype(np.int32)
+
+
+def example_targets(recipe: Recipe, size: int) -> torch.Tensor:
+    """What a training would have this recipe learn from an annotated image, (1, channels, size, size)."""
+    labels = example_labels(size)
+    guide = guide_of(recipe, Annotated("example", example_photo(labels), labels))
+    return torch.from_numpy(targets_of(recipe, labels, guide))[None]
+
+
+def check_gradients(network: torch.nn.Module, loss: torch.Tensor) -> None:
+    """The loss is a number that training can follow down."""
+    assert loss.shape == () and torch.isfinite(loss)
+    loss.backward()
+    gradients = [parameter.grad for parameter in network.parameters()]
+    assert any(gradient is not None and bool(gradient.abs().max() > 0) for gradient in gradients)
+    assert all(gradient is None or bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
 
 def calm(recipe: Recipe) -> torch.nn.Module:
@@ -91,12 +134,81 @@ def check_targets(recipe: Recipe) -> None:
     assert np.isfinite(targets).all()
     assert np.array_equal(labels, before)
     assert np.array_equal(recipe.targets(labels), targets)
-    renamed = np.choose(np.searchsorted([0, 3, 7, 12], labels), [0, 40, 2, 9]).astype(np.int32)
-    assert np.array_equal(recipe.targets(renamed), targets)
+    assert np.array_equal(recipe.targets(renamed(labels)), targets)
     labels.flags.writeable = False
     assert np.array_equal(recipe.targets(np.asfortranarray(labels)), targets)
     assert np.isfinite(recipe.targets(np.zeros((32, 32), np.int32))).all()
     assert np.isfinite(recipe.targets(np.ones((32, 32), np.int32))).all()
+
+
+def check_guide(recipe: Recipe) -> None:
+    """A guide is finite float32 planes, a function of the image and the labels' partition, and leaves both alone.
+
+    Patches that show no nuclei (glass, streaks) come with a guide of zeros, whatever the image was.
+    """
+    if not isinstance(recipe, GuidedTargets):
+        return
+    labels = example_labels(64)
+    image = example_photo(labels)
+    for array in (labels, image):
+        array.setflags(write=False)
+    guide = recipe.guide(image, labels)
+    assert guide.dtype == np.float32
+    assert guide.ndim == 3 and guide.shape[1:] == labels.shape
+    assert np.isfinite(guide).all()
+    assert np.array_equal(recipe.guide(np.asfortranarray(image), np.asfortranarray(labels)), guide)
+    assert np.array_equal(recipe.guide(image, renamed(labels)), guide)
+    guide.setflags(write=False)
+    targets = recipe.guided_targets(labels, guide)
+    assert targets.dtype == np.float32
+    assert targets.shape == recipe.targets(labels).shape
+    assert np.isfinite(targets).all()
+    assert np.array_equal(recipe.guided_targets(renamed(labels), guide), targets)
+    assert np.array_equal(recipe.guided_targets(labels[:, ::-1], guide[:, :, ::-1])[:, :, ::-1], targets)
+    for shade in (0, 255):
+        plain = np.full((32, 32, 3), shade, np.uint8)
+        for everywhere in (0, 1):
+            same = np.full((32, 32), everywhere, np.int32)
+            assert np.isfinite(recipe.guided_targets(same, recipe.guide(plain, same))).all()
+    assert np.isfinite(recipe.guided_targets(np.zeros_like(labels), np.zeros_like(guide))).all()
+
+
+def check_objective(recipe: Recipe) -> None:
+    """An objective of a recipe's own is a number that training can follow down."""
+    if not isinstance(recipe, OwnObjective):
+        return
+    images = example_images(recipe)
+    network = calm(recipe)
+    check_gradients(network, recipe.objective()(network, normalise(images), example_targets(recipe, images.shape[-1])))
+
+
+def check_batches(recipe: Recipe) -> None:
+    """Batches of a recipe's own are a function of the seed and the step, in the shape that was asked for."""
+    if not isinstance(recipe, OwnBatches):
+        return
+    size = 2 * recipe.patch.multiple
+    labels = example_labels(4 * size)
+    items = [Annotated(name, example_photo(labels), labels) for name in ("one", "two")]
+    shape = BatchShape(2, size)
+    images, targets = recipe.batches(items, shape, seed=5).batch(3)
+    assert images.dtype == targets.dtype == torch.float32
+    assert images.shape == (2, 3, size, size) and targets.shape[0] == 2
+    assert float(images.min()) >= 0 and float(images.max()) <= 255
+    again = recipe.batches(items, shape, seed=5)
+    assert not torch.equal(again.batch(4)[0], images), "the step does not matter"
+    assert torch.equal(again.batch(3)[0], images) and torch.equal(again.batch(3)[1], targets)
+    assert not torch.equal(recipe.batches(items, shape, seed=6).batch(3)[0], images), "the seed does not matter"
+
+
+def check_schedule(recipe: Recipe) -> None:
+    """Training settings of a recipe's own are ones that there are."""
+    if isinstance(recipe, OwnSchedule):
+        schedule = from_mapping(Schedule, json.loads(json.dumps(as_plain(recipe.schedule()))), "schedule")
+        assert schedule.patch % recipe.patch.multiple == 0
+
+
+def as_plain(settings: Any) -> Any:
+    return {key: as_plain(value) if isinstance(value, Mapping) else value for key, value in settings.items()}
 
 
 def check_network(recipe: Recipe) -> None:
@@ -119,14 +231,8 @@ def check_network(recipe: Recipe) -> None:
 def check_loss(recipe: Recipe) -> None:
     """The loss of raw outputs and targets is a number that training can follow down."""
     images = example_images(recipe)
-    targets = torch.from_numpy(recipe.targets(example_labels(images.shape[-1])))[None]
     network = calm(recipe)
-    loss = recipe.loss()(network(normalise(images)), targets)
-    assert loss.shape == () and torch.isfinite(loss)
-    loss.backward()
-    gradients = [parameter.grad for parameter in network.parameters()]
-    assert any(gradient is not None and bool(gradient.abs().max() > 0) for gradient in gradients)
-    assert all(gradient is None or bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    check_gradients(network, recipe.loss()(network(normalise(images)), example_targets(recipe, images.shape[-1])))
 
 
 def check_exported(recipe: Recipe) -> None:
@@ -141,17 +247,25 @@ def check_exported(recipe: Recipe) -> None:
 
 
 def check_margin(recipe: Recipe) -> None:
-    """A pixel farther from the patch's edge than the margin does not know where the patch ends."""
+    """A pixel farther from the patch's edge than the margin does not know where the patch ends, nor what lies beyond.
+
+    A recipe that says that it sees the whole patch is let off: its answers still depend on nothing but the patch.
+    """
     patch = recipe.patch
     size = 2 * patch.margin + 2 * patch.multiple
     rng = torch.Generator().manual_seed(0)
-    whole = torch.randint(0, 256, (1, 3, size + 4 * patch.multiple, size + 2 * patch.multiple), generator=rng).float()
+    whole = torch.zeros(1, 3, size + 4 * patch.multiple, size + 2 * patch.multiple)  # black: a patch's edge looks white
     module = recipe.exported(calm(recipe)).eval()
     top, left = 2 * patch.multiple, patch.multiple
-    with torch.inference_mode():
-        part = module(whole[:, :, top : top + size, left : left + size])
-        inside = module(whole)[:, :, top : top + size, left : left + size]
+    here = (..., slice(top, top + size), slice(left, left + size))
+    whole[here] = torch.randint(0, 256, (1, 3, size, size), generator=rng).float()
     inner = slice(patch.margin, size - patch.margin)
+    with torch.inference_mode():
+        part = module(whole[here])
+        if isinstance(recipe, SeesWholePatch) and recipe.sees_whole_patch:
+            inside = module(torch.cat([torch.zeros_like(whole[here]), whole[here]]))[1:]
+        else:
+            inside = module(whole)[here]
     scale = float(inside.abs().max()) or 1.0
     assert float((part - inside)[:, :, inner, inner].abs().max()) <= MARGIN_TOLERANCE * max(scale, 1.0)
 
@@ -161,8 +275,12 @@ CHECKS: tuple[Check, ...] = (
     check_parameters,
     check_postprocessor,
     check_targets,
+    check_guide,
     check_network,
     check_loss,
+    check_objective,
+    check_batches,
+    check_schedule,
     check_exported,
     check_margin,
 )

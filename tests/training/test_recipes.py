@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from blobs import blob_labels
-from conformance.recipe import CHECKS, Check
+from conformance.recipe import CHECKS, Check, calm, example_images
 from nuclix.engine import registry
 from nuclix.engine.contracts import Recipe
 from nuclix.engine.networks import Exported, UNet, UNetShape, fold_batch_norm, normalise
@@ -17,6 +17,10 @@ from nuclix.plugins.recipes.dist import DistRecipe
 SMALL = (
     DistRecipe(n_feat=4, depth=2),
     DistRecipe(n_feat=2, depth=3, stem=1),
+    DistRecipe(n_feat=4, depth=2, formulation="normalised"),
+    DistRecipe(n_feat=4, depth=2, formulation="softmax"),
+    DistRecipe(n_feat=4, depth=2, auxiliary=0.5, root=True),
+    DistRecipe(n_feat=4, depth=2, stem=1, formulation="softmax", auxiliary=0.5),
 )
 
 
@@ -48,6 +52,84 @@ def test_dist_targets_are_the_distance_map_of_the_paper() -> None:
 def test_dist_loss_is_equation_3() -> None:
     outputs, targets = torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[0.0, 5.0]]]])
     assert float(DistRecipe().loss()(outputs, targets)) == pytest.approx((1 + 9) / 2)
+
+
+@pytest.mark.parametrize("stem", [1, 2])
+def test_auxiliary_outputs_leave_before_the_export(stem: int) -> None:
+    recipe, plain = (DistRecipe(n_feat=4, depth=2, stem=stem, auxiliary=weight) for weight in (0.5, 0.0))
+    network = calm(recipe)
+    exported = recipe.exported(network)
+    with torch.inference_mode():
+        images = example_images(recipe, 2)
+        assert torch.equal(exported(images), torch.relu(network(normalise(images))[:, :1]))
+    counts = [sum(value.numel() for value in module.parameters()) for module in (exported, plain.network())]
+    assert counts[0] == counts[1]
+
+
+def test_auxiliary_targets_are_nuclei_and_their_edges() -> None:
+    labels = np.zeros((7, 9), np.int32)
+    labels[2:5, 1:5], labels[2:5, 5:8] = 4, 9
+    _, nuclei, edges = DistRecipe(auxiliary=1.0).targets(labels)
+    assert np.array_equal(nuclei, labels > 0)
+    assert edges[3, 4] == edges[3, 5] == 1, "two nuclei that touch have an edge between them"
+    assert edges[3, 2] == 0 and edges[0, 0] == 0 and edges[1, 1] == 1
+
+
+def test_the_auxiliary_loss_adds_to_the_distances_own() -> None:
+    labels = blob_labels((32, 32), seed=1)
+    recipe = DistRecipe(auxiliary=0.5)
+    targets = torch.from_numpy(recipe.targets(labels))[None]
+    outputs = torch.randn(targets.shape, generator=torch.Generator().manual_seed(0))
+    beside = [torch.nn.functional.binary_cross_entropy_with_logits(outputs[:, c], targets[:, c]) for c in (1, 2)]
+    expected = torch.mean((outputs[:, 0] - targets[:, 0]) ** 2) + 0.5 * (beside[0] + beside[1])
+    assert float(recipe.loss()(outputs, targets)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_errors_of_roots_weigh_shallow_nuclei_more_and_have_a_slope_everywhere() -> None:
+    loss = DistRecipe(root=True).loss()
+
+    def of(output: float, target: float) -> float:
+        return float(loss(torch.full((1, 1, 2, 2), output), torch.full((1, 1, 2, 2), target)))
+
+    assert of(3.0, 3.0) == 0
+    assert of(3.0, 2.0) > of(13.0, 12.0) > 0
+    assert of(3.0, 2.0) == pytest.approx(8 * (3.05**0.5 - 2.05**0.5) ** 2, rel=1e-5)
+    outputs = torch.tensor([[[[-2.0, -0.1, 0.0, 5.0]]]], requires_grad=True)
+    loss(outputs, torch.full((1, 1, 1, 4), 1.0)).backward()
+    assert outputs.grad is not None and bool((outputs.grad[..., :3] < 0).all()) and bool(outputs.grad[..., 3] > 0)
+
+
+def test_normalised_distances_reach_one_in_every_nucleus() -> None:
+    """B_{D,N} of section IV-C.2: the distance map of each nucleus over its maximum."""
+    labels = blob_labels((60, 50), seed=4)
+    raw, normalised = DistRecipe().targets(labels)[0], DistRecipe(formulation="normalised").targets(labels)[0]
+    for name in np.unique(labels[labels > 0]):
+        inside = labels == name
+        assert np.array_equal(normalised[inside], raw[inside] / raw[inside].max())
+    assert not normalised[labels == 0].any()
+    assert np.array_equal(DistRecipe(formulation="softmax").targets(labels)[0], normalised)
+
+
+def test_softmax_formulation_regresses_the_probability_of_the_nucleus() -> None:
+    """softmax o f_2 of section IV-C.2; the loss sees the map that is exported."""
+    recipe = DistRecipe(formulation="softmax")
+    outputs, targets = torch.tensor([[[[0.0, 2.0]], [[0.0, -1.0]]]]), torch.tensor([[[[0.5, 0.0]]]])
+    expected = 1 / (1 + np.exp(3.0))
+    assert float(recipe.loss()(outputs, targets)) == pytest.approx(expected**2 / 2)
+    activation = recipe.exported(torch.nn.Identity()).activation
+    assert isinstance(activation, torch.nn.Module)
+    assert activation(outputs).flatten().tolist() == pytest.approx([0.5, expected])
+
+
+@pytest.mark.parametrize("formulation", ["normalised", "softmax"])
+def test_parameters_of_normalised_maps_lie_within_them(formulation: str) -> None:
+    for candidate in DistRecipe(formulation=formulation).candidates():
+        assert 0 <= candidate["p1"] <= 1 and 0 < candidate["p2"] < 1
+
+
+def test_unknown_formulations_are_refused() -> None:
+    with pytest.raises(ValueError, match="formulation must be one of raw, normalised, softmax"):
+        DistRecipe(formulation="log")
 
 
 def test_dist_maps_are_never_negative() -> None:

@@ -120,6 +120,16 @@ def test_a_training_can_start_from_an_earlier_one(tmp_path: Path) -> None:
         train(DistRecipe(n_feat=2, depth=1), blob_dataset(), schedule, place, lambda _: None)
 
 
+def test_outputs_that_the_earlier_training_lacked_begin_fresh(tmp_path: Path) -> None:
+    earlier = run(tmp_path / "earlier")
+    schedule = dataclasses.replace(SHORT, learning_rate=0.0, weight_decay=0.0)
+    place = Place(tmp_path / "later", "cpu", validate_every=10_000, start=tmp_path / "earlier" / CHECKPOINT)
+    recipe = dataclasses.replace(RECIPE, auxiliary=0.5)
+    later = train(recipe, blob_dataset(), schedule, place, lambda _: None)
+    for name, value in earlier.average.named_parameters():
+        assert torch.equal(value, later.network.get_parameter(name)[: len(value)]), name
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
 def test_a_broken_checkpoint_is_an_error_with_its_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / CHECKPOINT).write_bytes(content)
