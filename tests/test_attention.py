@@ -12,7 +12,7 @@ from scipy import ndimage as ndi
 from conformance.postprocessor import check_postprocessor
 from nuclix.ext.components import connected_components
 from nuclix.plugins.postprocessors.attention import (
-    GRID,
+    UNITS,
     AttentionSplit,
     dilated,
     disc,
@@ -85,7 +85,7 @@ def test_the_distance_is_smoothed_clump_by_clump(mask, sigma):
         smooth = ndi.gaussian_filter(distance, sigma, mode="constant") if sigma else distance
         expected += np.where(alone, smooth, 0)[far:-far, far:-far]
     found = smoothed_distance(clumps, sigma)
-    np.testing.assert_allclose(found, expected, atol=0.51 / GRID)
+    np.testing.assert_allclose(found, expected, atol=1.5 / UNITS)
     assert not found[~mask].any()
 
 

@@ -4,8 +4,8 @@
 
 DATA is what `nuclix simulate` wrote; only its validation images are looked at. Prints a row of Markdown a model. R^2
 inside nuclei takes the mean distance inside nuclei for nothing learned: a network that has learned where nuclei are,
-and no distances, is at 0 or below. The last column reads the training's log: the first validation after which the loss
-never was a tenth over what it came down to in the end, reckoned from predicting the mean.
+and no distances, is at 0 or below. The last column reads the training's log: the first row from which on the training
+loss stayed within a tenth (of its whole fall from predicting the mean) of the lowest; a row an epoch counts epochs.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def explained(found: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
 
 
 def settled(log: Path, start: float) -> int:
-    """Return the number of the first validation from which on the loss stayed near what it ended at."""
+    """Return the number of the first row from which on the training loss stayed near its lowest."""
     with log.open(newline="", encoding="utf-8") as file:
-        losses = [float(row["validation_loss"]) for row in csv.DictReader(file) if row["validation_loss"]]
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
     limit = min(losses) + NEAR * (start - min(losses))
     far = [number for number, loss in enumerate(losses, 1) if loss > limit]
     return max(far, default=0) + 1

@@ -61,6 +61,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a killed run")
     parser.add_argument("--start", type=Path, metavar="FILE", help="checkpoint of an earlier training to start from")
     parser.add_argument(
+        "--blend", type=_share, metavar="P", help="average the result with the weights of --start, which count P"
+    )
+    parser.add_argument(
         "--leave-one-out", action="store_true", help="in place of a model: hold out each patient in turn and score it"
     )
     parser.add_argument("--patients", type=Path, metavar="CSV", help="who is whose (without it by TCGA barcode)")
@@ -85,9 +88,12 @@ def train_command(args: argparse.Namespace) -> int:
     from nuclix.engine.training.execution import Execution
     from nuclix.engine.training.export import Provenance, export
     from nuclix.engine.training.loop import Place, kept, train
+    from nuclix.engine.training.state import blended
 
     if args.out.suffix != ".pt":
         raise UsageError(f"--out {args.out}: a model file's name ends in .pt")
+    if args.blend is not None and args.start is None:
+        raise UsageError("--blend averages with the weights of an earlier training: give it with --start")
     if args.threads is not None:
         torch.set_num_threads(max(1, args.threads))
     recipe, shipped = _recipe(args)
@@ -102,16 +108,20 @@ def train_command(args: argparse.Namespace) -> int:
     place = Place(folder, args.device, args.resume, args.validate_every, start=args.start)
     with TrainingDisplay(schedule.steps) as display:
         state = train(recipe, dataset, schedule, place, display)
+    network = kept(state, schedule)
+    if args.blend is not None:
+        network = blended(network, args.start, args.blend)
     print("choosing the post-processor's parameters")
     settings = {
         **as_mapping(schedule),
         "steps done": state.step,
         "started from": args.start and args.start.name,
+        "blend": args.blend,
         "seconds": round(state.seconds),
     }
     provenance = Provenance(args.out.stem, args.recipe, args.data.resolve().name, args.licence, settings)
     execution = Execution.of(args.device, schedule.precision)
-    print(summary(export(recipe, kept(state, schedule), dataset, execution, provenance, args.out)))
+    print(summary(export(recipe, network, dataset, execution, provenance, args.out)))
     print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
     return 0
 

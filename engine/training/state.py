@@ -130,6 +130,36 @@ def load_average(network: torch.nn.Module, path: Path) -> None:
         raise DataError(f"{path}: holds the weights of another network: {problem}") from problem
 
 
+def blended(network: torch.nn.Module, path: Path, share: float) -> torch.nn.Module:
+    """Return a copy of a network whose weights are averaged with those of the checkpoint that it started from.
+
+    What lies between the two is often better than either on images unlike the later training's (Wortsman et al.,
+    "Robust fine-tuning of zero-shot models", CVPR 2022).
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        After the later training.
+    path : Path
+        Checkpoint of the earlier one.
+    share : float
+        Between 0 and 1: how much the earlier weights count.
+
+    Raises
+    ------
+    DataError
+        If the checkpoint can't be read or holds another network.
+    """
+    earlier = deepcopy(network)
+    load_average(earlier, path)
+    mixed = deepcopy(network)
+    before = earlier.state_dict()
+    for name, value in mixed.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(before[name], share)
+    return mixed
+
+
 def _grown(value: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
     """Return `value`, followed by the last rows of `own` if that is the longer of two that are alike otherwise."""
     import torch

@@ -18,7 +18,9 @@ from nuclix.ext.watershed import watershed
 
 EIGHT = 8
 TRUNCATE = 4.0  # standard deviations at which the Gaussian ends, as scipy.ndimage has it
-GRID = 1024.0  # distances are rounded to so many parts of a pixel, so that symmetry gives ties, not rounding noise
+UNITS = 1024.0  # of distance to a pixel
+MOST = 2.0**20  # units: 1024 px. Sums stay below MOST * WEIGHT^2 = 2^52, which float64 holds exactly
+WEIGHT = 2.0**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,9 @@ def eroded(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 def smoothed_distance(clumps: NDArray[np.int32], sigma: float) -> NDArray[np.float32]:
     """Return every clump's Euclidean distance to its outside, smoothed by a Gaussian as if the clump were alone.
 
+    Distances and weights are rounded to whole numbers of small units, whose sums are exact: they come out the same
+    whichever way a pixel is computed, and symmetry gives ties, not rounding noise.
+
     Parameters
     ----------
     clumps : (H, W) int32
@@ -142,34 +147,55 @@ def smoothed_distance(clumps: NDArray[np.int32], sigma: float) -> NDArray[np.flo
     Returns
     -------
     (H, W) float32
-        0 outside; inside, multiples of 1 / `GRID` px.
+        0 outside; inside, multiples of 1 / `UNITS` px.
     """
     from scipy import ndimage as ndi
 
     reach = int(TRUNCATE * sigma + 0.5)
     padded = np.pad(clumps, reach + 1)
     # The nearest pixel that is not the clump's is never another clump's: 8-connected components do not touch.
-    distance = ndi.distance_transform_edt(padded > 0).ravel()
-    places, width = np.flatnonzero(padded), padded.shape[1]
-    flat = padded.ravel()
-    own = flat[places]
-    total, axis = np.zeros(len(places)), gaussian(sigma, reach)
+    distance = np.minimum(np.rint(ndi.distance_transform_edt(padded > 0) * UNITS), MOST)
+    weights = gaussian(sigma, reach)
+    total = ndi.correlate1d(ndi.correlate1d(distance, weights, 0, mode="constant"), weights, 1, mode="constant")
+    places = np.flatnonzero(_beside_another(padded, reach))
+    total.flat[places] = _own_sums(distance.ravel(), padded, places, weights)
+    smooth = np.where(padded > 0, np.rint(total / WEIGHT**2) / UNITS, 0).astype(np.float32)
+    inner = slice(reach + 1, -reach - 1)
+    return np.ascontiguousarray(smooth[inner, inner])
+
+
+def _beside_another(clumps: NDArray[np.int32], reach: int) -> NDArray[np.bool_]:
+    """Return the clumps' pixels in whose square of `reach` px there are other clumps, too."""
+    from scipy import ndimage as ndi
+
+    size = 2 * reach + 1
+    largest = ndi.maximum_filter(clumps, size, mode="constant")
+    ground = np.iinfo(np.int32).max
+    smallest = ndi.minimum_filter(np.where(clumps > 0, clumps, ground), size, mode="constant", cval=ground)
+    beside: NDArray[np.bool_] = (clumps > 0) & (smallest != largest)
+    return beside
+
+
+def _own_sums(
+    distance: NDArray[np.float64], clumps: NDArray[np.int32], places: NDArray[np.int64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return at `places` the weighted sums of `distance` over those pixels that belong to the same clump."""
+    owner, width, reach = clumps.ravel(), clumps.shape[1], len(weights) // 2
+    total = np.zeros(len(places))
     for row in range(-reach, reach + 1):
         for col in range(-reach, reach + 1):
             there = places + (row * width + col)
-            total += axis[row + reach] * axis[col + reach] * np.where(flat[there] == own, distance[there], 0.0)
-    out = np.zeros(flat.shape, np.float32)
-    out[places] = np.rint(total * GRID) / GRID
-    inner = slice(reach + 1, -reach - 1)
-    return np.ascontiguousarray(out.reshape(padded.shape)[inner, inner])
+            own = owner[there] == owner[places]
+            total += weights[row + reach] * weights[col + reach] * np.where(own, distance[there], 0.0)
+    return total
 
 
 def gaussian(sigma: float, reach: int) -> NDArray[np.float64]:
-    """Return the weights of a Gaussian at -reach ... reach px; they sum to 1."""
+    """Return the weights of a Gaussian at -reach ... reach px, whole numbers that sum to about `WEIGHT`."""
     if reach == 0:
-        return np.ones(1)
+        return np.full(1, WEIGHT)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    return weights / weights.sum()
+    return np.rint(weights * (WEIGHT / weights.sum()))
 
 
 def window_maxima(heights: NDArray[np.float32], clumps: NDArray[np.int32], radius: int) -> NDArray[np.int32]:
@@ -178,7 +204,7 @@ def window_maxima(heights: NDArray[np.float32], clumps: NDArray[np.int32], radiu
     Parameters
     ----------
     heights : (H, W) float32
-        At most 2^24 / `GRID` px.
+        Any.
     clumps : (H, W) int32
         Components; 0 is outside.
     radius : int

@@ -10,13 +10,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d
+
+from nuclix.engine.networks import normalise
 
 DILATIONS = (1, 2, 3, 5, 10, 20)  # one residual block each; the figure is not in the text, the published code has these
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # blocks a stage of a ResNet by its layers (He, 2016)
 HEAD_DEVIATION = 0.1  # of the first weights of a: r a then spans a few units, so that the sigmoid passes gradients on
 DARK_WEIGHT = 0.6  # of the darkness in the first confidence map; as batch norm makes it, r a has a deviation of about 2
 RED = 0
+GLASS, RAMP = 0.2, 0.1  # darkness (white is 0, black 2) up to which there is glass, and on the way to none: 230 to 217
 TAU_MOMENTUM = 0.1  # of the running threshold, as of a batch norm; the published code's value
 
 
@@ -139,6 +142,31 @@ class Attention(nn.Module):
         """Return the logit of the attention of a batch of normalised images."""
         confidence = self.confidence(image)
         return self.biased(confidence, self.threshold(confidence) if self.training else self.tau)
+
+
+class Exportable(nn.Module):
+    """F as the model file holds it: RGB 0..255 in, attention 0..1 out, none on glass.
+
+    White is 0 in the normalised image, so J = A * I is nothing there whatever A is: the loss leaves the attention to
+    glass open, and no tile of tissue teaches it. So it is set to nothing, as it is in J.
+
+    Parameters
+    ----------
+    attention : torch.nn.Module
+        (N, 3, H, W) normalised to the attention's logit (N, 1, H, W).
+    """
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return (N, 1, H, W) float32 of (N, 3, H, W) RGB, 0..255, uint8 or floating point."""
+        normalised = normalise(image)
+        darkness = -avg_pool2d(normalised.mean(1, keepdim=True), 3, 1, 1, count_include_pad=False)
+        seen = ((darkness - GLASS) / RAMP).clamp(0.0, 1.0)
+        attended: torch.Tensor = torch.sigmoid(self.attention(normalised).float()) * seen
+        return attended
 
 
 def dilations(stem: int) -> tuple[int, ...]:

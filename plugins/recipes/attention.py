@@ -167,12 +167,9 @@ class AttentionRecipe:
 
     def exported(self, network: torch.nn.Module) -> torch.nn.Module:
         """Wrap F: RGB 0..255 in, attention 0..1 out; tau is the running mean of training, part of the graph."""
-        from torch.nn import Sigmoid
+        from nuclix.plugins.recipes._attention_network import Exportable
 
-        from nuclix.engine.networks import Exported
-
-        attention = getattr(network, "attention", network)  # the classifier is of no use any more
-        return Exported(attention, Sigmoid())
+        return Exportable(getattr(network, "attention", network))  # the classifier is of no use any more
 
     def candidates(self) -> Sequence[Mapping[str, Any]]:
         """Return the paper's four parameters with others around them, and thresholds of the attention map."""

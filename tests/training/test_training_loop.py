@@ -15,7 +15,7 @@ from nuclix.engine.errors import DataError, UsageError
 from nuclix.engine.training.log import Progress
 from nuclix.engine.training.loop import CHECKPOINT, LOG, LOSS_EVERY, Place, train
 from nuclix.engine.training.schedule import Schedule
-from nuclix.engine.training.state import TrainingState
+from nuclix.engine.training.state import TrainingState, blended
 from nuclix.plugins.recipes.dist import DistRecipe
 
 RECIPE = DistRecipe(n_feat=4, depth=1)
@@ -118,6 +118,16 @@ def test_a_training_can_start_from_an_earlier_one(tmp_path: Path) -> None:
     assert all(torch.equal(before, after) for before, after in pairs)
     with pytest.raises(DataError, match="another network"):
         train(DistRecipe(n_feat=2, depth=1), blob_dataset(), schedule, place, lambda _: None)
+
+
+def test_a_blend_lies_between_two_trainings(tmp_path: Path) -> None:
+    earlier = run(tmp_path / "earlier")
+    later = run(tmp_path / "later", dataclasses.replace(SHORT, seed=5))
+    mixed = blended(later.average, tmp_path / "earlier" / CHECKPOINT, 0.25)
+    for name, value in mixed.state_dict().items():
+        before, after = earlier.average.state_dict()[name], later.average.state_dict()[name]
+        expected = 0.25 * before + 0.75 * after if value.is_floating_point() else after
+        assert torch.allclose(value, expected), name
 
 
 def test_outputs_that_the_earlier_training_lacked_begin_fresh(tmp_path: Path) -> None:
