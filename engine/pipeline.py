@@ -250,7 +250,7 @@ class SlidePipeline:
 
     def _read(self, box: Box) -> NDArray[np.uint8]:
         with self._clock.stage("read"):
-            return self._stages.view.read(box)
+            return self._stages.view.read_patch(box)
 
     def _predict(self, batch: list[tuple[_Unit, Box, Future[NDArray[np.uint8]]]]) -> None:
         """Compute a batch and put the middles into their units' maps."""

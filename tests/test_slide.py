@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import ClassVar
@@ -237,3 +238,28 @@ class TestOpening:
     def test_built_ins_are_entry_points(self) -> None:
         assert {"tiffslide", "image"} <= set(registry.names(registry.READERS))
         assert EntryPoint("tiffslide", "nuclix.plugins.readers.tiffslide:TiffSlideReader", registry.READERS).load()
+
+
+class TestPatches:
+    """What the network sees beyond the edge."""
+
+    @given(st.integers(-60, 200), st.integers(-60, 200), st.integers(1, 90), st.integers(1, 90))
+    def test_a_plain_image_is_mirrored(self, row: int, col: int, height: int, width: int) -> None:
+        image = noise_image(40, 50)
+        slide_like, plain = (SlideView(ArrayReader([image]), Scale(0.25), Scale(0.25)) for _ in range(2))
+        plain.reader.info = replace(plain.info, vendor="image")
+        box = Box(row, col, height, width)
+        assert np.array_equal(slide_like.read_patch(box), slide_like.read(box))
+        inside = box.intersect(plain.box)
+        found = plain.read_patch(box)
+        assert found.shape == (height, width, 3)
+        if not inside.area:
+            assert np.array_equal(found, plain.read(box))
+            return
+        assert np.array_equal(found[inside.slices(box)], image[inside.slices()])
+        if inside.row > row:
+            assert np.array_equal(found[inside.row - row - 1], found[inside.row - row])
+        if inside.col > col:
+            assert np.array_equal(found[:, inside.col - col - 1], found[:, inside.col - col])
+        if inside.row_end < box.row_end:
+            assert np.array_equal(found[inside.row_end - row], found[inside.row_end - row - 1])
