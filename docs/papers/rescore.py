@@ -1,9 +1,11 @@
 """Score a model file on the images of a folder that it was not trained on, with other post-processing if you like.
 
-    python docs/papers/rescore.py MODEL DATA [--set NAME=VALUE ...]
+    python docs/papers/rescore.py MODEL DATA [--set NAME=VALUE ...] [--out DIR]
 
 DATA has images/ and labels/ in it. Without --set the post-processor has the parameters of the model's card. Prints a
-line of Markdown for each image and the mean: accuracy, pixel F1, Perf, AJI, PQ (see ../metrics.md).
+line of Markdown for each image and the mean: accuracy, pixel F1, Perf, AJI, PQ, mAP (see ../metrics.md). Images are
+predicted whole, mirrored up to a multiple of the network's down-sampling; --out keeps the label images, for `nuclix
+evaluate`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from nuclix.engine import registry
 from nuclix.engine.model import load_model
@@ -24,7 +27,7 @@ from nuclix.engine.scores import score
 from nuclix.engine.training.dataset import load_annotated
 from nuclix.engine.training.validation import forward, label
 
-SHOWN = ("accuracy", "f1", "perf", "aji", "pq")
+SHOWN = ("accuracy", "f1", "perf", "aji", "pq", "mean_ap")
 
 
 def main() -> None:
@@ -33,6 +36,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for label images")
     args = parser.parse_args()
     model = load_model(args.model)
     kind: Any = registry.load(registry.POSTPROCESSORS, model.card.postprocessor)
@@ -47,7 +51,11 @@ def main() -> None:
         item = load_annotated(path, args.data / "labels" / f"{path.stem}.png")
         with torch.inference_mode():
             maps = forward(model.module, item.image, model.card.patch.multiple).numpy()
-        found = score(item.labels, label(processor, maps))
+        labels = label(processor, maps)
+        if args.out is not None:
+            args.out.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(labels.astype(np.uint16)).save(args.out / f"{path.stem}.png")
+        found = score(item.labels, labels)
         rows.append([getattr(found, name) for name in SHOWN])
         lines.append(line(path.stem, rows[-1]))
     lines.append(line("mean", np.mean(rows, axis=0).tolist()))
