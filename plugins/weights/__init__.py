@@ -22,11 +22,11 @@ def encdec_kumar16() -> Path:
     return _HERE / "encdec-kumar16.pt"
 
 
-def probability_kumar16() -> Path:
-    """Return a U-Net that classifies pixels, trained on the same images (see probability-kumar16.md)."""
-    return _HERE / "probability-kumar16.pt"
-
-
 def multihead_dsb2018() -> Path:
     """Return the multi-head network trained on the Data Science Bowl's images (see multihead-dsb2018.md)."""
     return _HERE / "multihead-dsb2018.pt"
+
+
+def probability_kumar16() -> Path:
+    """Return a U-Net that classifies pixels, trained on the same images (see probability-kumar16.md)."""
+    return _HERE / "probability-kumar16.pt"
