@@ -42,3 +42,30 @@ def connected_components(mask: ArrayLike, connectivity: int = 8) -> tuple[NDArra
     corners = check_connectivity(connectivity) == 8
     out = np.zeros(array.shape, np.int32)
     return out, _components.connected_components(array, out, corners) if out.size else 0
+
+
+def without_small(labels: NDArray[np.int32], min_area: int) -> NDArray[np.int32]:
+    """Drop labels of fewer than `min_area` pixels and close the gaps in the numbers, keeping their order.
+
+    Parameters
+    ----------
+    labels : (H, W) int32
+        0 on background, no negative numbers.
+    min_area : int
+        Pixels; numbers that stand nowhere go in any case.
+
+    Returns
+    -------
+    (H, W) int32 array
+        A new array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> without_small(np.array([[1, 0, 3], [3, 0, 3]], np.int32), 2)
+    array([[0, 0, 1],
+           [1, 0, 1]], dtype=int32)
+    """
+    kept = np.bincount(labels.ravel(), minlength=1) >= max(min_area, 1)
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.ext.components import connected_components
+from nuclix.ext.components import connected_components, without_small
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,8 @@ class Components:
 
     def split(self, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         """Label the 4-connected components of `mask`, from 1, in the order of their first pixels."""
-        labels, count = connected_components(mask, connectivity=4)
-        if self.min_area <= 1 or not count:
-            return labels
-        kept = np.bincount(labels.ravel(), minlength=count + 1) >= self.min_area
-        kept[0] = False
-        names = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-        return names[labels]
+        labels, _ = connected_components(mask, connectivity=4)
+        return without_small(labels, self.min_area)
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.ext.components import connected_components
+from nuclix.ext.components import connected_components, without_small
 from nuclix.ext.watershed import watershed
 
 METHODS = ("watershed", "random-walker")
@@ -88,7 +88,7 @@ class Markers:
         if self.method == "random-walker":
             markers = self._walked(maps[0], markers, pieces)
         labels = watershed(maps[2] - maps[0], markers, mask, FOUR)
-        return _renumbered(labels, self.min_area)
+        return without_small(labels, self.min_area)
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the nucleus probability, cut to 0..1."""
@@ -98,7 +98,7 @@ class Markers:
         """Return the numbered markers, those that are large enough."""
         inside = mask & (maps[1] - maps[2] > np.float32(self.marker))
         markers, _ = connected_components(np.ascontiguousarray(inside), FOUR)
-        return _renumbered(markers, self.min_marker)
+        return without_small(markers, self.min_marker)
 
     def _walked(
         self, image: NDArray[np.float32], markers: NDArray[np.int32], pieces: NDArray[np.int32]
@@ -113,11 +113,3 @@ class Markers:
             here = pieces[box] == number
             out[box] += random_walker(image[box], np.where(here, markers[box], 0), here, self.beta)
         return out
-
-
-def _renumbered(labels: NDArray[np.int32], min_area: int) -> NDArray[np.int32]:
-    """Drop labels of fewer than `min_area` pixels and close the gaps, keeping the order."""
-    areas = np.bincount(labels.ravel(), minlength=1)
-    keep = areas >= max(min_area, 1)
-    keep[0] = False
-    return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.ext.components import connected_components
+from nuclix.ext.components import connected_components, without_small
 from nuclix.ext.dynamics import dynamics_watershed
 
 GREY_LEVELS = 255  # p1 of Table I of the DIST paper counts in steps of an 8-bit image
@@ -68,10 +68,8 @@ class Probability:
         if self.split_touching:
             h = self.p1 / GREY_LEVELS
             return dynamics_watershed(maps[0], h, self.p2, self.connectivity, mask, self.min_area)
-        labels, count = connected_components(mask & self.foreground(maps), self.connectivity)
-        kept = np.bincount(labels.ravel(), minlength=count + 1) >= max(self.min_area, 1)
-        kept[0] = False
-        return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
+        labels, _ = connected_components(mask & self.foreground(maps), self.connectivity)
+        return without_small(labels, self.min_area)
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability, whose mean over a nucleus is its detection probability."""

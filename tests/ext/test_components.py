@@ -8,7 +8,7 @@ from scipy import ndimage as ndi
 
 import gallery
 import plain
-from nuclix.ext.components import connected_components
+from nuclix.ext.components import connected_components, without_small
 
 MASKS = gallery.masks()
 
@@ -84,3 +84,23 @@ def test_bad_arguments_are_refused():
         connected_components(np.zeros((2, 2), int))
     with pytest.raises(ValueError, match="dimensions"):
         connected_components(np.zeros(4, bool))
+
+
+@given(
+    hnp.arrays(
+        np.int32,
+        hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=8),
+        elements={"min_value": 0, "max_value": 6},
+    )
+)
+def test_small_labels_go_and_the_others_keep_their_order(labels):
+    before = labels.copy()
+    for least in (0, 1, 2, 5):
+        found = without_small(labels, least)
+        names = [name for name in range(1, 7) if (labels == name).sum() >= max(least, 1)]
+        expected = np.zeros(labels.shape, np.int32)
+        for number, name in enumerate(names, 1):
+            expected[labels == name] = number
+        assert found.dtype == np.int32
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(labels, before)
