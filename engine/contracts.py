@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from nuclix.engine.objects import Objects
 
+USUAL_PATCH_PX = 1024  # larger ones bring nothing on a CPU, whose caches they outgrow
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
@@ -132,6 +134,12 @@ class PatchShape:
             raise ValueError(f"a patch of {self.size} px has no middle inside a margin of {self.margin} px")
         if self.size % self.multiple or self.margin % self.multiple:
             raise ValueError(f"patch {self.size} and margin {self.margin} must be multiples of {self.multiple}")
+
+    @classmethod
+    def around(cls, reach: int, multiple: int) -> Self:
+        """Return the usual patch of a network that sees `reach` px around a pixel: at most half its edge is margin."""
+        margin = -(-reach // multiple) * multiple
+        return cls(-(-max(USUAL_PATCH_PX, 4 * margin) // multiple) * multiple, margin, multiple)
 
     @property
     def core(self) -> int:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from nuclix.engine.contracts import Annotated, BatchShape, BatchSource
 
-PATCH_PX = 1024
 MULTIPLE = 16
 DEPTHS = (10, 18, 34)
 POLARITIES = ("dark", "random")
@@ -113,8 +112,7 @@ class AttentionRecipe:
         """The patch that the exported model works on; its margin is F's reach."""
         from nuclix.plugins.recipes._attention_network import radius
 
-        margin = -(-radius(self.stem) // MULTIPLE) * MULTIPLE
-        return PatchShape(PATCH_PX, margin, MULTIPLE)
+        return PatchShape.around(radius(self.stem), MULTIPLE)
 
     def network(self) -> torch.nn.Module:
         """Return fresh F and G; called, they give F's attention as a logit."""

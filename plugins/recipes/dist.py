@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from nuclix.engine.networks import UNetShape
 
-PATCH_PX = 1024
-
 
 @dataclass(frozen=True, slots=True)
 class DistRecipe:
@@ -91,8 +89,7 @@ class DistRecipe:
     def patch(self) -> PatchShape:
         """The patch that the exported model works on; its margin is the network's reach."""
         shape = self._shape
-        size = max(PATCH_PX, 4 * shape.margin)
-        return PatchShape(-(-size // shape.multiple) * shape.multiple, shape.margin, shape.multiple)
+        return PatchShape.around(shape.radius, shape.multiple)
 
     def network(self) -> torch.nn.Module:
         """Return a fresh U-Net: f_1 of section IV-C, or f_2."""

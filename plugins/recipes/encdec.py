@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from nuclix.engine.networks import UNetShape
 
-PATCH_PX = 1024
 PAPER_PATCH, PAPER_MARGIN = 256, 64  # section 3.1: patches of 256 px every 128 px, the middle 128 px are kept
 NUCLEUS = 1  # which of the two classes
 WEIGHTS = ("clusters", "near", "plain")
@@ -126,8 +125,7 @@ class EncDecRecipe:
         shape = self._shape
         if self.paper_patch:
             return PatchShape(PAPER_PATCH, PAPER_MARGIN, shape.multiple)
-        size = max(PATCH_PX, 4 * shape.margin)
-        return PatchShape(-(-size // shape.multiple) * shape.multiple, shape.margin, shape.multiple)
+        return PatchShape.around(shape.radius, shape.multiple)
 
     def schedule(self) -> Mapping[str, Any]:
         """Return the paper's optimisation and augmentation (section 3.1) over fewer steps.

@@ -20,7 +20,6 @@ from nuclix.plugins.recipes._multihead_shape import MULTIPLE, MultiHeadShape
 if TYPE_CHECKING:
     import torch
 
-PATCH_PX = 1024
 CRITERIA = ("both", "cross-entropy", "dice")
 SMOOTH_PX = 1.0  # added to both sides of the Dice fraction: a map without a pixel in the batch has a loss, not 0 / 0
 NUCLEI_CANDIDATES = (0.4, 0.5, 0.6)
@@ -90,8 +89,7 @@ class MultiHeadRecipe:
     @property
     def patch(self) -> PatchShape:
         """The patch that the exported model works on; its margin is the reach of the network's convolutions."""
-        shape = self._shape
-        return PatchShape(max(PATCH_PX, 4 * shape.margin), shape.margin, MULTIPLE)
+        return PatchShape.around(self._shape.margin, MULTIPLE)
 
     @property
     def sees_whole_patch(self) -> bool:

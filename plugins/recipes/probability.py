@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from nuclix.engine.networks import UNetShape
 
 ARCHITECTURES = ("baochuan", "fcn8s", "deconvnet", "unet")
-PATCH_PX = 1024
 P1_CANDIDATES = (0, 1, 2, 4, 6, 7, 8, 9, 10, 11, 12, 16, 24, 32, 48, 64)  # grey levels; Table I has 6..12
 AREA_CANDIDATES = (0, 40)  # px; 40 are 2.5 um^2
 USUAL = {"split_touching": True, "p1": 10.0, "min_area": 0}  # p1: Table III has 10 for the FCN and 11 for the U-Net
@@ -95,8 +94,7 @@ class ProbabilityRecipe:
             "deconvnet": (networks.DECONV_RADIUS, networks.VGG_MULTIPLE),
             "unet": (self._unet.radius, self._unet.multiple),
         }[self.architecture]
-        margin = _round_up(radius, multiple)
-        return PatchShape(_round_up(max(PATCH_PX, 4 * margin), multiple), margin, multiple)
+        return PatchShape.around(radius, multiple)
 
     def network(self) -> torch.nn.Module:
         """Return a fresh network with two outputs, background and nucleus: f_2 of the DIST paper, section IV-B."""
@@ -150,10 +148,6 @@ class ProbabilityRecipe:
         ]
         alone = [{"split_touching": False, "min_area": area} for area in AREA_CANDIDATES]
         return [USUAL, *(candidate for candidate in grid if candidate != USUAL), *alone]
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 def between(labels: NDArray[np.int32], reach: int) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from blobs import blob_labels
 from conformance.recipe import CHECKS, Check, calm, example_images
 from nuclix.engine import registry
-from nuclix.engine.contracts import Recipe
+from nuclix.engine.contracts import PatchShape, Recipe
 from nuclix.engine.networks import Exported, UNet, UNetShape, fold_batch_norm, normalise
 from nuclix.plugins.recipes.dist import DistRecipe
 
@@ -200,3 +200,11 @@ def test_folding_batch_norm_changes_nothing() -> None:
 
 def test_white_is_zero() -> None:
     assert normalise(torch.tensor([255, 0], dtype=torch.uint8)).tolist() == [0.0, -2.0]
+
+
+@pytest.mark.parametrize("reach", [0, 1, 16, 104, 255, 256, 257, 408])
+@pytest.mark.parametrize("multiple", [1, 16, 24, 32])
+def test_the_usual_patch_hides_the_reach_and_is_at_most_half_margin(reach: int, multiple: int) -> None:
+    patch = PatchShape.around(reach, multiple)
+    assert reach <= patch.margin < reach + multiple
+    assert patch.size >= 1024 and patch.core >= 2 * patch.margin
