@@ -92,6 +92,8 @@ def train_command(args: argparse.Namespace) -> int:
 
     if args.out.suffix != ".pt":
         raise UsageError(f"--out {args.out}: a model file's name ends in .pt")
+    if args.blend is not None and args.leave_one_out:
+        raise UsageError("--blend is for one model: leave it out with --leave-one-out")
     if args.blend is not None and args.start is None:
         raise UsageError("--blend averages with the weights of an earlier training: give it with --start")
     if args.threads is not None:

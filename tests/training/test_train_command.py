@@ -86,3 +86,12 @@ def test_missing_data_and_odd_names_are_said(tmp_path: Path, capsys: pytest.Capt
     assert "ends in .pt" in capsys.readouterr().err
     assert main(["train", "nonesuch", "--data", str(tmp_path), "--out", str(tmp_path / "x.pt")]) == 1
     assert "nonesuch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--start", "earlier.pt", "--leave-one-out")])
+def test_a_blend_needs_one_model_and_one_to_start_from(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    assert train(data, tmp_path / "a.pt", "--blend", "0.4", *more) == 2
+    assert "--blend" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
