@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numba
 import pytest
-from numba.valid import caching
+from numba.core import caching
 
 from nuclix.ext._jit import kernel
 
