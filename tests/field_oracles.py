@@ -73,9 +73,7 @@ def hovernet(maps: NDArray[np.float32], size: int = 21, by_tile: bool = True) ->
     pieces = without_few(ndi.label(maps[0] >= 0.5)[0], 10)
     mask = pieces > 0
     clumps = None if by_tile else np.where(mask, ndi.label(maps[0] >= 0.5, EIGHT)[0], 0)
-    energy = np.maximum(
-        below_highest(sobel(maps[1], size, 1), clumps), below_highest(sobel(maps[2], size, 0), clumps)
-    )
+    energy = np.maximum(below_highest(sobel(maps[1], size, 1), clumps), below_highest(sobel(maps[2], size, 0), clumps))
     energy = np.where(mask, energy, 0)
     calm = np.where(mask, 1 - energy, 0)
     for axis in (0, 1):
@@ -198,5 +196,3 @@ def errors(labels: NDArray[np.int32], flows: NDArray[np.float64]) -> Iterator[tu
         slope /= 1e-20 + np.sqrt((slope**2).sum(axis=0))
         wrong = ((slope[:, 1:-1, 1:-1] - flows[(slice(None), *box)]) ** 2).sum(axis=0)
         yield number, wrong[inside[1:-1, 1:-1]].mean()
-
-

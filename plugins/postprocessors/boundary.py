@@ -79,7 +79,7 @@ class Boundary:
         return (self.form, "boundary")
 
     @property
-    def halo(self) -> int:
+    def context(self) -> int:
         """A pixel depends on its own maps alone."""
         return 0
 

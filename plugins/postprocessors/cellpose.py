@@ -54,7 +54,7 @@ class Cellpose:
     min_area: int = 15
 
     maps: ClassVar[tuple[str, ...]] = ("cell_logit", "flow_down", "flow_right")
-    halo: ClassVar[int] = 0
+    context: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.cell_threshold):

@@ -80,7 +80,7 @@ class HoVerNet:
             raise ValueError(f"limits must be one of {', '.join(LIMITS)}, not {self.limits!r}")
 
     @property
-    def halo(self) -> int:
+    def context(self) -> int:
         """The Sobel filter looks half its size around a pixel."""
         return self.sobel // 2
 

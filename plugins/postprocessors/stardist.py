@@ -72,7 +72,7 @@ class StarDist:
         return ("probability", *(f"ray_{k}" for k in range(self.rays)))
 
     @property
-    def halo(self) -> int:
+    def context(self) -> int:
         """A polygon covers pixels up to the largest distance from its centre."""
         return self.max_distance
 
