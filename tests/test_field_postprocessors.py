@@ -1,4 +1,4 @@
-"""Boundary, HoVer-Net, StarDist and Cellpose: the contract, blocks, the published methods, edge cases, bad parameters."""
+"""Boundary, HoVer-Net, StarDist, Cellpose: the contract, blocks, the published methods, edge cases, parameters."""
 
 from __future__ import annotations
 

@@ -42,6 +42,8 @@ class SlideFacts:
         Of the full resolution.
     nuclei : int or None
         Found.
+    nuclei_by_class : mapping of str to int
+        Found of each class, in the order of the model's; empty for records of nuclix 0.1.
     tissue_mm2 : float or None
         Area of the tissue; of the whole slide where the run computed glass too.
     pixels, pixels_resumed : int
@@ -70,6 +72,7 @@ class SlideFacts:
     width: int | None
     mpp: float | None
     nuclei: int | None
+    nuclei_by_class: Mapping[str, int]
     tissue_mm2: float | None
     pixels: int
     pixels_resumed: int
@@ -201,6 +204,7 @@ def _facts(row: LedgerRow, live: bool) -> SlideFacts:
         width=width,
         mpp=um,
         nuclei=counts.get("nuclei"),
+        nuclei_by_class=counts.get("nuclei_by_class", {}),
         tissue_mm2=tissue,
         pixels=counts.get("pixels", 0),
         pixels_resumed=counts.get("pixels_resumed", 0),

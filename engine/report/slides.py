@@ -120,6 +120,7 @@ def slide_card(entry: SlideEntry, shared: Shared) -> str:
         ("median area", "" if entry.median_um2 is None else f"{significant(entry.median_um2)} µm²"),
     ]
     figures = "".join(f"<span><b>{value}</b> {name}</span>" for name, value in rows if value)
+    figures += "".join(map(_class_figure, class_rows(facts)))
     spark = ""
     if entry.sketch is not None and entry.median_um2 is not None and facts.nuclei:
         spark = sparkline(entry.sketch.areas, shared.area_end)
@@ -128,6 +129,37 @@ def slide_card(entry: SlideEntry, shared: Shared) -> str:
         f'<figcaption><div class="title" title="{escape(facts.path)}">{escape(facts.name)}</div>'
         f'<div class="figures">{figures or badge(facts.state)}</div>{spark}</figcaption></figure>'
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """The nuclei of one class on a slide: number, share of all, number per mm2 of tissue (None: not known), colour."""
+
+    name: str
+    count: int
+    share: float
+    density: float | None
+    color: str
+
+
+def class_rows(facts: SlideFacts) -> tuple[ClassRow, ...]:
+    """Return the nuclei of each class in the model's order; nothing for models of one class."""
+    if len(facts.nuclei_by_class) < 2:
+        return ()
+    colors = {item.get("name"): item.get("color") for item in facts.model.get("classes", ())}
+    total = max(sum(facts.nuclei_by_class.values()), 1)
+    rows = []
+    for name, count in facts.nuclei_by_class.items():
+        red, green, blue = colors.get(name) or (128, 128, 128)
+        density = count / facts.tissue_mm2 if facts.tissue_mm2 else None
+        rows.append(ClassRow(name, count, count / total, density, f"rgb({int(red)},{int(green)},{int(blue)})"))
+    return tuple(rows)
+
+
+def _class_figure(row: ClassRow) -> str:
+    density = "" if row.density is None else f", {grouped(row.density)} per mm²"
+    dot = f'<i style="display:inline-block;width:.7em;height:.7em;border-radius:50%;background:{row.color}"></i>'
+    return f"<span>{dot} <b>{grouped(row.count)}</b> {escape(row.name)} ({row.share:.0%}{density})</span>"
 
 
 def _picture(entry: SlideEntry, shared: Shared) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.engine.segmentation.detections import Detections
 from nuclix.ext.components import connected_components, without_small
 from nuclix.ext.star_polygons import Stars, cover_stars, select_stars, stars_at
 
@@ -83,13 +84,19 @@ class StarDist:
 
     def split(self, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         """Label the nuclei of the clumps in `mask`, from 1, from the most probable down."""
+        return self.detect(maps, mask).labels
+
+    def detect(self, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> Detections:
+        """Return the labels and the object probability of each nucleus' centre."""
         centres = self._centres(maps) & mask
         clumps, _ = connected_components(mask, EIGHT)
-        labels, _ = select_stars(self._stars(maps, centres), maps[0][centres], clumps, self.overlap)
-        return without_small(labels, self.min_area)
+        scores = maps[0][centres]
+        labels, taken = select_stars(self._stars(maps, centres), scores, clumps, self.overlap)
+        kept = np.bincount(labels.ravel(), minlength=len(taken) + 1)[1:] >= max(self.min_area, 1)
+        return Detections(without_small(labels, self.min_area), scores[taken[kept]])
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the object probability, cut to 0..1."""
+        """Return the object probability, cut to 0..1; nuclei have that of their centre."""
         return np.clip(maps[0], np.float32(0), np.float32(1))
 
     def _centres(self, maps: NDArray[np.float32]) -> NDArray[np.bool_]:
