@@ -254,7 +254,7 @@ def test_two_classes_from_slide_to_geojson_record_and_report(tmp_path: Path) -> 
     for block in ("64", "400"):
         out = tmp_path / block
         assert main([*command, "--block", block, "--out", str(out)]) == 0
-        features = features_of(out / "slide.tif.geojson")
+        features = features_of(out / "slide.geojson")
         for feature in features:
             kind = feature["properties"]["classification"]
             columns = np.array(feature["geometry"]["coordinates"][0])[..., 0]
@@ -263,7 +263,7 @@ def test_two_classes_from_slide_to_geojson_record_and_report(tmp_path: Path) -> 
             if columns.min() > 205:
                 assert kind == {"name": "Blue", "color": list(BLUE)}
         counts.append(Counter(feature["properties"]["classification"]["name"] for feature in features))
-        record = json.loads((out / "slide.tif.nuclix.json").read_text())
+        record = json.loads((out / "slide.nuclix.json").read_text())
         assert record["counts"]["nuclei_by_class"] == dict(sorted(counts[-1].items(), reverse=True))
         assert [item["name"] for item in record["model"]["classes"]] == ["Dark", "Blue"]
     assert counts[0] == counts[1]
@@ -275,6 +275,6 @@ def test_two_classes_from_slide_to_geojson_record_and_report(tmp_path: Path) -> 
     names = tmp_path / "names.toml"
     names.write_text('[Blue]\nname = "Dark"\n')
     assert main([*command, "--block", "400", "--out", str(out), "--class-map", str(names)]) == 0
-    merged = features_of(out / "slide.tif.geojson")
+    merged = features_of(out / "slide.geojson")
     assert {feature["properties"]["classification"]["name"] for feature in merged} == {"Dark"}
     assert len(merged) == sum(counts[0].values())

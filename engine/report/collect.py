@@ -18,6 +18,30 @@ from nuclix.engine.progress.status import RunFile, is_live, read_runs
 # A slide that the ledger calls running while no run is: it was killed in its midst, and the next run goes on with it.
 INTERRUPTED = "interrupted"
 _UM2_A_MM2 = 1e6
+_NO_COLOR = (128, 128, 128)  # of a class whose colour the record does not give
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFacts:
+    """The nuclei of one class on a slide.
+
+    Attributes
+    ----------
+    name, color : str
+        Of the class, the color as CSS has it.
+    nuclei : int
+        Found.
+    percent : float
+        Of all nuclei of the slide.
+    density : float or None
+        Nuclei per mm2 of tissue.
+    """
+
+    name: str
+    color: str
+    nuclei: int
+    percent: float
+    density: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +122,20 @@ class SlideFacts:
     def density(self) -> float | None:
         """Nuclei per mm2 of tissue."""
         return self.nuclei / self.tissue_mm2 if self.nuclei is not None and self.tissue_mm2 else None
+
+    @property
+    def classes(self) -> tuple[ClassFacts, ...]:
+        """The nuclei of each class in the model's order; empty where all are of one class."""
+        if len(self.nuclei_by_class) < 2:
+            return ()
+        colors = {item.get("name"): item.get("color") for item in self.model.get("classes", ())}
+        total = max(sum(self.nuclei_by_class.values()), 1)
+        found = []
+        for name, nuclei in self.nuclei_by_class.items():
+            color = ",".join(str(int(value)) for value in colors.get(name) or _NO_COLOR)
+            density = nuclei / self.tissue_mm2 if self.tissue_mm2 else None
+            found.append(ClassFacts(name, f"rgb({color})", nuclei, 100 * nuclei / total, density))
+        return tuple(found)
 
     @property
     def seconds_per_mm2(self) -> float | None:
