@@ -250,7 +250,7 @@ def test_two_classes_from_slide_to_geojson_record_and_report(tmp_path: Path) -> 
     slide = write_slide(tmp_path / "slide.tif", pixels, mpp=0.25, compression="none")
     model = make_two_class_model(tmp_path / "two.pt")
     command = ["run", str(slide), "--model", str(model), "--no-tissue", "--threads", "1", "--quiet"]
-    counts = []
+    counts: list[Counter] = []
     for block in ("64", "400"):
         out = tmp_path / block
         assert main([*command, "--block", block, "--out", str(out)]) == 0
@@ -263,7 +263,7 @@ def test_two_classes_from_slide_to_geojson_record_and_report(tmp_path: Path) -> 
             if columns.min() > 205:
                 assert kind == {"name": "Blue", "color": list(BLUE)}
         counts.append(Counter(feature["properties"]["classification"]["name"] for feature in features))
-        record = json.loads((out / "slide.nuclix.json").read_text())
+        record = json.loads((out / "slide.json").read_text())
         assert record["counts"]["nuclei_by_class"] == dict(sorted(counts[-1].items(), reverse=True))
         assert [item["name"] for item in record["model"]["classes"]] == ["Dark", "Blue"]
     assert counts[0] == counts[1]
