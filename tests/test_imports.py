@@ -12,11 +12,11 @@ from sources import PACKAGES, ROOT, Import, dotted, imports, modules
 
 # Imported by the functions that use them, so that start-up does not pay for them.
 DEFERRED = {
-    "PIL", "cv2", "dask", "distributed", "matplotlib", "numba", "rich", "scipy", "skimage", "tiffslide", "torch",
+    "PIL", "cv2", "dask", "distributed", "jinja2", "matplotlib", "numba", "rich", "scipy", "skimage", "tiffslide", "torch",
 }  # fmt: skip
 # Networks are classes of torch's: these modules can't wait, so whoever needs them does.
 OF_TORCH = {
-    "engine/networks.py",
+    "engine/training/unet.py",
     *(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/recipes/_*_network*.py")),
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -91,7 +91,7 @@ def test_the_reader_of_imports_sees_through_every_form() -> None:
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
     """Nothing comes along by luck, nothing is installed for naught."""
-    renamed = {"pillow": "PIL"}
+    renamed = {"pillow": "PIL", "Jinja2": "jinja2", "MarkupSafe": "markupsafe"}
     asked_for = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dask"]]
     plain = [requirement.partition(">")[0] for requirement in asked_for]
     declared = {renamed.get(name, name) for name in plain}
