@@ -18,7 +18,7 @@ from nuclix.engine.training.log import Progress, TrainingLog
 from nuclix.engine.training.sampler import Sampler, drawn_ahead
 from nuclix.engine.training.schedule import Schedule
 from nuclix.engine.training.state import Best, TrainingState, load_average
-from nuclix.engine.training.validation import validate
+from nuclix.engine.training.validation import Validation, validate
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +89,8 @@ def train(
     """
     if schedule.patch % recipe.patch.multiple:
         raise UsageError(f"patch {schedule.patch}: this network takes multiples of {recipe.patch.multiple}")
+    if schedule.patience > 0 and not dataset.validation:
+        raise UsageError("early stopping needs validation images: hold some out, or train for a fixed number of steps")
     execution = Execution.of(place.device, schedule.precision)
     place.folder.mkdir(parents=True, exist_ok=True)
     state = _begin(recipe, schedule, place, execution)
@@ -110,7 +112,7 @@ def train(
         validated = last or state.step % place.validate_every == 0
         if not validated and state.step % LOSS_EVERY:
             continue
-        found = validate(recipe, state.average, dataset.validation, execution) if validated else None
+        found = _validated(recipe, state, dataset, execution) if validated else None
         if found is not None:
             state.best.look(found.loss, state.average)
             last = last or 0 < schedule.patience <= state.best.waited
@@ -134,6 +136,11 @@ def kept(state: TrainingState, schedule: Schedule) -> torch.nn.Module:
 def _steps_left(state: TrainingState, schedule: Schedule) -> range:
     stopped = 0 < schedule.patience <= state.best.waited
     return range(state.step, state.step if stopped else schedule.steps)
+
+
+def _validated(recipe: Recipe, state: TrainingState, dataset: Dataset, execution: Execution) -> Validation | None:
+    """Return the scores of the averaged weights; None where no image is held out."""
+    return validate(recipe, state.average, dataset.validation, execution) if dataset.validation else None
 
 
 def _source(recipe: Recipe, dataset: Dataset, schedule: Schedule) -> BatchSource:
