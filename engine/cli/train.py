@@ -208,8 +208,6 @@ def _leave_one_out(args: argparse.Namespace, recipe: Recipe, schedule: Schedule,
 
 def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[Path]]:
     """Return the recipe with the options' hyper-parameters, and the splits that came with its package."""
-    from importlib.resources import files
-
     from nuclix.engine import registry
     from nuclix.engine.parameters import assignments, from_mapping
 
@@ -217,8 +215,15 @@ def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[Path]]:
     where = f"recipe {args.recipe}"
     words = [*args.set, *([f"n_feat={args.n_feat}"] if args.n_feat is not None else [])]
     recipe: Recipe = from_mapping(kind, assignments(words, kind, where), where, UsageError)
+    return recipe, shipped_tables(kind)
+
+
+def shipped_tables(kind: Any) -> list[Path]:
+    """Return the tables of known data sets (CSV) in the package of a recipe's class."""
+    from importlib.resources import files
+
     package = files(kind.__module__.rpartition(".")[0] or kind.__module__)
-    return recipe, sorted(Path(str(item)) for item in package.iterdir() if item.name.endswith(".csv"))
+    return sorted(Path(str(item)) for item in package.iterdir() if item.name.endswith(".csv"))
 
 
 def _schedule(args: argparse.Namespace, recipe: Recipe) -> Schedule:

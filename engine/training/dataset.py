@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -115,6 +116,40 @@ def load_dataset(folder: Path, options: SplitOptions = _USUAL_SPLIT, um_per_px: 
         if not loaded[part]:
             raise DataError(f"{folder}: the split ({split.source}) leaves no image for {part}")
     return Dataset(tuple(loaded[TRAIN]), tuple(loaded[VALIDATION]), split.source)
+
+
+def load_images(
+    folder: Path, um_per_px: float, shipped: Sequence[Path] = (), wanted: Callable[[str], bool] | None = None
+) -> list[Annotated]:
+    """Read all images of a folder, or the wanted ones, and resample them to one scale where their own is stated.
+
+    Parameters
+    ----------
+    folder : Path
+        As `load_dataset` reads it.
+    um_per_px : float
+        Micrometres per pixel to resample to.
+    shipped : sequence of Path
+        Tables of known data sets, which may state scales.
+    wanted : callable, optional
+        Takes an image's name; returns whether to read it.
+
+    Returns
+    -------
+    list of Annotated
+        In the order of the names.
+
+    Raises
+    ------
+    DataError
+        If something is missing, can't be read or does not fit; the message names the file.
+    """
+    pairs = _matched(folder)
+    table = split_images(folder, tuple(pairs), SplitOptions(train_on_all=True, shipped=tuple(shipped))).table
+    names = [name for name in pairs if wanted is None or wanted(name)]
+    scales = scales_of(folder, table, names)
+    items = [load_annotated(*pairs[name]) for name in names]
+    return [resampled(item, scales.get(item.name, um_per_px), um_per_px) for item in items]
 
 
 def load_annotated(image: Path, labels: Path) -> Annotated:

@@ -196,14 +196,17 @@ def deal_folds(group_of: Mapping[str, str], count: int) -> dict[str, int]:
     return {name: fold_of[name] for name in group_of}
 
 
-def read_folds(path: Path, names: Sequence[str], group_of: Mapping[str, str]) -> dict[str, int]:
-    """Return image name to fold from a CSV with the columns image and fold; a group may not be torn apart."""
+def read_folds(path: Path, names: Sequence[str], group_of: Mapping[str, str], count: int) -> dict[str, int]:
+    """Return image name to fold, 1 to `count`, from a CSV with the columns image and fold; groups must stay whole."""
     found = read_column(path, FOLD, names)
     wrong = next((name for name in names if not found[name].isdecimal() or int(found[name]) < 1), None)
     if wrong is not None:
         raise DataError(f"{path}: the fold of {wrong} is {found[wrong]!r}; folds are whole numbers from 1")
     _check_groups(path, found, group_of)
-    return {name: int(found[name]) for name in names}
+    fold_of = {name: int(found[name]) for name in names}
+    if set(fold_of.values()) != set(range(1, count + 1)):
+        raise DataError(f"{path}: must have the folds 1 to {count}, has {sorted(set(fold_of.values()))}")
+    return fold_of
 
 
 def _fold_split(names: Sequence[str], groups: Mapping[str, str], options: SplitOptions) -> Split:
@@ -212,11 +215,7 @@ def _fold_split(names: Sequence[str], groups: Mapping[str, str], options: SplitO
     if options.folds is None:
         fold_of, source = deal_folds(groups, fold.count), f"fold {fold}"
     else:
-        fold_of, source = read_folds(options.folds, names, groups), f"fold {fold} of {options.folds.name}"
-        if set(fold_of.values()) != set(range(1, fold.count + 1)):
-            raise DataError(
-                f"{options.folds}: must have the folds 1 to {fold.count}, has {sorted(set(fold_of.values()))}"
-            )
+        fold_of, source = read_folds(options.folds, names, groups, fold.count), f"fold {fold} of {options.folds.name}"
     parts = {name: VALIDATION if fold_of[name] == fold.index else TRAIN for name in names}
     return Split(parts, source, _shipped(names, options.shipped))
 

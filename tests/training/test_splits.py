@@ -104,12 +104,16 @@ def test_ways_to_split_exclude_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({name: 1 for name in NAMES[:-1]}, "tile11"), ({name: "x" for name in NAMES}, "whole numbers from 1")],
+    [
+        ({name: 1 for name in NAMES[:-1]}, "tile11"),
+        ({name: "x" for name in NAMES}, "whole numbers from 1"),
+        ({name: 2 for name in NAMES}, "folds 1 to 2"),
+    ],
 )
 def test_a_bad_table_of_folds_is_named(tmp_path: Path, values: dict[str, object], message: str) -> None:
     path = table(tmp_path / "folds.csv", "fold", values)
     with pytest.raises(DataError, match=rf"folds\.csv: .*{message}"):
-        read_folds(path, NAMES, {name: name for name in NAMES})
+        read_folds(path, NAMES, {name: name for name in NAMES}, 2)
 
 
 def test_images_are_brought_to_one_scale(folder: Path) -> None:
