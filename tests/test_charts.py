@@ -27,7 +27,7 @@ from nuclix.engine.report.charts import (
     stage_columns,
     throughput,
 )
-from nuclix.engine.report.density import AREA_BIN_UM2, AREA_BINS, area_quantiles
+from nuclix.engine.segmentation.summary import AREA_BIN_UM2, AREA_BINS, area_quantiles
 from outputs import EVENING
 
 SPANS = st.lists(

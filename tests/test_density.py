@@ -14,21 +14,21 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.objects import Objects
-from nuclix.engine.report.density import (
+from nuclix.engine.report.pictures import BUDGET_BYTES, LEVELS, density_top, density_uri, edge_for, thumbnail_uri
+from nuclix.engine.segmentation.objects import Objects
+from nuclix.engine.segmentation.summary import (
     AREA_BIN_UM2,
     AREA_BINS,
-    NucleiTally,
-    SlideSketch,
+    SlideSummary,
+    SummaryAccumulator,
     area_quantiles,
     density,
-    read_sketch,
-    write_sketch,
+    read_summary,
+    write_summary,
 )
-from nuclix.engine.report.pictures import BUDGET_BYTES, LEVELS, density_top, density_uri, edge_for, thumbnail_uri
-from nuclix.engine.report.thumbnail import EDGE, encoded, thumbnail
-from nuclix.engine.slide import SlideView
-from nuclix.engine.tissue import Overview, read_overview, tissue_mask
+from nuclix.engine.slide.thumbnail import EDGE, encoded, thumbnail
+from nuclix.engine.slide.tissue import Overview, read_overview, tissue_mask
+from nuclix.engine.slide.view import SlideView
 from slides import ArrayReader, reduced, smooth_image
 
 
@@ -53,7 +53,7 @@ def test_every_nucleus_is_counted_once_where_it_lies(bounds: Box | None) -> None
     box = bounds or Box(0, 0, 1500, 2000)
     places = np.stack([rng.integers(box.row, box.row_end, 5000), rng.integers(box.col, box.col_end, 5000)], axis=1)
     pixels = rng.integers(20, 9000, 5000)
-    tally = NucleiTally(view)
+    tally = SummaryAccumulator(view)
     for part in np.array_split(np.arange(5000), 7):
         tally.add(objects_at(places[part], pixels[part]))
     sketch = tally.sketch()
@@ -68,7 +68,7 @@ def test_every_nucleus_is_counted_once_where_it_lies(bounds: Box | None) -> None
 
 
 def test_nuclei_that_reach_out_of_the_bounds_are_not_lost() -> None:
-    tally = NucleiTally(view_of(400, 400, bounds=Box(100, 100, 200, 200)))
+    tally = SummaryAccumulator(view_of(400, 400, bounds=Box(100, 100, 200, 200)))
     tally.add(objects_at(np.array([[95, 150], [150, 95], [299, 299], [300, 300]]), np.full(4, 100)))
     assert tally.sketch().counts.sum() == 4
 
@@ -79,13 +79,13 @@ def test_slides_of_any_shape_have_a_map(shape: tuple[int, int]) -> None:
         pass
 
     reader = Sized([np.zeros((1, 1, 3), np.uint8)], 0.25, Box(0, 0, *shape))
-    tally = NucleiTally(SlideView(reader, Scale(0.25), Scale(0.25)))
+    tally = SummaryAccumulator(SlideView(reader, Scale(0.25), Scale(0.25)))
     tally.add(objects_at(np.array([[0, 0]]), np.array([50])))
     assert tally.sketch().counts.sum() == 1 and max(tally.sketch().counts.shape) <= 96
 
 
-def sketch_of(counts: np.ndarray, cell_mm2: float = 0.01) -> SlideSketch:
-    return SlideSketch(counts.astype(np.int64), cell_mm2, np.zeros(AREA_BINS + 1, np.int64), 0.0)
+def sketch_of(counts: np.ndarray, cell_mm2: float = 0.01) -> SlideSummary:
+    return SlideSummary(counts.astype(np.int64), cell_mm2, np.zeros(AREA_BINS + 1, np.int64), 0.0)
 
 
 @given(hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 1000)))
@@ -114,17 +114,17 @@ def test_no_nuclei_have_no_median() -> None:
 def test_a_sketch_comes_back_and_a_broken_one_does_not(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     sketch = sketch_of(np.arange(6).reshape(2, 3))
-    write_sketch(path, sketch)
-    back = read_sketch(path)
+    write_summary(path, sketch)
+    back = read_summary(path)
     assert back is not None and back.cell_mm2 == sketch.cell_mm2
     np.testing.assert_array_equal(back.counts, sketch.counts)
     content = path.read_bytes()
     for broken in (b"", b"PK", content[: len(content) // 2], content.replace(b"counts", b"COUNTS")):
         path.write_bytes(broken)
-        assert read_sketch(path) is None
-    assert read_sketch(tmp_path / "missing.npz") is None
+        assert read_summary(path) is None
+    assert read_summary(tmp_path / "missing.npz") is None
     np.savez(path, format=1, counts=np.zeros(3), areas=np.zeros(2), numbers=np.zeros(2))
-    assert read_sketch(path) is None
+    assert read_summary(path) is None
 
 
 def decoded(uri: str) -> Image.Image:
@@ -168,7 +168,7 @@ def test_a_small_slide_is_not_blown_up() -> None:
 
 
 def test_a_huge_level_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nuclix.engine.report.thumbnail.DIRECT_PIXELS", 1000)
+    monkeypatch.setattr("nuclix.engine.slide.thumbnail.DIRECT_PIXELS", 1000)
     image = smooth_image(600, 800)
     reader = ArrayReader([image], bounds=Box(100, 200, 400, 400))
     view = SlideView(reader, Scale(0.25), Scale(0.25))
@@ -176,7 +176,7 @@ def test_a_huge_level_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None
     reader.reads.clear()
     small = thumbnail(reader, overview)
     assert not reader.reads
-    shape = np.ceil(np.array([400, 400]) / overview.pixel)
+    shape = np.ceil(np.array([400, 400]) / overview.downsample)
     assert abs(small.size[1] - shape[0]) <= 1 and abs(small.size[0] - shape[1]) <= 1
     assert np.asarray(small).mean() == pytest.approx(image[100:500, 200:600].mean(), abs=4)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from nuclix.engine.batch.layout import report_path
+from nuclix.engine.batch.ledger import DONE, Ledger
+from nuclix.engine.batch.lock import FolderLock
 from nuclix.engine.cli.main import main
-from nuclix.engine.ledger import DONE, Ledger
-from nuclix.engine.lock import FolderLock
+from nuclix.engine.progress.status import read_runs
 from nuclix.engine.report.collect import collect
-from nuclix.engine.report.density import sketch_path
 from nuclix.engine.report.page import render, write_report
-from nuclix.engine.report.status import read_runs
 from outputs import FakeSlide, fill, outcome, write_run
 
 SLIDES = [
@@ -173,9 +173,9 @@ def test_a_result_that_is_being_replaced_shows_no_old_figures(tmp_path: Path) ->
 
 def test_pictures_and_sketches_that_are_gone_or_broken_leave_the_page_whole(tmp_path: Path) -> None:
     fill(tmp_path, SLIDES)
-    sketch_path(tmp_path, "one", ".npz").write_bytes(b"PK broken")
-    sketch_path(tmp_path, "one", ".jpg").write_bytes(b"\xff\xd8 broken")
-    sketch_path(tmp_path, "two", ".npz").unlink()
+    report_path(tmp_path, "one", ".npz").write_bytes(b"PK broken")
+    report_path(tmp_path, "one", ".jpg").write_bytes(b"\xff\xd8 broken")
+    report_path(tmp_path, "two", ".npz").unlink()
     text = render(collect(tmp_path))
     assert_self_contained(text)
     assert "no picture" in text and text.count("data:image/jpeg") == 2

@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.engine.progress.text import duration, grouped, one_line, shortened, significant, tick
 from nuclix.engine.report.axes import Axis, TimeAxis, axis_from_zero, time_axis
-from nuclix.engine.report.density import AREA_BIN_UM2, AREA_BINS, area_quantiles
 from nuclix.engine.report.markup import escape
-from nuclix.engine.report.text import duration, grouped, one_line, shortened, significant, tick
+from nuclix.engine.segmentation.summary import AREA_BIN_UM2, AREA_BINS, area_quantiles
 
 WIDTH = 960
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 34

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from nuclix.engine.report.text import one_line
+from nuclix.engine.progress.text import one_line
 
 
 def escape(value: object) -> str:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nuclix.engine.batch.layout import report_path
+from nuclix.engine.batch.ledger import DONE, FAILED
 from nuclix.engine.files import replace_file
-from nuclix.engine.ledger import DONE, FAILED
+from nuclix.engine.progress.text import duration, grouped, moment, significant
 from nuclix.engine.report.charts import (
     AreaRow,
     Interval,
@@ -23,12 +25,11 @@ from nuclix.engine.report.charts import (
     stage_columns,
 )
 from nuclix.engine.report.collect import FolderFacts, collect, unfinished
-from nuclix.engine.report.density import AREA_BINS, area_quantiles, read_sketch, sketch_path
 from nuclix.engine.report.markup import escape
 from nuclix.engine.report.pictures import density_top, edge_for, ramp_css, thumbnail_uri
 from nuclix.engine.report.provenance import record_section
 from nuclix.engine.report.slides import Shared, SlideEntry, slide_card, slide_table
-from nuclix.engine.report.text import duration, grouped, moment, significant
+from nuclix.engine.segmentation.summary import AREA_BINS, area_quantiles, read_summary
 
 # Rows of the chart of areas; of more slides those with the smallest and the largest medians are shown.
 _AREA_ROWS = 40
@@ -105,8 +106,8 @@ def _entries(folder: FolderFacts) -> tuple[SlideEntry, ...]:
     return tuple(
         SlideEntry(
             facts,
-            read_sketch(sketch_path(folder.out, facts.name, ".npz")) if facts.state == DONE else None,
-            thumbnail_uri(sketch_path(folder.out, facts.name, ".jpg"), edge),
+            read_summary(report_path(folder.out, facts.name, ".npz")) if facts.state == DONE else None,
+            thumbnail_uri(report_path(folder.out, facts.name, ".jpg"), edge),
             f"slide-{number}",
         )
         for number, facts in enumerate(folder.slides, start=1)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.report.axes import nice_step
-from nuclix.engine.report.density import SlideSketch, density
-from nuclix.engine.report.thumbnail import EDGE, encoded
+from nuclix.engine.segmentation.summary import SlideSummary, density
+from nuclix.engine.slide.thumbnail import EDGE, encoded
 
 # All thumbnails of a page together; with base64 and the density maps a page stays under about 30 MB.
 BUDGET_BYTES = 16e6
@@ -64,12 +64,12 @@ def thumbnail_uri(path: Path, edge: int) -> tuple[str, tuple[int, int]] | None:
     return _uri("image/jpeg", content), size
 
 
-def density_uri(sketch: SlideSketch, top: float) -> str:
+def density_uri(sketch: SlideSummary, top: float) -> str:
     """Return a density map as a data URI: a cell a pixel, clear where there is nothing.
 
     Parameters
     ----------
-    sketch : SlideSketch
+    sketch : SlideSummary
         Of the slide.
     top : float
         Nuclei per mm2 that the strongest colour stands for.
@@ -97,7 +97,7 @@ def ramp_css() -> str:
     return f"linear-gradient(90deg,{','.join(f'rgb{color}' for color in RAMP)})".replace(" ", "")
 
 
-def density_top(sketches: Sequence[SlideSketch]) -> float:
+def density_top(sketches: Sequence[SlideSummary]) -> float:
     """Return a round end for a density scale that serves all slides; all but the densest cells lie within it."""
     found = [values[values > 0] for values in map(density, sketches)]
     cells = np.concatenate([np.zeros(0), *found])

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from nuclix.engine.ledger import DONE
+from nuclix.engine.batch.ledger import DONE
+from nuclix.engine.progress.status import RunFile
+from nuclix.engine.progress.text import moment
 from nuclix.engine.report.collect import FolderFacts, SlideFacts
 from nuclix.engine.report.markup import badge, escape, pairs, table
-from nuclix.engine.report.status import RunFile
-from nuclix.engine.report.text import moment
 
 
 def record_section(folder: FolderFacts) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nuclix.engine.progress.text import duration, grouped, significant
 from nuclix.engine.report.charts import sparkline
 from nuclix.engine.report.collect import SlideFacts
-from nuclix.engine.report.density import SlideSketch, area_quantiles
 from nuclix.engine.report.markup import badge, escape
 from nuclix.engine.report.pictures import density_uri
-from nuclix.engine.report.text import duration, grouped, significant
+from nuclix.engine.segmentation.summary import SlideSummary, area_quantiles
 
 _NONE = '<span class="none">&ndash;</span>'
 
@@ -22,7 +22,7 @@ class SlideEntry:
     ----------
     facts : SlideFacts
         What the folder tells of it.
-    sketch : SlideSketch or None
+    sketch : SlideSummary or None
         Its nuclei.
     picture : (str, (int, int)) or None
         Its thumbnail's data URI and its width and height.
@@ -31,7 +31,7 @@ class SlideEntry:
     """
 
     facts: SlideFacts
-    sketch: SlideSketch | None
+    sketch: SlideSummary | None
     picture: tuple[str, tuple[int, int]] | None
     anchor: str
 
