@@ -75,7 +75,7 @@ def _finish(experiment: Experiment, results: list[CellResult], out: Path) -> int
 def _shipped(experiment: Experiment, bench: Bench) -> list[Path]:
     """Return the tables of known data sets that come with the recipes."""
     from nuclix.engine.cli.train import shipped_tables
-    from nuclix.engine.training.experiment import recipe_of
+    from nuclix.engine.training.experiment_file import recipe_of
 
     kinds = {type(recipe_of(network, bench.path)) for network in experiment.networks}
     return sorted({path for kind in kinds for path in shipped_tables(kind)})

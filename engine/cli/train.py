@@ -145,7 +145,7 @@ def train_command(args: argparse.Namespace) -> int:
         torch.set_num_threads(max(1, args.threads))
     recipe, shipped = _recipe(args)
     schedule = _schedule(args, recipe)
-    mpp = recipe.scale.um_per_px
+    mpp = recipe.scale.mpp
     dataset = load_dataset(args.data, _split_options(args, shipped), mpp)
     if args.extra is not None:
         dataset = with_extra(dataset, args.extra, args.extra_names, args.extra_share, mpp)

@@ -51,7 +51,7 @@ class Dataset:
         return [own] * len(self.train) + [other] * len(self.extra)
 
 
-def with_extra(dataset: Dataset, folder: Path, pattern: str, share: float, um_per_px: float | None = None) -> Dataset:
+def with_extra(dataset: Dataset, folder: Path, pattern: str, share: float, mpp: float | None = None) -> Dataset:
     """Add the images of another folder to train on: those that match and that its own split does not hold out.
 
     Parameters
@@ -64,7 +64,7 @@ def with_extra(dataset: Dataset, folder: Path, pattern: str, share: float, um_pe
         Shell pattern of the names to take, such as ``he_*``.
     share : float
         Part of the patches that come from there, between 0 and 1.
-    um_per_px : float, optional
+    mpp : float, optional
         As `load_dataset` takes it.
 
     Raises
@@ -72,13 +72,13 @@ def with_extra(dataset: Dataset, folder: Path, pattern: str, share: float, um_pe
     DataError
         If no name matches, or the folder can't be read.
     """
-    extra = tuple(item for item in load_dataset(folder, um_per_px=um_per_px).train if fnmatchcase(item.name, pattern))
+    extra = tuple(item for item in load_dataset(folder, mpp=mpp).train if fnmatchcase(item.name, pattern))
     if not extra:
         raise DataError(f"{folder}: no image to train on matches {pattern!r}")
     return replace(dataset, extra=extra, share=share)
 
 
-def load_dataset(folder: Path, options: SplitOptions = _USUAL_SPLIT, um_per_px: float | None = None) -> Dataset:
+def load_dataset(folder: Path, options: SplitOptions = _USUAL_SPLIT, mpp: float | None = None) -> Dataset:
     """Read a folder with ``images/`` and ``labels/``, matched by file name without suffix.
 
     Parameters
@@ -88,7 +88,7 @@ def load_dataset(folder: Path, options: SplitOptions = _USUAL_SPLIT, um_per_px: 
         um_per_px).
     options : SplitOptions
         Which images train and which validate.
-    um_per_px : float, optional
+    mpp : float, optional
         Micrometres per pixel that the images are resampled to where their own scale is stated; None leaves them as
         they are.
 
@@ -105,12 +105,12 @@ def load_dataset(folder: Path, options: SplitOptions = _USUAL_SPLIT, um_per_px: 
     pairs = _matched(folder)
     split = split_images(folder, tuple(pairs), options)
     used = [name for name in pairs if name in split.parts]
-    scales = scales_of(folder, split.table, used) if um_per_px is not None else {}
+    scales = scales_of(folder, split.table, used) if mpp is not None else {}
     loaded: dict[str, list[Annotated]] = {part: [] for part in PARTS}
     for name in used:
         item = load_annotated(*pairs[name])
-        if um_per_px is not None and name in scales:
-            item = resampled(item, scales[name], um_per_px)
+        if mpp is not None and name in scales:
+            item = resampled(item, scales[name], mpp)
         loaded[split.parts[name]].append(item)
     for part in (TRAIN,) if options.train_on_all else PARTS:
         if not loaded[part]:
@@ -119,7 +119,7 @@ def load_dataset(folder: Path, options: SplitOptions = _USUAL_SPLIT, um_per_px: 
 
 
 def load_images(
-    folder: Path, um_per_px: float, shipped: Sequence[Path] = (), wanted: Callable[[str], bool] | None = None
+    folder: Path, mpp: float, shipped: Sequence[Path] = (), wanted: Callable[[str], bool] | None = None
 ) -> list[Annotated]:
     """Read all images of a folder, or the wanted ones, and resample them to one scale where their own is stated.
 
@@ -127,7 +127,7 @@ def load_images(
     ----------
     folder : Path
         As `load_dataset` reads it.
-    um_per_px : float
+    mpp : float
         Micrometres per pixel to resample to.
     shipped : sequence of Path
         Tables of known data sets, which may state scales.
@@ -149,7 +149,7 @@ def load_images(
     names = [name for name in pairs if wanted is None or wanted(name)]
     scales = scales_of(folder, table, names)
     items = [load_annotated(*pairs[name]) for name in names]
-    return [resampled(item, scales.get(item.name, um_per_px), um_per_px) for item in items]
+    return [resampled(item, scales.get(item.name, mpp), mpp) for item in items]
 
 
 def load_annotated(image: Path, labels: Path) -> Annotated:

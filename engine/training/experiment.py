@@ -153,7 +153,7 @@ def run_experiment(
     images = _Images(experiment, bench, shipped)
     for cell in cells(experiment, experiment.folds):
         recipe = recipe_of(cell.network, bench.path)
-        dataset = images.held_out(cell.fold, recipe.scale.um_per_px)
+        dataset = images.held_out(cell.fold, recipe.scale.mpp)
         report(cell, None)
         yield _result(experiment, bench, cell, dataset, lambda progress, cell=cell: report(cell, progress))  # type: ignore[misc]
 
@@ -167,17 +167,15 @@ class _Images:
         self._items: list[Annotated] = []
         self._fold_of: dict[str, int] = {}
 
-    def held_out(self, fold: int, um_per_px: float) -> Dataset:
+    def held_out(self, fold: int, mpp: float) -> Dataset:
         """Return the images of one fold as validation images and all others as training images."""
-        if um_per_px != self._scale:
+        if mpp != self._scale:
             pattern = self._experiment.images
-            self._items = load_images(
-                self._bench.data, um_per_px, self._shipped, lambda name: fnmatchcase(name, pattern)
-            )
+            self._items = load_images(self._bench.data, mpp, self._shipped, lambda name: fnmatchcase(name, pattern))
             if not self._items:
                 raise DataError(f"{self._bench.data}: no image matches {pattern!r}")
             self._fold_of = folds_of(self._experiment, self._bench, [item.name for item in self._items])
-            self._scale = um_per_px
+            self._scale = mpp
         out = tuple(item for item in self._items if self._fold_of[item.name] == fold)
         rest = tuple(item for item in self._items if self._fold_of[item.name] != fold)
         return Dataset(rest, out, f"fold {fold}/{self._experiment.folds}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuclix.engine import registry
-from nuclix.engine.contracts import OwnSchedule
+from nuclix.engine.contracts import CustomSchedule
 from nuclix.engine.errors import PluginError, UsageError
 from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.training.augmentation import NONE
@@ -208,7 +208,7 @@ def _plugin(group: str, name: str, path: Path) -> Any:
 
 def schedule_of(experiment: Experiment, network: Network, recipe: Recipe, seed: int, path: Path) -> Schedule:
     """Return how a network is trained: its settings, else the experiment's, else the recipe's, else the usual ones."""
-    settings = dict(recipe.schedule()) if isinstance(recipe, OwnSchedule) else {}
+    settings = dict(recipe.schedule()) if isinstance(recipe, CustomSchedule) else {}
     views = dict(settings.pop("augmentation", {}))
     for given in (experiment.schedule, network.schedule):
         own = dict(given)

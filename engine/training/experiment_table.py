@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.engine.evaluation.wilcoxon import signed_rank_test
 from nuclix.engine.files import replace_file
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.training.experiment import CellResult, WayScores
 from nuclix.engine.training.experiment_file import Experiment
 from nuclix.engine.training.validation import ImageScores
-from nuclix.engine.wilcoxon import signed_rank_test
 
 SCORES = tuple(field.name for field in fields(ImageScores))
 DIGITS = 4
@@ -147,7 +147,9 @@ def _summary(
         name,
         len(seeds),
         len(images),
-        *(float(mean) for mean in values.mean(0)),
+        float(values[:, 0].mean()),
+        float(values[:, 1].mean()),
+        float(values[:, 2].mean()),
         float(np.std(by_seed, ddof=1)) if len(seeds) > 1 else float("nan"),
         float(values[:, 0].std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan"),
         float(differences.mean()) if compares else float("nan"),

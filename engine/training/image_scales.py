@@ -76,14 +76,14 @@ def scales_of(folder: Path, table: Path | None, names: Sequence[str]) -> Mapping
     return {}
 
 
-def resampled(item: Annotated, um_per_px: float, target: float) -> Annotated:
+def resampled(item: Annotated, mpp: float, target: float) -> Annotated:
     """Return an image at another scale: its pixels as a slide reader resamples them, its labels by nearest neighbour.
 
     Parameters
     ----------
     item : Annotated
-        At `um_per_px`.
-    um_per_px, target : float
+        At `mpp`.
+    mpp, target : float
         The image's scale and the wanted one, in micrometres per pixel.
 
     Returns
@@ -92,7 +92,7 @@ def resampled(item: Annotated, um_per_px: float, target: float) -> Annotated:
         Area means where the image shrinks, linear interpolation where it grows; `item` itself where the two scales
         differ by less than 1 %.
     """
-    factor = um_per_px / target
+    factor = mpp / target
     if abs(factor - 1) < SAME_SCALE:
         return item
     from PIL.Image import Resampling, fromarray
