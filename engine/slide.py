@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat
 from pathlib import Path
 from typing import cast
 
@@ -65,6 +66,10 @@ def check_file(path: Path) -> None:
     if path.is_dir():
         raise SlideError(f"{path}: is a folder, not a slide; name the slides in it, or {path / '*'}")
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # opening a FIFO waits for a writer, a device may have no end
+            kind = "a FIFO" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+            raise SlideError(f"{path}: is {kind}, not a file; name a slide")
         with path.open("rb") as file:
             if not file.read(1):
                 raise SlideError(f"{path}: is empty (0 bytes); copy the slide again")
