@@ -91,10 +91,12 @@ def test_the_reader_of_imports_sees_through_every_form() -> None:
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
     """Nothing comes along by luck, nothing is installed for naught."""
-    renamed = {"pillow": "PIL"}
-    asked_for = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dask"]]
+    renamed = {"pillow": "PIL", "openslide-python": "openslide"}
+    extras = [name for extra in ("dask", "openslide") for name in PROJECT["optional-dependencies"][extra]]
+    asked_for = [*PROJECT["dependencies"], *extras]
     plain = [requirement.partition(">")[0] for requirement in asked_for]
     declared = {renamed.get(name, name) for name in plain}
     used = {seen.name.partition(".")[0] for path in modules(*PACKAGES) for seen in imports(path)}
     used |= {"imagecodecs"}  # tifffile's decoders: it imports them by itself
+    used |= {"openslide-bin"}  # the library that openslide-python loads
     assert used - set(sys.stdlib_module_names) - {"nuclix"} == declared

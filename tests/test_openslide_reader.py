@@ -100,7 +100,7 @@ def test_facts(made: dict[str, Path]) -> None:
     with closing(OpenSlideReader.open(made["vms"])) as slide:
         assert slide.info.vendor == "hamamatsu"
         assert slide.info.scale is not None
-        assert slide.info.scale.um_per_px == pytest.approx(0.25, rel=1e-3)
+        assert slide.info.scale.mpp == pytest.approx(0.25, rel=1e-3)
         assert slide.info.objective_power == 40
         image = smooth_image(768, 1024).astype(int)
         assert np.abs(slide.read(0, Box(0, 0, 768, 1024)) - image).mean() < 2

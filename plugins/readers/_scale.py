@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Scale
-from nuclix.engine.slide import COARSEST_UM, FINEST_UM
+from nuclix.engine.slide.open import COARSEST_UM, FINEST_UM
 
 MAX_ANISOTROPY = 0.02  # pixels further from square than this would bias every area and diameter
 VENDOR, OME_XML, IMAGEJ, TIFF_RESOLUTION = "vendor metadata", "OME-XML", "ImageJ", "TIFF resolution"

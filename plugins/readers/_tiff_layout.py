@@ -58,7 +58,11 @@ class TiffLayout:
 
 
 class UnsupportedLayoutError(NotImplementedError):
-    """The file is intact, but this reader can't read it as one image."""
+    """The file is intact, but it is not one image that any reader should show as RGB."""
+
+
+class UnsupportedMakerError(NotImplementedError):
+    """The file is intact, but laid out in its maker's way, which another reader may know."""
 
 
 def read_layout(path: Path) -> TiffLayout:
@@ -68,6 +72,8 @@ def read_layout(path: Path) -> TiffLayout:
     ------
     UnsupportedLayoutError, UnsupportedPixelsError
         If the file is intact but not of a kind that is read.
+    UnsupportedMakerError
+        If another reader may read it.
     SlideError
         If the file is damaged, can't be read, or has pixels that are not square.
     """
@@ -79,10 +85,10 @@ def read_layout(path: Path) -> TiffLayout:
             warnings.simplefilter("ignore")  # about metadata that tiffslide does not parse
             with tiffslide.TiffSlide(path) as slide:
                 return _layout(path, slide.ts_tifffile, _maker_properties(slide))
-    except (UnsupportedLayoutError, UnsupportedPixelsError, SlideError):
+    except (UnsupportedLayoutError, UnsupportedMakerError, UnsupportedPixelsError, SlideError):
         raise
     except NotImplementedError as error:
-        raise UnsupportedLayoutError(f"is a TIFF of a kind that can't be read ({error}); export it as RGB") from error
+        raise UnsupportedMakerError(f"is a TIFF of a kind that can't be read ({error}); export it as RGB") from error
     except PermissionError as error:
         raise SlideError(f"{path}: may not be read by this user; change its permissions") from error
     except Exception as error:  # a damaged file can trip these parsers anywhere
@@ -107,7 +113,7 @@ def _maker_properties(slide: Any) -> dict[str, Any]:
 def _layout(path: Path, tiff: Any, properties: Mapping[str, Any]) -> TiffLayout:
     xmp = b"".join(bytes(page.tags.valueof(XMP_TAG, b"")) for page in tiff.pages) if tiff.is_bif else b""
     if OVERLAP.search(xmp):
-        raise UnsupportedLayoutError(
+        raise UnsupportedMakerError(
             "has Ventana tiles that overlap, which tiffslide does not join; install OpenSlide: pip install "
             "'nuclix[openslide]'"
         )

@@ -41,7 +41,7 @@ class OpenSlideReader:
         The open slide.
     """
 
-    rank: ClassVar[int] = -10  # where tiffslide's reader recognises a file too, it decodes faster
+    priority: ClassVar[int] = -10  # where tiffslide's reader recognises a file too, it decodes faster
 
     def __init__(self, info: SlideInfo, slide: Any) -> None:
         self.info = info

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.contracts import Level
-from nuclix.engine.damage import TileDamage
 from nuclix.engine.errors import SlideError, UnsupportedSlideError
 from nuclix.engine.geometry import Box
-from nuclix.engine.slide import level_downsample
+from nuclix.engine.slide.damage import TileDamage
+from nuclix.engine.slide.view import level_downsample
 from nuclix.ext.resample import box_mean
 from nuclix.plugins.readers._samples import UnsupportedPixelsError
 from nuclix.plugins.readers._storage import RandomAccessFile, TileCache
-from nuclix.plugins.readers._tiff_layout import TiffLayout, UnsupportedLayoutError, read_layout
+from nuclix.plugins.readers._tiff_layout import TiffLayout, UnsupportedLayoutError, UnsupportedMakerError, read_layout
 from nuclix.plugins.readers._tiles import BadTileError
 from nuclix.plugins.readers._uniform import UNKNOWN, WHITE, UniformTiles, filled, split_colour
 
@@ -41,7 +41,7 @@ class TiffSlideReader:
         The open file.
     """
 
-    rank: ClassVar[int] = 0
+    priority: ClassVar[int] = 0
 
     def __init__(self, layout: TiffLayout, file: RandomAccessFile) -> None:
         self.info = layout.info
@@ -83,14 +83,17 @@ class TiffSlideReader:
         Raises
         ------
         UnsupportedSlideError
-            If the file is intact, but holds nothing that is read as an 8-bit image.
+            If the file is intact, but laid out in its maker's way, which another reader may know.
         SlideError
-            If the file is damaged or cut short, or has pixels that are not square.
+            If the file is damaged or cut short, holds no image that is read as 8-bit RGB, or has pixels that are not
+            square.
         """
         try:
             layout = read_layout(path)
-        except (UnsupportedPixelsError, UnsupportedLayoutError) as error:
+        except UnsupportedMakerError as error:
             raise UnsupportedSlideError(f"{path}: {error}") from error
+        except (UnsupportedPixelsError, UnsupportedLayoutError) as error:
+            raise SlideError(f"{path}: {error}") from error
         size = path.stat().st_size
         for index, level in enumerate(layout.pages):
             end = max((page.end for page in level), default=0)
