@@ -173,9 +173,9 @@ cdef void low_pass(double *values, double *spare, int64_t n, int passes) noexcep
     cdef int64_t i
     cdef int k
     for k in range(passes):
-        for i in range(TAPS):
-            values[n + i] = values[i % n]
-            values[i - TAPS] = values[((i - TAPS) % n + n) % n]
+        for i in range(TAPS):       # a ring has four pixel edges or more
+            values[n + i] = values[i]
+            values[i - TAPS] = values[n + i - TAPS]
         for i in range(n):
             spare[i] = (10 * values[i] + 4 * (values[i - 1] + values[i + 1]) - (values[i - 2] + values[i + 2])) / 16
         for i in range(n):
@@ -195,7 +195,7 @@ cdef int64_t farthest_from(const double *y, const double *x, int64_t n, int64_t 
 
 cdef int64_t farthest_between(const double *y, const double *x, int64_t n, int64_t i, int64_t j, double *square) noexcept nogil:
     """Return the point between i and j (cyclic, i < j <= i + n) that is farthest from the chord, and its squared distance."""
-    cdef int64_t k, m, a = i % n, b = j % n, far = -1
+    cdef int64_t k, m, a = i if i < n else i - n, b = j if j < n else j - n, far = -1
     cdef double dy = y[b] - y[a], dx = x[b] - x[a], norm = dy * dy + dx * dx
     cdef double py, px, along, across, value, most = -1
     cdef double scale = norm if norm > 0 else 1
@@ -244,8 +244,10 @@ cdef int64_t simplify(const double *y, const double *x, int64_t n, double tolera
     for i in range(1, (n - 1) // ANCHOR_EVERY + 1):
         work.keep[(a + ANCHOR_EVERY * i) % n] = 1
     i = a
+    k = a
     for j in range(a + 1, a + n + 1):       # chains between anchors
-        if work.keep[j % n]:
+        k = k + 1 if k + 1 < n else 0
+        if work.keep[k]:
             work.stack[2 * top] = i
             work.stack[2 * top + 1] = j
             top += 1
@@ -259,7 +261,7 @@ cdef int64_t simplify(const double *y, const double *x, int64_t n, double tolera
         far = farthest_between(y, x, n, i, j, &square)
         if square <= limit:
             continue
-        work.keep[far % n] = 1
+        work.keep[far if far < n else far - n] = 1
         work.stack[2 * top] = i
         work.stack[2 * top + 1] = far
         work.stack[2 * top + 2] = far

@@ -163,7 +163,12 @@ def outlines(
         polygons[:, 1] = polygons[:, 0] + 1
     ends = np.cumsum(polygons[:, 1] - polygons[:, 0])
     kept = Outlines(
-        names, first, pixels, np.concatenate([[0], ends]), np.zeros(int(ends[-1]) if len(ends) else 0, bool), offsets,
+        names,
+        first,
+        pixels,
+        np.concatenate([[0], ends]),
+        np.zeros(int(ends[-1]) if len(ends) else 0, bool),
+        offsets,
         corners,
     )
     kept.shells[kept.rings[:-1]] = True
