@@ -107,10 +107,11 @@ def outlines(
 ) -> Outlines:
     """Return a valid polygon for every label.
 
-    A smooth outline is drawn through the midpoints of the pixel edges, low-pass filtered, simplified (Douglas and Peucker
-    1973), and shifted outwards or inwards so that it encloses the area of its pixels within 1 % (0.5 px below 50 px). No
-    two of its edges come closer than a quarter of a pixel unless they share a corner, so it stays valid when coordinates
-    are rounded. Where the simplified polygon would break this, it is simplified less, down to the midpoints themselves.
+    A smooth outline is drawn through the midpoints of the pixel edges, low-pass filtered, simplified (Douglas and
+    Peucker 1973), and shifted outwards or inwards so that it encloses the area of its pixels within 1 % (0.5 px below
+    50 px). No two of its edges come closer than a quarter of a pixel unless they share a corner, so it stays valid when
+    coordinates are rounded. Where the simplified polygon would break this, it is simplified less, down to the midpoints
+    themselves. It may reach a quarter of a pixel over the edge of the image.
 
     Parameters
     ----------
@@ -185,8 +186,9 @@ def outlines(
 def label_outlines(labels: NDArray[Any]) -> Outlines:
     """Return the pixel-edge polygons of every label, with all parts and holes: their area is the pixel count, exactly.
 
-    One polygon for each 4-connected part, in order of their first pixels; rings turn at every corner. A ring's first corner
-    is the west end of the top edge of a shell, the east end of that of a hole; a shell's is its part's first pixel.
+    One polygon for each 4-connected part, in order of their first pixels; rings turn at every corner. A ring's first
+    corner is the west end of the top edge of a shell, the east end of that of a hole; a shell's is its part's first
+    pixel.
 
     Every polygon is valid (OGC, JTS) by construction. Where two pixels of one 4-connected part touch only at a corner,
     the outline joins them there: the background between them becomes a hole that may touch its shell, or another hole,
