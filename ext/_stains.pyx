@@ -18,6 +18,7 @@ from libc.math cimport sqrt
 cdef enum:
     STAINS = 2
     LEVELS = 256
+    BINS = 256              # of the histogram in which a median is sought
 
 cdef enum:
     MEAN, MEDIAN, MIN, MAX, STD, STATISTICS
@@ -117,36 +118,71 @@ cdef float select(float *values, int64_t n, int64_t k) noexcept nogil:
     return values[k]
 
 
-cdef double median(float *values, int64_t n) noexcept nogil:
-    """Return the median, of an even number the mean of the two in the middle; reorders the values."""
-    cdef int64_t i, half = n // 2
-    cdef float upper = select(values, n, half), lower = values[0]
-    if n % 2:
+cdef double median(float *values, int64_t n, float low, float high) noexcept nogil:
+    """Return the median, of an even number the mean of the two in the middle; overwrites the values, low <= them <= high.
+
+    A histogram leaves only the values of the bins that hold the two; a value's bin never falls as it rises, so this is exact.
+    """
+    cdef int32_t counts[2 * BINS]       # two tables take turns: neighbours are often in one bin
+    cdef int64_t i, below = 0, kept = 0, first = (n - 1) // 2, second = n // 2
+    cdef int begin = 0, end, bin
+    cdef float scale, lower, upper
+    if not high > low:
+        return low
+    scale = (BINS - 1) / (high - low)
+    memset(counts, 0, sizeof(counts))
+    for i in range(n):
+        counts[<int> ((values[i] - low) * scale) + BINS * <int> (i & 1)] += 1
+    for bin in range(BINS):
+        counts[bin] += counts[BINS + bin]
+    while below + counts[begin] <= first:
+        below += counts[begin]
+        begin += 1
+    end = begin
+    kept = below + counts[begin]
+    while kept <= second:
+        end += 1
+        kept += counts[end]
+    kept = 0
+    for i in range(n):
+        bin = <int> ((values[i] - low) * scale)
+        values[kept] = values[i]        # written whether or not it is kept: what is not counted is overwritten
+        kept += begin <= bin and bin <= end
+    upper = select(values, kept, second - below)
+    if first == second:
         return upper
-    for i in range(1, half):
-        lower = max(lower, values[i])
+    lower = values[0]
+    for i in range(1, second - below):
+        lower = values[i] if values[i] > lower else lower
     return 0.5 * (<double> lower + <double> upper)
 
 
 cdef void summarise(float *values, int64_t n, double *out) noexcept nogil:
     """Fill the STATISTICS of a stretch; the standard deviation is that of a sample (n - 1), 0 for one pixel."""
     cdef double sums[4]
-    cdef double mean, away
+    cdef double squares[4]
+    cdef double origin = values[0], value, mean
     cdef float low = values[0], high = values[0]
     cdef int64_t i
+    cdef int k
     memset(sums, 0, sizeof(sums))
-    for i in range(n):
-        sums[i & 3] += values[i]
-        low = values[i] if values[i] < low else low
-        high = values[i] if values[i] > high else high
+    memset(squares, 0, sizeof(squares))
+    i = 0
+    while i < n:
+        for k in range(4):
+            if i + k < n:
+                value = values[i + k] - origin      # small numbers: their squares keep their digits
+                sums[k] += value
+                squares[k] += value * value
+                low = values[i + k] if values[i + k] < low else low
+                high = values[i + k] if values[i + k] > high else high
+        i += 4
     mean = ((sums[0] + sums[1]) + (sums[2] + sums[3])) / n
-    memset(sums, 0, sizeof(sums))
-    for i in range(n):
-        away = values[i] - mean
-        sums[i & 3] += away * away
+    value = ((squares[0] + squares[1]) + (squares[2] + squares[3])) - n * mean * mean
+    mean += origin
     out[MEAN], out[MIN], out[MAX] = mean, low, high
-    out[STD] = sqrt(((sums[0] + sums[1]) + (sums[2] + sums[3])) / (n - 1)) if n > 1 else 0
-    out[MEDIAN] = median(values, n)
+    out[STD] = sqrt(value / (n - 1)) if n > 1 and value > 0 else 0
+    out[MEDIAN] = median(values, n, low, high)
 
 
 cdef int64_t to_offsets(Stretches *out) noexcept nogil:

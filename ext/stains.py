@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from nuclix.ext import _stains
 from nuclix.ext.outlines import label_rows
 
-# QuPath's default stain vectors for H&E: optical densities of red, green and blue, of length 1 (QuPath,
-# ColorDeconvolutionStains).
-HEMATOXYLIN = (0.65111, 0.70119, 0.29049)
-EOSIN = (0.2159, 0.8012, 0.5581)
+# QuPath's default stain vectors for H&E, optical densities of red, green and blue: shown with five decimals in its
+# window, with these digits they give its measurements.
+HEMATOXYLIN = (0.6511078, 0.7011930, 0.2904943)
+EOSIN = (0.2158989, 0.8011960, 0.5580972)
 BACKGROUND = 255.0  # the level of a channel without stain
 
 _LEVELS = 256
@@ -64,9 +64,10 @@ def stain_inverse(hematoxylin: ArrayLike = HEMATOXYLIN, eosin: ArrayLike = EOSIN
     >>> stain_inverse().round(6).tolist()
     [[1.838331, -1.373321], [0.033906, 0.771885], [-0.75983, 1.214963]]
     """
-    vectors = np.array([hematoxylin, eosin], np.float64)
-    if vectors.shape != (2, 3) or not np.isfinite(vectors).all():
-        raise ValueError(f"a stain vector has three finite numbers, not {hematoxylin} and {eosin}")
+    given = [np.asarray(vector, np.float64) for vector in (hematoxylin, eosin)]
+    if any(vector.shape != (3,) or not np.isfinite(vector).all() for vector in given):
+        raise ValueError(f"a stain vector has three finite numbers: not {hematoxylin} and {eosin}")
+    vectors = np.array(given)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not (lengths > 0).all():
         raise ValueError("a stain vector must not be zero")
@@ -88,8 +89,8 @@ def stain_statistics(
 ) -> StainStatistics:
     """Return statistics of hematoxylin and eosin over each label, in order of first pixel.
 
-    The order is that of `nuclix.ext.outlines.outlines`. A pixel's stains are rounded to float32, as QuPath keeps them. An
-    object's numbers depend on its own pixels alone and not on where the image was cut.
+    The order is that of `nuclix.ext.outlines.outlines`. A pixel's stains are rounded to float32, as QuPath keeps them.
+    An object's numbers depend on its own pixels alone and not on where the image was cut.
 
     Parameters
     ----------
