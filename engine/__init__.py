@@ -1,1 +1,1 @@
-"""What a run is: slides in, objects out. Knows no plugin by name."""
+"""Segment nuclei in whole-slide images: slides in, objects out. Knows no plugin by name."""

@@ -18,7 +18,7 @@ from nuclix.engine.geometry import Box, Scale
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.objects import Objects
+    from nuclix.engine.segmentation.objects import Objects
 
 USUAL_PATCH_PX = 1024  # larger ones bring nothing on a CPU, whose caches they outgrow
 
@@ -61,10 +61,10 @@ class SlideInfo:
 class SlideReader(Protocol):
     """Opens a slide file that it recognises and reads boxes of it. Entry-point group ``nuclix.readers``.
 
-    `rank` orders readers that recognise the same file: the highest is taken (built-ins have 0).
+    `priority` orders readers that recognise the same file: the highest is taken (built-ins have 0).
     """
 
-    rank: ClassVar[int]
+    priority: ClassVar[int]
     info: SlideInfo
 
     @classmethod
@@ -92,15 +92,15 @@ class PostProcessor(Protocol):
 
     The plugin is a frozen dataclass; its fields, all with defaults, are its parameters.
 
-    The promise that makes results independent of blocks: `foreground` at a pixel looks at most `halo` pixels
+    The promise that makes results independent of blocks: `foreground` at a pixel looks at most `context` pixels
     around it, and `split` labels each clump (8-connected component of the foreground) from that clump and the
-    maps within `halo` pixels of it, whatever else is in the array and wherever the array was cut.
+    maps within `context` pixels of it, whatever else is in the array and wherever the array was cut.
     """
 
     maps: ClassVar[tuple[str, ...]]
 
     @property
-    def halo(self) -> int:
+    def context(self) -> int:
         """How far around a pixel the maps matter, in pixels at the model's scale."""
         ...
 
@@ -130,7 +130,7 @@ class PatchShape:
     multiple: int = 16
 
     def __post_init__(self) -> None:
-        if self.core <= 0 or self.margin < 0:
+        if self.valid <= 0 or self.margin < 0:
             raise ValueError(f"a patch of {self.size} px has no middle inside a margin of {self.margin} px")
         if self.size % self.multiple or self.margin % self.multiple:
             raise ValueError(f"patch {self.size} and margin {self.margin} must be multiples of {self.multiple}")
@@ -142,7 +142,7 @@ class PatchShape:
         return cls(-(-max(USUAL_PATCH_PX, 4 * margin) // multiple) * multiple, margin, multiple)
 
     @property
-    def core(self) -> int:
+    def valid(self) -> int:
         """Edge of the middle that is used."""
         return self.size - 2 * self.margin
 
@@ -208,20 +208,20 @@ class Recipe(Protocol):
 
 
 @runtime_checkable
-class GuidedTargets(Protocol):
+class AuxiliaryMaps(Protocol):
     """A recipe whose targets depend on more of an image than its labels, such as where its stains are."""
 
     def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return (planes, H, W) of an (H, W, 3) image: made once, from the image as it is, then warped like labels."""
         ...
 
-    def guided_targets(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
+    def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the (channels, H, W) training target of a patch's labels and guide; used in place of `targets`."""
         ...
 
 
 @runtime_checkable
-class OwnObjective(Protocol):
+class CustomLoss(Protocol):
     """A recipe whose loss needs more than the network's outputs, such as a second pass over turned images."""
 
     def objective(self) -> Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -246,7 +246,7 @@ class BatchShape:
 
 
 @runtime_checkable
-class OwnBatches(Protocol):
+class CustomSampler(Protocol):
     """A recipe that draws its batches itself, such as unlabelled tiles at several magnifications."""
 
     def batches(self, images: Sequence[Annotated], shape: BatchShape, seed: int) -> BatchSource:
@@ -255,7 +255,7 @@ class OwnBatches(Protocol):
 
 
 @runtime_checkable
-class OwnSchedule(Protocol):
+class CustomSchedule(Protocol):
     """A recipe with training settings of its own; the command line's options go before them."""
 
     def schedule(self) -> Mapping[str, Any]:
@@ -293,7 +293,7 @@ class SlideHeader:
     ----------
     name : str
         The slide's file name.
-    pixel : float
+    downsample : float
         Level-0 pixels along one pixel at the model's scale.
     origin : tuple of float
         (row, column) in level-0 pixels of what QuPath calls (0, 0): the corner of the slide's bounds.
@@ -304,7 +304,7 @@ class SlideHeader:
     """
 
     name: str
-    pixel: float
+    downsample: float
     origin: tuple[float, float]
     classes: tuple[ObjectClass, ...]
     namespace: str

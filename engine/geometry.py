@@ -81,16 +81,16 @@ class Scale:
 
     Attributes
     ----------
-    um_per_px : float
+    mpp : float
         Micrometres per pixel (mpp), positive and finite.
     """
 
-    um_per_px: float
+    mpp: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.um_per_px) and self.um_per_px > 0):
-            raise ValueError(f"a scale must be a positive number of um/px, not {self.um_per_px}")
+        if not (math.isfinite(self.mpp) and self.mpp > 0):
+            raise ValueError(f"a scale must be a positive number of um/px, not {self.mpp}")
 
     def pixels_of(self, finer: Scale) -> float:
         """Return how many pixels of the scale `finer` lie along one pixel of this one."""
-        return self.um_per_px / finer.um_per_px
+        return self.mpp / finer.mpp

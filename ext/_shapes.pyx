@@ -169,7 +169,7 @@ cdef double hull_area(const Work *work, int64_t n) noexcept nogil:
     return 0.5 * twice
 
 
-cdef double least_width(const Work *work, int64_t n) noexcept nogil:
+cdef double min_feret_diameter(const Work *work, int64_t n) noexcept nogil:
     """Return the least distance between parallel lines that enclose the hull: one of them lies on an edge (calipers)."""
     cdef int64_t i, j = 1, next_i, next_j, far, further
     cdef double best = -1, dy, dx, square
@@ -268,7 +268,7 @@ cdef Circle grow(const Work *work, const Circle *old, int64_t p) noexcept nogil:
     return best
 
 
-cdef double circle_diameter(const Work *work, int64_t n) noexcept nogil:
+cdef double min_bounding_circle_diameter(const Work *work, int64_t n) noexcept nogil:
     """Return the diameter of the least circle around the hull (Elzinga and Hearn 1972).
 
     The least circle of two or three corners grows by the corner furthest outside until there is none. Its radius grows
@@ -326,8 +326,8 @@ cdef int measure_object(int64_t ring, int64_t ring_end, const uint8_t *shells, c
         n = sorted_rows(corners + 2 * begin, end - begin, top, left, work)
     n = hull(work, n)
     columns[HULL_AREA] = hull_area(work, n)
-    columns[CIRCLE_DIAMETER] = circle_diameter(work, n)
-    columns[MIN_WIDTH] = least_width(work, n)
+    columns[CIRCLE_DIAMETER] = min_bounding_circle_diameter(work, n)
+    columns[MIN_WIDTH] = min_feret_diameter(work, n)
     return OK
 
 

@@ -38,7 +38,7 @@ class FeatureStyle:
 
     Attributes
     ----------
-    pixel : float
+    downsample : float
         Level-0 pixels along one pixel of the outlines, 0.06 or more.
     origin : tuple of float
         (row, column) in level-0 pixels of what is written as (0, 0).
@@ -51,15 +51,15 @@ class FeatureStyle:
         Names of the measurements.
     """
 
-    pixel: float
+    downsample: float
     origin: tuple[float, float]
     namespace: bytes
     properties: tuple[str, ...]
     measurements: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.pixel) and self.pixel >= _MIN_PIXEL):
-            raise ValueError(f"two decimals can't tell corners apart that are {self.pixel} px from each other")
+        if not (math.isfinite(self.downsample) and self.downsample >= _MIN_PIXEL):
+            raise ValueError(f"two decimals can't tell corners apart that are {self.downsample} px from each other")
         if not all(math.isfinite(value) for value in self.origin):
             raise ValueError(f"the origin {self.origin} is not finite")
         if len(self.namespace) != _NAMESPACE_BYTES:
@@ -90,12 +90,12 @@ def feature_text(
 ) -> bytes:
     """Return GeoJSON features, one a line, with commas between them and none after the last.
 
-    A feature is a Polygon, or a MultiPolygon where the object has several shells. x is column * pixel - origin column
-    and y is row * pixel - origin row in float64, rounded to two decimals as Python's ``round`` does (to nearest, an
-    exact tie to even), trailing zeros dropped. Valid outlines stay valid: along pixel edges because rounding is
-    monotone along each axis, smooth ones because their edges keep a quarter of a pixel from each other. Measurements
-    have nine significant digits, which tell any two float32 apart; one that is NaN is left out of its object.
-    The identifier is the UUIDv5 of the name ``row,column`` of the first pixel.
+    A feature is a Polygon, or a MultiPolygon where the object has several shells. x is column * downsample - origin
+    column and y is row * downsample - origin row in float64, rounded to two decimals as Python's ``round`` does (to
+    nearest, an exact tie to even), trailing zeros dropped. Valid outlines stay valid: along pixel edges because
+    rounding is monotone along each axis, smooth ones because their edges keep a quarter of a pixel from each other.
+    Measurements have nine significant digits, which tell any two float32 apart; one that is NaN is left out of its
+    object. The identifier is the UUIDv5 of the name ``row,column`` of the first pixel.
 
     Parameters
     ----------
@@ -122,5 +122,5 @@ def feature_text(
     begin, end, _ = slice(begin, end).indices(len(columns[0]))
     properties = tuple(members.encode() + b"," if members else b"" for members in style.properties)
     names = tuple(json.dumps(name, ensure_ascii=False).encode() + b":" for name in style.measurements)
-    transform = np.array([style.pixel, *style.origin])
+    transform = np.array([style.downsample, *style.origin])
     return _text.features(columns, corners, transform, style.namespace, (properties, names), begin, end)

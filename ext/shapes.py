@@ -54,7 +54,7 @@ class Shapes:
         Area and length of the shells alone, holes filled in.
     hull_area : array
         Area of the convex hull of all parts.
-    circle_diameter : array
+    min_bounding_circle_diameter : array
         Diameter of the least circle around all parts.
     min_width : array
         Least distance between two parallel lines that enclose all parts (JTS: MinimumDiameter).
@@ -65,7 +65,7 @@ class Shapes:
     exterior_area: NDArray[np.float64]
     exterior_perimeter: NDArray[np.float64]
     hull_area: NDArray[np.float64]
-    circle_diameter: NDArray[np.float64]
+    min_bounding_circle_diameter: NDArray[np.float64]
     min_width: NDArray[np.float64]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import tifffile
 from PIL import Image
 
-from overnight import blobs
+from end_to_end import blobs
 from slides import write_slide
 
 HEIGHT, WIDTH = 260, 230
@@ -35,12 +35,10 @@ def make_bases(folder: Path) -> list[Path]:
 def mutated(content: bytes, pick: random.Random) -> tuple[str, bytes]:
     """Return the name of a mutation and what it makes of a file's bytes."""
     data = bytearray(content)
-    kind = pick.choice(
-        ("flips", "flips in the head", "cut short", "header edits", "zeros", "bytes missing", "bytes added")
-    )
+    kind = pick.choice(("tta", "tta in the head", "cut short", "header edits", "zeros", "bytes missing", "bytes added"))
     if kind == "cut short":
         return kind, bytes(data[: pick.randrange(len(data))])
-    if kind.startswith("flips"):
+    if kind.startswith("tta"):
         for _ in range(pick.choice((1, 1, 3, 30))):
             place = _in_head(len(data), pick) if kind.endswith("head") else pick.randrange(len(data))
             data[place] ^= 1 << pick.randrange(8)

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from nuclix.engine.ledger import Ledger
+from nuclix.engine.batch.layout import report_path
+from nuclix.engine.batch.ledger import Ledger
 from nuclix.engine.parameters import as_mapping
-from nuclix.engine.report.density import AREA_BIN_UM2, AREA_BINS, SlideSketch, sketch_path, write_sketch
-from nuclix.engine.report.meter import RunSnapshot
-from nuclix.engine.report.status import RunFile
-from nuclix.engine.report.thumbnail import write_thumbnail
+from nuclix.engine.progress.meter import RunSnapshot
+from nuclix.engine.progress.status import RunFile
+from nuclix.engine.segmentation.summary import AREA_BIN_UM2, AREA_BINS, SlideSummary, write_summary
+from nuclix.engine.slide.thumbnail import write_thumbnail
 
 EVENING = 1_785_952_800.0  # 2026-08-05 18:00 UTC
 
@@ -68,9 +69,9 @@ def _enter(ledger: Ledger, out: Path, slide: FakeSlide, period: tuple[float, flo
         ledger.fail(slide.name, slide.error)
     else:
         sketch, image = drawn(slide)
-        sketch_path(out, slide.name, ".npz").parent.mkdir(parents=True, exist_ok=True)
-        write_sketch(sketch_path(out, slide.name, ".npz"), sketch)
-        write_thumbnail(sketch_path(out, slide.name, ".jpg"), image)
+        report_path(out, slide.name, ".npz").parent.mkdir(parents=True, exist_ok=True)
+        write_summary(report_path(out, slide.name, ".npz"), sketch)
+        write_thumbnail(report_path(out, slide.name, ".jpg"), image)
         ledger.finish(slide.name, outcome(slide, int(sketch.counts.sum()), period[1] - period[0]))
     ledger._db.execute("UPDATE slides SET begun = ?, ended = ? WHERE name = ?", (*period, slide.name))
 
@@ -79,11 +80,19 @@ def outcome(slide: FakeSlide, nuclei: int, seconds: float) -> dict[str, Any]:
     """What the ledger is told of a slide that is done."""
     height, width = slide.size
     pixels = height * width // 2
-    stages = {"read": 0.8, "network": 1.4, "stitch": 0.3, "split": 0.5, "spool": 0.02, "tissue": 0.02, "write": 0.05}
+    stages = {
+        "read": 0.8,
+        "network": 1.4,
+        "stitch": 0.3,
+        "split": 0.5,
+        "checkpoint": 0.02,
+        "tissue": 0.02,
+        "write": 0.05,
+    }
     rng = np.random.default_rng(slide.seed)
     spent = {name: seconds * share * rng.uniform(0.7, 1.3) for name, share in stages.items()}
     record = {
-        "slide": {"height": height, "width": width, "um_per_px": 0.25, **slide.facts},
+        "slide": {"height": height, "width": width, "mpp": 0.25, **slide.facts},
         "model": {"name": "dist-kumar16", "postprocessor": "dist", "parameters": {"p1": 0.5, "p2": 0.7}},
         "settings": {},
         "seconds": {"wall": seconds, **spent},
@@ -94,7 +103,7 @@ def outcome(slide: FakeSlide, nuclei: int, seconds: float) -> dict[str, Any]:
     return {"fingerprint": "f", "key": key, "output": f"{slide.name}.geojson", "checksum": "c", "record": record}
 
 
-def drawn(slide: FakeSlide, edge: int = 512) -> tuple[SlideSketch, Image.Image]:
+def drawn(slide: FakeSlide, edge: int = 512) -> tuple[SlideSummary, Image.Image]:
     """Tissue-like blobs with nuclei where they are dense."""
     rng = np.random.default_rng(slide.seed)
     height, width = slide.size
@@ -114,4 +123,4 @@ def drawn(slide: FakeSlide, edge: int = 512) -> tuple[SlideSketch, Image.Image]:
     counts = rng.poisson(np.maximum(dark - 20, 0) * 45 * cell_mm2)
     areas = rng.gamma(4.0, rng.uniform(7.0, 15.0), int(counts.sum()))
     bins = np.bincount(np.minimum(areas / AREA_BIN_UM2, AREA_BINS).astype(int), minlength=AREA_BINS + 1)
-    return SlideSketch(counts.astype(np.int64), cell_mm2, bins.astype(np.int64), float(areas.sum())), image
+    return SlideSummary(counts.astype(np.int64), cell_mm2, bins.astype(np.int64), float(areas.sum())), image

@@ -94,7 +94,7 @@ def lose_tile(path: Path, page: int, index: int) -> None:
 class ArrayReader:
     """A slide whose levels are arrays."""
 
-    rank: ClassVar[int] = 0
+    priority: ClassVar[int] = 0
 
     def __init__(self, levels: list[Image], scale: float | None = 0.25, bounds: Box | None = None) -> None:
         height, width = levels[0].shape[:2]

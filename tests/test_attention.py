@@ -151,7 +151,7 @@ def test_halo_is_needed():
         mask[10, 10] ^= True
         changed = np.argwhere(processor.foreground(mask[None].astype(np.float32)) != before)
         reach = max(reach, int(np.abs(changed - 10).max(initial=0)))
-    assert 1 < reach <= processor.halo
+    assert 1 < reach <= processor.context
 
 
 def test_score_is_the_attention():

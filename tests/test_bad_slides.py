@@ -16,7 +16,7 @@ from PIL import Image
 from conformance.reader import open_files
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box
-from nuclix.engine.slide import check_file, fingerprint, open_slide, slide_scale
+from nuclix.engine.slide.open import check_file, fingerprint, open_slide, slide_scale
 from slides import damage_tile, lose_tile, noise_image, page_tiles, smooth_image, write_slide
 
 SIZE = 384
@@ -181,7 +181,7 @@ def test_slide_without_scale(tmp_path: Path) -> None:
     reader.close()
     with pytest.raises(SlideError, match=r"a\.svs: does not say its scale; pass it with --mpp"):
         slide_scale(reader.info)
-    assert slide_scale(reader.info, 0.5).um_per_px == 0.5
+    assert slide_scale(reader.info, 0.5).mpp == 0.5
 
 
 def test_a_file_that_changes_under_the_reader(slide: Path) -> None:

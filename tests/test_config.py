@@ -15,19 +15,16 @@ from hypothesis import strategies as st
 
 from nuclix.engine.cli.main import main
 from nuclix.engine.cli.options import add_options, config_of
-from nuclix.engine.config import (
+from nuclix.engine.errors import UsageError
+from nuclix.engine.run_config import (
+    OptionSpec,
     RunConfig,
-    Setup,
-    batch_options,
     config_as_json,
     config_as_toml,
+    option_specs,
     read_config,
-    run_settings,
-    setup,
+    result_settings,
 )
-from nuclix.engine.errors import UsageError
-from nuclix.engine.record import settings_as_json
-from nuclix.engine.settings import RunSettings
 
 # A value of each option that is not its default, with the words that give it on the command line.
 OTHER: dict[str, tuple[Any, list[str]]] = {
@@ -38,22 +35,22 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "tissue": (False, ["--no-tissue"]),
     "model": ("my model.pt", ["--model", "my model.pt"]),
     "precision": ("float16", ["--precision", "float16"]),
-    "flips": (True, ["--flips"]),
+    "tta": (True, ["--tta"]),
     "device": ("cuda:1", ["--device", "cuda:1"]),
     "devices": (("cuda:0", "cuda:1"), ["--devices", "cuda:0,cuda:1"]),
     "scheduler": ("tcp://host:8786", ["--scheduler", "tcp://host:8786"]),
     "batch": (3, ["--batch", "3"]),
     "block": (512, ["--block", "512"]),
-    "workers": (77, ["--workers", "77"]),
+    "threads": (77, ["--threads", "77"]),
     "retry": (2, ["--retry", "2"]),
     "fail_fast": (True, ["--fail-fast"]),
     "time_limit": (3600.0, ["--time-limit", "3600"]),
-    "patience": (60.0, ["--patience", "60"]),
+    "stall_timeout": (60.0, ["--stall-timeout", "60"]),
     "quiet": (True, ["--quiet"]),
     "json_log": ("events.jsonl", ["--json-log", "events.jsonl"]),
 }
-SETUPS = list(setup())
-OPTIONS = pytest.mark.parametrize("item", SETUPS, ids=lambda item: item.name)
+SPECS = list(option_specs())
+OPTIONS = pytest.mark.parametrize("item", SPECS, ids=lambda item: item.name)
 
 
 def parsed(*words: str) -> RunConfig:
@@ -63,19 +60,19 @@ def parsed(*words: str) -> RunConfig:
 
 
 def test_every_option_is_tried_here() -> None:
-    assert [item.name for item in SETUPS] == [field.name for field in dataclasses.fields(RunConfig)]
-    assert set(OTHER) == {item.name for item in SETUPS}
-    assert all(OTHER[item.name][0] != item.default for item in SETUPS)
+    assert [item.name for item in SPECS] == [field.name for field in dataclasses.fields(RunConfig)]
+    assert set(OTHER) == {item.name for item in SPECS}
+    assert all(OTHER[item.name][0] != item.default for item in SPECS)
 
 
 @OPTIONS
-def test_the_command_line_gives_every_option(item: Setup) -> None:
+def test_the_command_line_gives_every_option(item: OptionSpec) -> None:
     value, words = OTHER[item.name]
     assert parsed(*words) == replace(RunConfig(), **{item.name: value})
 
 
 @OPTIONS
-def test_a_file_gives_every_option_and_the_command_line_wins(item: Setup, tmp_path: Path) -> None:
+def test_a_file_gives_every_option_and_the_command_line_wins(item: OptionSpec, tmp_path: Path) -> None:
     value, words = OTHER[item.name]
     file = tmp_path / "run.toml"
     file.write_text(config_as_toml(replace(RunConfig(), **{item.name: value})))
@@ -118,7 +115,7 @@ def test_what_is_written_is_read_back(config: RunConfig) -> None:
     text = config_as_toml(config)
     values = tomllib.loads(text)
     assert RunConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}) == config
-    assert all(f"# {item.option.help}" in text for item in SETUPS)
+    assert all(f"# {item.help}" in text for item in SPECS)
 
 
 def test_the_printed_configuration_can_be_fed_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +132,7 @@ WRONG = {str: 3, int: "many", float: "fast", bool: "yes", tuple: "a.svs"}
 
 
 @OPTIONS
-def test_a_wrong_type_is_named_with_file_and_key(item: Setup, tmp_path: Path) -> None:
+def test_a_wrong_type_is_named_with_file_and_key(item: OptionSpec, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     wrong = WRONG[item.type]
     file.write_text(f"{item.name} = {wrong if isinstance(wrong, int) else repr(wrong)}\n")
@@ -149,9 +146,9 @@ def test_a_wrong_type_is_named_with_file_and_key(item: Setup, tmp_path: Path) ->
     [
         ("modle = 'x'", ["unknown key 'modle'", "model"]),
         ("fail-fast = true", ["unknown key 'fail-fast'", "fail_fast"]),
-        ("[machine]\nworkers = 2", ["unknown key 'machine'"]),
-        ("workers = 0", ["key 'workers' must be 1 or more, not 0"]),
-        ("workers = true", ["key 'workers'", "expected int"]),
+        ("[machine]\nthreads = 2", ["unknown key 'machine'"]),
+        ("threads = 0", ["key 'threads' must be 1 or more, not 0"]),
+        ("threads = true", ["key 'threads'", "expected int"]),
         ("batch = 2.0", ["key 'batch'", "expected int"]),
         ("mpp = 0", ["key 'mpp' must be more than 0"]),
         ("mpp = nan", ["key 'mpp' must be a finite number"]),
@@ -159,8 +156,8 @@ def test_a_wrong_type_is_named_with_file_and_key(item: Setup, tmp_path: Path) ->
         ("retry = -1", ["key 'retry' must be 0 or more"]),
         ("precision = 'half'", ["key 'precision' must be one of auto, float32, bfloat16, float16, not 'half'"]),
         ("inputs = ['a', 3]", ["key 'inputs'", "expected str"]),
-        ("workers = 2\nretry = = 3", ["not TOML", "line 2"]),
-        ("workers", ["not TOML"]),
+        ("threads = 2\nretry = = 3", ["not TOML", "line 2"]),
+        ("threads", ["not TOML"]),
     ],
 )
 def test_a_bad_file_is_explained(
@@ -187,12 +184,12 @@ def test_a_file_that_is_no_text_or_not_there(content: bytes | None, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--workers", "0"], "--workers: must be 1 or more"),
-        (["--workers", "two"], "--workers: must be a whole number, not 'two'"),
+        (["--threads", "0"], "--threads: must be 1 or more"),
+        (["--threads", "two"], "--threads: must be a whole number, not 'two'"),
         (["--mpp", "-1"], "--mpp: must be more than 0"),
         (["--mpp", "nan"], "--mpp: must be a finite number"),
         (["--precision", "half"], "--precision: must be one of auto"),
-        (["--workers", "none"], "--workers: must be a whole number"),
+        (["--threads", "none"], "--threads: must be a whole number"),
     ],
 )
 def test_a_bad_word_is_explained(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,25 +215,31 @@ def full() -> RunConfig:
     return RunConfig(**{name: value for name, (value, _) in OTHER.items()})
 
 
-def test_the_run_gets_what_was_configured() -> None:
-    settings, options = run_settings(full()), batch_options(full())
-    for target in (settings, options):
-        for field in dataclasses.fields(target):
-            if field.name in ("config", "out"):
-                continue
-            assert getattr(target, field.name) == OTHER[field.name][0], field.name
-    assert settings.out == Path("results")
-    assert batch_options(RunConfig(device="cpu")).devices == ("cpu",)
-
-
-def test_defaults_are_the_same_everywhere() -> None:
-    settings = run_settings(RunConfig(inputs=("a",), out="o"))
-    assert replace(settings, config={}, workers=1) == RunSettings(Path("o"))
-    options = batch_options(RunConfig())
-    assert options == type(options)()
-
-
 def test_a_record_holds_the_whole_configuration() -> None:
-    held = settings_as_json(run_settings(full()))
-    assert held == config_as_json(full())
+    held = config_as_json(full())
     assert set(held) == set(OTHER)
+    assert {name: tuple(value) if isinstance(value, list) else value for name, value in held.items()} == {
+        name: value for name, (value, _) in OTHER.items()
+    }
+
+
+ALIASES = [(spec, alias) for spec in SPECS for alias in spec.aliases]
+
+
+@pytest.mark.parametrize(("item", "alias"), ALIASES, ids=[alias for _, alias in ALIASES])
+def test_former_names_still_work_and_name_the_present_one(
+    item: OptionSpec, alias: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value, words = OTHER[item.name]
+    former = [f"--{alias.replace('_', '-')}", *words[1:]]
+    assert getattr(parsed(*former), item.name) == value
+    assert f"{former[0]} is deprecated; use {words[0]}" in capsys.readouterr().err
+    file = tmp_path / "run.toml"
+    file.write_text(
+        config_as_toml(replace(RunConfig(), **{item.name: value})).replace(f"\n{item.name} =", f"\n{alias} =")
+    )
+    assert getattr(read_config(file), item.name) == value
+
+
+def test_results_depend_on_the_options_that_say_so() -> None:
+    assert set(result_settings(RunConfig())) == {"writer", "mpp", "tissue", "precision", "tta"}

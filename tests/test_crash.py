@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nuclix.engine.batch import BatchOptions, StopFlag, run_batch
-from overnight import LONG, Notebook, make_model, make_slide, nuclix, results, run_options, settings_for
-from torment import kill_group, kill_workers, terminate_group, torment
+from crash_harness import kill_group, kill_workers, terminate_group, torment
+from end_to_end import LONG, RecordingObserver, config_for, make_model, make_slide, nuclix, results, run_options
+from nuclix.engine.batch.runner import StopFlag, run_batch
 
 KILLS = 2
 
@@ -33,7 +33,7 @@ def undisturbed(slides: Path, model: Path, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        run_batch([str(slides)], settings_for(out, model), BatchOptions(("cpu",)), Notebook(), StopFlag())
+        run_batch(config_for(out, model, slides), RecordingObserver(), StopFlag())
     found = results(out)
     assert set(found) == {"a.geojson", "sub/b.geojson"}
     return found

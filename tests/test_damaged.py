@@ -6,13 +6,13 @@ import time
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from end_to_end import config_for, make_model
 from mutations import write_mutations
-from nuclix.engine.inputs import SlideJob
-from nuclix.engine.messages import Done, Failed
-from nuclix.engine.pipeline import Watch
-from nuclix.engine.slide_run import make_tools
-from nuclix.engine.worker import attempt
-from overnight import make_model, settings_for
+from nuclix.engine.batch.discover import SlideJob
+from nuclix.engine.batch.executor import Done, Failed
+from nuclix.engine.batch.worker import process_slide
+from nuclix.engine.segmentation.pipeline import RunHooks
+from nuclix.engine.segmentation.slide import make_context
 
 COUNT = 60
 
@@ -20,11 +20,13 @@ COUNT = 60
 def test_damaged_slides_are_done_or_fail_with_a_message(tmp_path: Path) -> None:
     write_mutations(tmp_path, COUNT, 1)
     (tmp_path / "out").mkdir()
-    settings = replace(settings_for(tmp_path / "out", make_model(tmp_path / "red.pt")), mpp=0.25)
-    tools = make_tools(settings, time.time())
+    config = replace(config_for(tmp_path / "out", make_model(tmp_path / "red.pt")), mpp=0.25)
+    shared = make_context(config, time.time())
     done = 0
     for path in sorted((tmp_path / "damaged").iterdir()):
-        message = attempt(SlideJob(path, PurePosixPath(path.name)), tools, Watch(lambda _: None, lambda: False))
+        message = process_slide(
+            SlideJob(path, PurePosixPath(path.name)), shared, RunHooks(lambda _: None, lambda: False)
+        )
         if isinstance(message, Done):
             done += 1
         else:

@@ -25,8 +25,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a network that takes the mean lack of red around a pixel for its distance from the border."""
     import torch
 
-    from nuclix.engine.model import save_model
-    from nuclix.engine.networks import HALF_RANGE, WHITE, Exported
+    from nuclix.engine.inference.model_file import save_model
+    from nuclix.engine.training.unet import HALF_RANGE, WHITE, Exported
 
     path = tmp_path_factory.mktemp("model") / "red.pt"
     window = 2 * REACH + 1
@@ -90,7 +90,7 @@ def test_info_shows_a_models_card(model: Path, capsys: pytest.CaptureFixture[str
     facts = json.loads(capsys.readouterr().out)
     assert facts["model"] == str(model)
     assert facts["parameters"] == {"p1": 0.5, "p2": 0.5}
-    assert facts["scale"] == {"um_per_px": 0.25}
+    assert facts["scale"] == {"mpp": 0.25}
     assert facts["training"] == {"licence": "none needed"}
     assert len(facts["sha256"]) == 64
     assert main(["info", str(model)]) == 0

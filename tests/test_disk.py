@@ -14,14 +14,16 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from nuclix.engine import slide_run, spool
-from nuclix.engine.inputs import SlideJob
-from nuclix.engine.messages import Blocked, Done, FromWorker
-from nuclix.engine.pipeline import Watch
-from nuclix.engine.slide_run import Tools, make_tools, spool_folder
-from nuclix.engine.worker import attempt
-from overnight import LONG, leftovers, make_model, make_slide, nuclix, results, run_options, settings_for, wait_until
-from torment import committed_rows
+from crash_harness import committed_rows
+from end_to_end import LONG, config_for, leftovers, make_model, make_slide, nuclix, results, run_options, wait_until
+from nuclix.engine.batch.discover import SlideJob
+from nuclix.engine.batch.executor import Done, FromWorker, OutputUnavailable
+from nuclix.engine.batch.layout import slide_paths
+from nuclix.engine.batch.worker import process_slide
+from nuclix.engine.segmentation import checkpoint as spool
+from nuclix.engine.segmentation import slide as slide_run
+from nuclix.engine.segmentation.pipeline import RunHooks
+from nuclix.engine.segmentation.slide import SegmentationContext, make_context
 
 STRIDE = int(os.environ.get("NUCLIX_DISK_STRIDE", "13"))  # prime, so that it meets every kind of operation
 
@@ -32,25 +34,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tools(model: Path) -> Tools:
-    return make_tools(settings_for(Path(), model), time.time())
+def shared(model: Path) -> SegmentationContext:
+    return make_context(config_for(Path(), model), time.time())
 
 
 @dataclass
 class Bench:
-    """One small slide and the tools to work on it in this process."""
+    """One small slide and the shared to work on it in this process."""
 
     job: SlideJob
-    tools: Tools
+    shared: SegmentationContext
 
     def attempt(self, out: Path) -> FromWorker:
-        tools = replace(self.tools, settings=replace(self.tools.settings, out=out))
-        return attempt(self.job, tools, Watch(lambda _: None, lambda: False))
+        shared = replace(self.shared, config=replace(self.shared.config, out=str(out)))
+        return process_slide(self.job, shared, RunHooks(lambda _: None, lambda: False))
 
 
 @pytest.fixture
-def bench(tools: Tools, tmp_path: Path) -> Bench:
-    return Bench(SlideJob(make_slide(tmp_path / "a.tif", 3, 290, 100), PurePosixPath("a")), tools)
+def bench(shared: SegmentationContext, tmp_path: Path) -> Bench:
+    return Bench(SlideJob(make_slide(tmp_path / "a.tif", 3, 290, 100), PurePosixPath("a")), shared)
 
 
 class FailingDisk:
@@ -90,7 +92,7 @@ def test_whatever_operation_fails_nothing_is_torn_and_the_next_attempt_completes
         message = bench.attempt(out)
         if isinstance(message, Done):
             break
-        assert isinstance(message, Blocked) and os.strerror(number) in message.message, message
+        assert isinstance(message, OutputUnavailable) and os.strerror(number) in message.message, message
         assert results(out) in ({}, expected)
         assert not list(out.glob("*.tmp")) and not list(out.glob(".*.nuclix.tmp"))
         if (out / "a.json").exists():
@@ -110,10 +112,10 @@ def test_a_name_that_is_too_long_fails_one_slide_only(bench: Bench, tmp_path: Pa
 
 
 def test_workers_do_not_make_a_folder_again_that_has_vanished(bench: Bench, tmp_path: Path) -> None:
-    tools = replace(bench.tools, settings=replace(bench.tools.settings, out=tmp_path / "gone"))
+    shared = replace(bench.shared, config=replace(bench.shared.config, out=str(tmp_path / "gone")))
     bench.job = SlideJob(bench.job.path, PurePosixPath("sub/a"))
-    message = attempt(bench.job, tools, Watch(lambda _: None, lambda: False))
-    assert isinstance(message, Blocked) and not (tmp_path / "gone").exists()
+    message = process_slide(bench.job, shared, RunHooks(lambda _: None, lambda: False))
+    assert isinstance(message, OutputUnavailable) and not (tmp_path / "gone").exists()
 
 
 def test_a_result_that_is_there_before_its_record_is_made_again(
@@ -125,8 +127,8 @@ def test_a_result_that_is_there_before_its_record_is_made_again(
     (tmp_path / "out").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(slide_run, "write_record", full)
-        assert isinstance(bench.attempt(tmp_path / "out"), Blocked)
-    assert spool_folder(tmp_path / "out", bench.job).exists()
+        assert isinstance(bench.attempt(tmp_path / "out"), OutputUnavailable)
+    assert slide_paths(tmp_path / "out", bench.job).checkpoint.exists()
     message = bench.attempt(tmp_path / "out")
     assert isinstance(message, Done) and message.outcome.record.counts["rows_resumed"] > 0
 

@@ -12,8 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nuclix.engine.cli import display
-from nuclix.engine.cli.display import (
+from nuclix.engine.batch import events
+from nuclix.engine.batch.discover import SlideJob
+from nuclix.engine.batch.events import RunEvent
+from nuclix.engine.errors import OutputError, UsageError
+from nuclix.engine.progress import display
+from nuclix.engine.progress.display import (
     Bars,
     FailuresOnly,
     JsonLines,
@@ -24,15 +28,11 @@ from nuclix.engine.cli.display import (
     sentences,
     state_of,
 )
-from nuclix.engine.errors import OutputError, UsageError
-from nuclix.engine.inputs import SlideJob
-from nuclix.engine.listener import RunPlan
-from nuclix.engine.pipeline import Progress
-from nuclix.engine.record import SlideRecord
-from nuclix.engine.report import events
-from nuclix.engine.report.events import RunEvent, RunEvents
-from nuclix.engine.report.meter import RunMeter, RunSnapshot, SlideProgress
-from nuclix.engine.report.text import one_line, shortened
+from nuclix.engine.progress.meter import RunMeter, RunSnapshot, SlideSnapshot
+from nuclix.engine.progress.publisher import EventPublisher, EventSink
+from nuclix.engine.progress.text import one_line, shortened
+from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.record import SlideRecord
 
 NASTY = "a\x1b[2J[red]b\n2026-01-01 00:00:00 INFO forged\udcff"
 
@@ -50,7 +50,7 @@ class Clock:
 def metered(total: int, sizes: dict[str, int], skipped: int = 0) -> tuple[RunMeter, Clock]:
     clock = Clock()
     meter = RunMeter(clock)
-    meter.begin(total, skipped, sizes)
+    meter.update(events.run_started(total, skipped, sizes))
     return meter, clock
 
 
@@ -61,35 +61,35 @@ def progress(tiles: int, total: int, nuclei: int = 0) -> Progress:
 def test_time_left_counts_tiles_of_slides_in_work_and_bytes_of_those_to_come() -> None:
     meter, clock = metered(3, {"a": 100, "b": 100, "c": 50})
     assert meter.snapshot().seconds_left is None
-    meter.take_up("a")
-    meter.advance("a", progress(0, 40))
+    meter.update(events.slide_started(job("a"), 1))
+    meter.update(events.slide_progress(job("a"), progress(0, 40)))
     clock.now += 10
-    meter.advance("a", progress(20, 40, 500))
+    meter.update(events.slide_progress(job("a"), progress(20, 40, 500)))
     now = meter.snapshot()
     # 20 tiles left of a, and b and c should have 40 and 20: 80 tiles at 2 a second.
     assert now.seconds_left == pytest.approx(40)
     assert (now.mpx_per_s, now.nuclei_per_s, now.seconds) == pytest.approx((2, 50, 10))
-    meter.take_up("b")
-    meter.advance("b", progress(0, 10))  # mostly glass: 50 tiles in 200 bytes are known now, so c should have 12.5
+    meter.update(events.slide_started(job("b"), 1))
+    meter.update(events.slide_progress(job("b"), progress(0, 10)))  # 50 tiles in 200 bytes: c has 12.5
     assert meter.snapshot().seconds_left == pytest.approx((20 + 10 + 12.5) / 2)
-    assert [slide.name for slide in meter.snapshot().at_work] == ["a", "b"]
+    assert [slide.name for slide in meter.snapshot().active] == ["a", "b"]
 
 
 def test_between_two_slides_the_time_left_is_still_known() -> None:
     meter, clock = metered(2, {"a": 100, "b": 50})
-    meter.take_up("a")
-    meter.advance("a", progress(0, 40))
+    meter.update(events.slide_started(job("a"), 1))
+    meter.update(events.slide_progress(job("a"), progress(0, 40)))
     clock.now += 20
-    meter.advance("a", progress(40, 40))
-    meter.finish("a", 7)
+    meter.update(events.slide_progress(job("a"), progress(40, 40)))
+    meter.update(events.slide_done(job("a"), record(7)))
     assert meter.snapshot().seconds_left == pytest.approx(20 / 2)
 
 
 def test_the_speed_is_that_of_the_last_minutes() -> None:
     meter, clock = metered(1, {"a": 100})
-    meter.take_up("a")
+    meter.update(events.slide_started(job("a"), 1))
     for tiles in range(1000):
-        meter.advance("a", progress(tiles, 2000, tiles))
+        meter.update(events.slide_progress(job("a"), progress(tiles, 2000, tiles)))
         clock.now += 10 if tiles < 500 else 1  # other work on the machine has ended
     now = meter.snapshot()
     assert (now.mpx_per_s, now.nuclei_per_s) == pytest.approx((1, 1), rel=0.02)
@@ -98,47 +98,47 @@ def test_the_speed_is_that_of_the_last_minutes() -> None:
 
 def test_what_an_earlier_run_did_is_no_speed_of_this_one() -> None:
     meter, clock = metered(1, {"a": 100})
-    meter.take_up("a")
-    meter.advance("a", progress(90, 100, 9000))
+    meter.update(events.slide_started(job("a"), 1))
+    meter.update(events.slide_progress(job("a"), progress(90, 100, 9000)))
     assert meter.snapshot().mpx_per_s == 0
     clock.now += 10
-    meter.advance("a", progress(95, 100, 9500))
+    meter.update(events.slide_progress(job("a"), progress(95, 100, 9500)))
     now = meter.snapshot()
     assert (now.mpx_per_s, now.nuclei, now.seconds_left) == pytest.approx((0.5, 500, 10))
-    assert now.at_work[0].nuclei == 9500 and now.at_work[0].mpx_per_s == pytest.approx(0.5)
+    assert now.active[0].nuclei == 9500 and now.active[0].mpx_per_s == pytest.approx(0.5)
 
 
 def test_a_lost_worker_takes_the_lost_row_with_it() -> None:
     meter, clock = metered(1, {"a": 100})
-    meter.take_up("a")
-    meter.advance("a", progress(0, 100))
+    meter.update(events.slide_started(job("a"), 1))
+    meter.update(events.slide_progress(job("a"), progress(0, 100)))
     clock.now += 10
-    meter.advance("a", progress(50, 100))
-    meter.take_up("a")
-    meter.advance("a", progress(40, 100))  # its last committed row
+    meter.update(events.slide_progress(job("a"), progress(50, 100)))
+    meter.update(events.slide_started(job("a"), 1))
+    meter.update(events.slide_progress(job("a"), progress(40, 100)))  # its last committed row
     assert meter.snapshot().mpx_per_s == pytest.approx(4)
-    assert len(meter.snapshot().at_work) == 1
+    assert len(meter.snapshot().active) == 1
 
 
 def test_slides_that_end_count_and_are_no_longer_waited_for() -> None:
     meter, clock = metered(5, {"a": 100, "b": 100, "c": 100}, skipped=2)
     for name in "abc":
-        meter.take_up(name)
-        meter.advance(name, progress(0, 10))
+        meter.update(events.slide_started(job(name), 1))
+        meter.update(events.slide_progress(job(name), progress(0, 10)))
     clock.now += 5
-    meter.advance("a", progress(10, 10, 70))
-    meter.finish("a", 75)
-    meter.fail("b")
+    meter.update(events.slide_progress(job("a"), progress(10, 10, 70)))
+    meter.update(events.slide_done(job("a"), record(75)))
+    meter.update(events.slide_failed(job("b"), "no"))
     now = meter.snapshot()
     assert (now.done, now.failed, now.skipped, now.nuclei) == (1, 1, 2, 75)
     assert now.seconds_left == pytest.approx(10 / 2)
-    meter.fail("c")
-    assert meter.snapshot().seconds_left == 0 and meter.snapshot().at_work == ()
+    meter.update(events.slide_failed(job("c"), "no"))
+    assert meter.snapshot().seconds_left == 0 and meter.snapshot().active == ()
 
 
 def test_a_slide_that_can_not_be_opened_fails_without_having_been_begun() -> None:
     meter, _ = metered(2, {"a": 1})
-    meter.fail("notes")
+    meter.update(events.slide_failed(job("notes"), "no"))
     assert meter.snapshot().failed == 1
 
 
@@ -146,8 +146,8 @@ def test_a_slide_that_can_not_be_opened_fails_without_having_been_begun() -> Non
 def test_whatever_comes_the_figures_are_no_nonsense(steps: list[tuple[str, int, float]]) -> None:
     meter, clock = metered(3, {"a": 0, "b": 10, "c": 10**12})
     for name, tiles, seconds in steps:
-        meter.take_up(name)
-        meter.advance(name, progress(tiles, 50, tiles))
+        meter.update(events.slide_started(job(name), 1))
+        meter.update(events.slide_progress(job(name), progress(tiles, 50, tiles)))
         clock.now += seconds
         now = meter.snapshot()
         assert now.mpx_per_s >= 0 and now.nuclei >= 0
@@ -173,36 +173,36 @@ def record(nuclei: int = 1234, *warnings: str) -> SlideRecord:
     return SlideRecord({}, {}, {}, {"wall": 10.0}, counts, list(warnings))
 
 
-def night(sinks: list[events.EventSink]) -> None:
+def short_run(sinks: list[EventSink]) -> None:
     """A short run of which something is to be said at every step."""
-    run = RunEvents(RunMeter(), sinks)
-    run.run_started(RunPlan(4, 1, {"a": 10, "b": 10, NASTY: 5}))
-    run.notice("b: has a result of another model")
-    run.slide_started(job(), 1)
-    run.slide_progress(job(), progress(0, 10))
-    run.slide_progress(job(), progress(5, 10, 100))
-    run.slide_done(job(), record(1234, "clumps were cut"))
-    run.slide_started(job(NASTY), 2)
-    run.slide_failed(job(NASTY), f"slides/{NASTY}.svs: no slide")
-    run.slide_started(job("b"), 3)
-    run.slide_stopped(job("b"))
-    run.run_ended("SIGINT received")
+    publish = EventPublisher(RunMeter(), sinks)
+    publish(events.run_started(4, 1, {"a": 10, "b": 10, NASTY: 5}))
+    publish(events.notice("b: has a result of another model"))
+    publish(events.slide_started(job(), 1))
+    publish(events.slide_progress(job(), progress(0, 10)))
+    publish(events.slide_progress(job(), progress(5, 10, 100)))
+    publish(events.slide_done(job(), record(1234, "clumps were cut")))
+    publish(events.slide_started(job(NASTY), 2))
+    publish(events.slide_failed(job(NASTY), f"slides/{NASTY}.svs: no slide"))
+    publish(events.slide_started(job("b"), 3))
+    publish(events.slide_stopped(job("b")))
+    publish.run_ended("SIGINT received")
 
 
 def test_every_event_is_told_with_the_run_as_it_stands() -> None:
     kept = Kept()
-    night([kept])
+    short_run([kept])
     kinds = [event.kind for event, _ in kept.taken]
     assert kinds[0] == events.RUN_STARTED and kinds[-1] == events.RUN_ENDED
     ends = {event.kind: now for event, now in kept.taken}
     assert (ends[events.SLIDE_DONE].done, ends[events.SLIDE_DONE].nuclei) == (1, 1234)
-    assert ends[events.RUN_ENDED].failed == 1 and not ends[events.RUN_ENDED].at_work
+    assert ends[events.RUN_ENDED].failed == 1 and not ends[events.RUN_ENDED].active
 
 
 def test_lines_say_what_a_user_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "LINE_INTERVAL", 0.0)
     lines: list[str] = []
-    night([PlainLines(lines.append)])
+    short_run([PlainLines(lines.append)])
     assert lines[:2] == ["1 of 4 slides are done already", "b: has a result of another model"]
     assert "a: 1,234 nuclei in 10 s (2.0 Mpx/s)" in lines and "a: warning: clumps were cut" in lines
     assert any(line.startswith("  a: 5/10 tiles") for line in lines)
@@ -212,7 +212,7 @@ def test_lines_say_what_a_user_needs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_quiet_says_what_failed_and_nothing_else() -> None:
     lines: list[str] = []
-    night([FailuresOnly(lines.append)])
+    short_run([FailuresOnly(lines.append)])
     assert len(lines) == 1 and "failed: " in lines[0] and lines[0].isprintable()
 
 
@@ -224,7 +224,7 @@ def test_state_of_a_run_in_one_line() -> None:
 
 def test_events_become_json_a_line_each(tmp_path: Path) -> None:
     lines = JsonLines(str(tmp_path / "events.jsonl"))
-    night([lines])
+    short_run([lines])
     lines.close()
     told = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [item["event"] for item in told].count("slide_progress") == 1
@@ -235,14 +235,14 @@ def test_events_become_json_a_line_each(tmp_path: Path) -> None:
     assert failed["slide"] == NASTY
     assert told[-1]["stopped"] == "SIGINT received"
     lines = JsonLines(str(tmp_path / "events.jsonl"))
-    night([lines])
+    short_run([lines])
     lines.close()
     assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 2 * len(told)
 
 
 def test_json_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     lines = JsonLines("-")
-    night([lines])
+    short_run([lines])
     lines.close()
     shown = capsys.readouterr()
     assert shown.out == "" and all(json.loads(line) for line in shown.err.splitlines())
@@ -250,12 +250,12 @@ def test_json_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_json_log_that_can_not_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--json-log .*missing"):
-        night([JsonLines(str(tmp_path / "missing" / "events.jsonl"))])
+        short_run([JsonLines(str(tmp_path / "missing" / "events.jsonl"))])
 
 
 def test_the_log_has_what_was_said_and_a_traceback_and_no_forged_entry(tmp_path: Path) -> None:
     with pytest.raises(OutputError), RunLog(tmp_path):
-        night([LogLines()])
+        short_run([LogLines()])
         logging.getLogger("nuclix").error("%s failed: %s\n%s", NASTY, "x", "Traceback (most recent call last):\n  File")
         raise OutputError("disk full")
     text = (tmp_path / "run.log").read_text()
@@ -282,8 +282,8 @@ def test_a_log_on_a_full_disk_does_not_stand_in_the_way(tmp_path: Path, capsys: 
 
 BUSY = RunSnapshot(
     12, 2, 3, 1, 4000.0, 9000.0, 10**6, 41.2, 5210.0,
-    (SlideProgress("TCGA-18-5592-01Z-00-DX1.62A1", 120, 1000, 51234, 20.1, 65.0),
-     SlideProgress(NASTY, 0, 0, 0, 0.0, 2.0)),
+    (SlideSnapshot("TCGA-18-5592-01Z-00-DX1.62A1", 120, 1000, 51234, 20.1, 65.0),
+     SlideSnapshot(NASTY, 0, 0, 0, 0.0, 2.0)),
 )  # fmt: skip
 
 
@@ -303,7 +303,7 @@ def test_bars_print_what_is_to_be_kept_above_them() -> None:
     console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
     meter = RunMeter()
     with Bars(console, meter.snapshot) as bars:
-        night([bars])
+        short_run([bars])
     shown = console.file.getvalue()
     assert "a: 1,234 nuclei in 10 s" in shown and "a: warning: clumps were cut" in shown
     assert "failed: " in shown and "[red]" in shown and "\x1b[2J" not in shown

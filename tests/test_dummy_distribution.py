@@ -23,7 +23,7 @@ from nuclix.engine import registry
 from nuclix.engine.contracts import ModelCard, ObjectClass, SlideReader
 from nuclix.engine.errors import PluginError
 from nuclix.engine.geometry import Scale
-from nuclix.engine.model import save_model
+from nuclix.engine.inference.model_file import save_model
 
 SOURCE = Path(__file__).parent / "dummy_distribution"
 PLUGINS = {

@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nuclix.engine import score_plot
 from nuclix.engine.cli import evaluate as command
 from nuclix.engine.cli.main import guarded
 from nuclix.engine.errors import DataError, UsageError
-from nuclix.engine.evaluate import compare, evaluate, group_means, mean_scores, read_groups
-from nuclix.engine.score_report import TITLES, Report, as_csv, as_json, as_markdown, as_text
-from nuclix.engine.scores import METRICS, score
-from nuclix.engine.wilcoxon import signed_rank_test
+from nuclix.engine.evaluation import plots as score_plot
+from nuclix.engine.evaluation.evaluate import compare, evaluate, group_means, mean_scores, read_groups
+from nuclix.engine.evaluation.scores import METRICS, score
+from nuclix.engine.evaluation.tables import TITLES, Report, as_csv, as_json, as_markdown, as_text
+from nuclix.engine.evaluation.wilcoxon import signed_rank_test
 
 STEMS = ("a", "b", "c", "d")
 

@@ -28,8 +28,8 @@ from conformance.writer import CHECKS, Check, header, objects, open_files
 from nuclix.engine.contracts import ObjectClass, SlideHeader
 from nuclix.engine.errors import OutputError
 from nuclix.engine.geometry import Box
-from nuclix.engine.measure import objects_of
-from nuclix.engine.objects import Objects, concatenate, take
+from nuclix.engine.segmentation.measure import objects_of
+from nuclix.engine.segmentation.objects import Objects, concatenate, take
 from nuclix.plugins.writers.geojson import GeoJSONWriter
 from rings import gallery, label_images, polygons_of, whole
 
@@ -97,18 +97,18 @@ def check_geometry(geometry: dict[str, Any], polygons: list[shapely.Polygon], fa
             assert ring[0] == ring[-1]
             assert np.abs(np.diff(ring, axis=0)).sum(1).min() >= 0.01
             assert all(round(value, 2) == value for point in ring for value in point)
-            exact = np.array(corners.coords) * facts.pixel - facts.origin[::-1]
+            exact = np.array(corners.coords) * facts.downsample - facts.origin[::-1]
             np.testing.assert_allclose(ring, exact, atol=0.00501)
-    area = whole(polygons).area * facts.pixel**2
+    area = whole(polygons).area * facts.downsample**2
     assert abs(shape.area - area) <= 0.0075 * (shape.length + 1)
 
 
-@pytest.mark.parametrize("pixel", [1.0, 0.5, 0.501, 4.02])
+@pytest.mark.parametrize("downsample", [1.0, 0.5, 0.501, 4.02])
 @pytest.mark.parametrize("name", ["noise 0.6", "nested islands of one label", "checkerboard", "background"])
-def test_the_gallery_suits_qupath(name: str, pixel: float, tmp_path: Path) -> None:
+def test_the_gallery_suits_qupath(name: str, downsample: float, tmp_path: Path) -> None:
     labels = gallery()[name]
     found = objects_of(labels, np.full(labels.shape, 0.5, np.float32), Box(7, 9, *labels.shape), 0.25)
-    facts = replace(header(), pixel=pixel, origin=(12.25, -3.0))
+    facts = replace(header(), downsample=downsample, origin=(12.25, -3.0))
     check_for_qupath(write(tmp_path / "x.geojson", [found], facts), found, facts)
 
 
@@ -121,13 +121,13 @@ def test_the_gallery_suits_qupath(name: str, pixel: float, tmp_path: Path) -> No
 def test_any_labels_suit_qupath(
     tmp_path_factory: pytest.TempPathFactory,
     labels: NDArray[np.int32],
-    pixel: float,
+    downsample: float,
     place: tuple[int, int],
     origin: tuple[float, float],
 ) -> None:
     scores = np.random.default_rng(0).random(labels.shape, np.float32)
     found = objects_of(labels, scores, Box(*place, *labels.shape), None)
-    facts = replace(header(), pixel=pixel, origin=origin)
+    facts = replace(header(), downsample=downsample, origin=origin)
     check_for_qupath(write(tmp_path_factory.mktemp("any") / "x.geojson", [found], facts), found, facts)
 
 

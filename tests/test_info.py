@@ -24,8 +24,8 @@ def test_slide_as_json(picture: Path, capsys: pytest.CaptureFixture[str]) -> Non
     facts = json.loads(capsys.readouterr().out)
     assert facts["slide"] == str(picture)
     assert facts["size_px"] == [50, 30]
-    assert facts["levels"] == [{"size_px": [50, 30], "downsample": 1.0, "um_per_px": None}]
-    assert facts["um_per_px"] is None
+    assert facts["levels"] == [{"size_px": [50, 30], "downsample": 1.0, "mpp": None}]
+    assert facts["mpp"] is None
     assert facts["size_mm"] is None
     assert facts["bytes"] == picture.stat().st_size
     assert len(facts["fingerprint"]) == 64

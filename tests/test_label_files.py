@@ -18,8 +18,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from nuclix.engine.errors import DataError
-from nuclix.engine.label_files import find_label_files, read_label_image, read_pair, stem_of
-from nuclix.engine.polygons import rasterise, read_polygons
+from nuclix.engine.evaluation.label_files import find_label_files, read_label_image, read_pair, stem_of
+from nuclix.engine.evaluation.polygons import rasterise, read_polygons
 
 LABELS = np.array([[0, 1, 1, 0], [300, 0, 1, 0], [300, 300, 0, 2]], np.int32)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from nuclix.engine.batch.layout import LEDGER_NAME, LOCK_NAME
+from nuclix.engine.batch.ledger import DONE, FAILED, PENDING, RUNNING, Ledger
+from nuclix.engine.batch.lock import FolderLock
 from nuclix.engine.errors import OutputError, UsageError
-from nuclix.engine.ledger import DONE, FAILED, LEDGER_NAME, PENDING, RUNNING, Ledger
-from nuclix.engine.lock import LOCK_NAME, FolderLock
 
 OUTCOME = {"fingerprint": "f", "key": "k", "output": "a.geojson", "checksum": "c", "record": {"counts": {"nuclei": 3}}}
 

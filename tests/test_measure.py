@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
-from nuclix.engine.measure import measure, objects_of, shape_names
+from nuclix.engine.segmentation.measure import measure, objects_of, shape_names
 from nuclix.ext.outlines import label_outlines
 from rings import gallery, label_images, polygons_of, whole
 

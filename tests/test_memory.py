@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from end_to_end import config_for, make_model, make_slide, results
+from nuclix.engine.batch.discover import SlideJob
+from nuclix.engine.batch.executor import Done, Failed, Stopped
+from nuclix.engine.batch.worker import process_slide
 from nuclix.engine.errors import DeviceError, DeviceMemoryError, ModelError
-from nuclix.engine.inference import InferenceSettings, Predictor
-from nuclix.engine.inputs import SlideJob
-from nuclix.engine.messages import Done, Failed, Stopped
-from nuclix.engine.pipeline import Watch
-from nuclix.engine.slide_run import Tools, make_tools
-from nuclix.engine.worker import attempt
-from overnight import make_model, make_slide, results, settings_for
+from nuclix.engine.inference.predictor import InferenceSettings, Predictor
+from nuclix.engine.segmentation.pipeline import RunHooks
+from nuclix.engine.segmentation.slide import SegmentationContext, make_context
 
 OOM = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.80 GiB"
 
@@ -39,9 +39,9 @@ class SmallDevice:
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> SegmentationContext:
     folder = tmp_path_factory.mktemp("model")
-    return make_tools(replace(settings_for(folder, make_model(folder / "red.pt")), batch=8), time.time())
+    return make_context(replace(config_for(folder, make_model(folder / "red.pt")), batch=8), time.time())
 
 
 @pytest.fixture
@@ -49,23 +49,27 @@ def job(tmp_path: Path) -> SlideJob:
     return SlideJob(make_slide(tmp_path / "a.tif", 4, 300, 300), PurePosixPath("a"))
 
 
-def tools_with(tools: Tools, out: Path, batch: int, limit: int) -> tuple[Tools, SmallDevice]:
+def shared_with(
+    shared: SegmentationContext, out: Path, batch: int, limit: int
+) -> tuple[SegmentationContext, SmallDevice]:
     out.mkdir(exist_ok=True)
-    predictor = Predictor(tools.model, InferenceSettings(tools.predictor.device, tools.predictor.precision, batch))
+    predictor = Predictor(shared.model, InferenceSettings(shared.predictor.device, shared.predictor.precision, batch))
     device = SmallDevice(predictor._module, limit)
     predictor._module = device
-    return replace(tools, predictor=predictor, settings=replace(tools.settings, out=out), first=True), device
+    return replace(shared, predictor=predictor, config=replace(shared.config, out=str(out)), first=True), device
 
 
 def never() -> bool:
     return False
 
 
-def test_a_slide_is_computed_with_one_batch_throughout(tools: Tools, job: SlideJob, tmp_path: Path) -> None:
-    plenty, _ = tools_with(tools, tmp_path / "plenty", 2, 8)
-    assert isinstance(attempt(job, plenty, Watch(lambda _: None, never)), Done)
-    short, device = tools_with(tools, tmp_path / "short", 8, 3)
-    done = attempt(job, short, Watch(lambda _: None, never))
+def test_a_slide_is_computed_with_one_batch_throughout(
+    shared: SegmentationContext, job: SlideJob, tmp_path: Path
+) -> None:
+    plenty, _ = shared_with(shared, tmp_path / "plenty", 2, 8)
+    assert isinstance(process_slide(job, plenty, RunHooks(lambda _: None, never)), Done)
+    short, device = shared_with(shared, tmp_path / "short", 8, 3)
+    done = process_slide(job, short, RunHooks(lambda _: None, never))
     assert isinstance(done, Done), done
     assert device.batches[:3] == [8, 4, 2] and set(device.batches[3:]) == {2}
     assert results(tmp_path / "short") == results(tmp_path / "plenty")
@@ -74,34 +78,38 @@ def test_a_slide_is_computed_with_one_batch_throughout(tools: Tools, job: SlideJ
 
 
 def test_memory_that_becomes_short_in_the_middle_begins_the_slide_anew(
-    tools: Tools, job: SlideJob, tmp_path: Path
+    shared: SegmentationContext, job: SlideJob, tmp_path: Path
 ) -> None:
-    short, device = tools_with(tools, tmp_path / "short", 8, 8)
+    short, device = shared_with(shared, tmp_path / "short", 8, 8)
 
     def others_come(progress: Any) -> None:
         if progress.rows == 1:
             device.limit = 5
 
-    done = attempt(job, short, Watch(others_come, never))
+    done = process_slide(job, short, RunHooks(others_come, never))
     assert isinstance(done, Done) and done.outcome.record.counts["rows_resumed"] == 0
     assert done.outcome.record.counts["tiles"] == done.outcome.record.counts["tiles_total"]
-    plenty, _ = tools_with(tools, tmp_path / "plenty", 4, 8)
-    attempt(job, plenty, Watch(lambda _: None, never))
+    plenty, _ = shared_with(shared, tmp_path / "plenty", 4, 8)
+    process_slide(job, plenty, RunHooks(lambda _: None, never))
     assert results(tmp_path / "short") == results(tmp_path / "plenty")
 
 
-def test_the_next_worker_goes_on_with_the_smaller_batch(tools: Tools, job: SlideJob, tmp_path: Path) -> None:
-    first, _ = tools_with(tools, tmp_path / "out", 8, 2)
-    assert attempt(job, first, Watch(lambda _: None, lambda: True)) == Stopped()
-    second, device = tools_with(tools, tmp_path / "out", 8, 2)
-    done = attempt(job, second, Watch(lambda _: None, never))
+def test_the_next_worker_goes_on_with_the_smaller_batch(
+    shared: SegmentationContext, job: SlideJob, tmp_path: Path
+) -> None:
+    first, _ = shared_with(shared, tmp_path / "out", 8, 2)
+    assert process_slide(job, first, RunHooks(lambda _: None, lambda: True)) == Stopped()
+    second, device = shared_with(shared, tmp_path / "out", 8, 2)
+    done = process_slide(job, second, RunHooks(lambda _: None, never))
     assert isinstance(done, Done) and done.outcome.record.counts["rows_resumed"] == 1
     assert set(device.batches) == {2}
 
 
-def test_a_device_too_small_for_one_patch_is_an_error(tools: Tools, job: SlideJob, tmp_path: Path) -> None:
-    short, device = tools_with(tools, tmp_path / "out", 4, 0)
-    failed = attempt(job, short, Watch(lambda _: None, never))
+def test_a_device_too_small_for_one_patch_is_an_error(
+    shared: SegmentationContext, job: SlideJob, tmp_path: Path
+) -> None:
+    short, device = shared_with(shared, tmp_path / "out", 4, 0)
+    failed = process_slide(job, short, RunHooks(lambda _: None, never))
     assert isinstance(failed, Failed) and "out of memory with 1 patch(es) at a time" in failed.message
     assert not failed.traceback and device.batches == [4, 2, 1]
 
@@ -118,8 +126,8 @@ def test_a_device_too_small_for_one_patch_is_an_error(tools: Tools, job: SlideJo
         ("mat1 and mat2 shapes cannot be multiplied", ModelError),
     ],
 )
-def test_what_a_network_raises(tools: Tools, tmp_path: Path, text: str, kind: type[Exception]) -> None:
-    some, device = tools_with(tools, tmp_path / "out", 1, 0)
+def test_what_a_network_raises(shared: SegmentationContext, tmp_path: Path, text: str, kind: type[Exception]) -> None:
+    some, device = shared_with(shared, tmp_path / "out", 1, 0)
 
     def raises(_: str) -> Exception:
         return RuntimeError(text)
@@ -129,10 +137,10 @@ def test_what_a_network_raises(tools: Tools, tmp_path: Path, text: str, kind: ty
         some.predictor([])
 
 
-def test_torchs_own_error_is_one_of_memory(tools: Tools, tmp_path: Path) -> None:
+def test_torchs_own_error_is_one_of_memory(shared: SegmentationContext, tmp_path: Path) -> None:
     import torch
 
-    some, device = tools_with(tools, tmp_path / "out", 1, 0)
+    some, device = shared_with(shared, tmp_path / "out", 1, 0)
     device.error = torch.OutOfMemoryError
     with pytest.raises(DeviceMemoryError):
         some.predictor([])

@@ -17,7 +17,7 @@ import torch
 from nuclix.engine.contracts import ModelCard, ObjectClass, PatchShape
 from nuclix.engine.errors import ModelError
 from nuclix.engine.geometry import Scale
-from nuclix.engine.model import CARD_NAME, find_model, load_model, model_hash, read_card, save_model
+from nuclix.engine.inference.model_file import CARD_NAME, find_model, load_model, model_hash, read_card, save_model
 from nuclix.plugins.recipes.dist import DistRecipe
 
 RECIPE = DistRecipe(n_feat=2, depth=1)
@@ -38,7 +38,7 @@ name = "elsewhere"
 method = "theirs"
 maps = ["distance"]
 postprocessor = "dist"
-scale = { um_per_px = 0.5 }
+scale = { mpp = 0.5 }
 patch = { size = 64, margin = 16 }
 classes = [{ name = "Nucleus", color = [255, 0, 0] }]
 parameters = { p1 = 0.5 }
@@ -122,7 +122,8 @@ def test_saving_leaves_the_network_as_it_was(tmp_path: Path) -> None:
 
 def test_reading_a_card_imports_no_torch(saved: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from nuclix.engine.model import read_card; read_card(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from nuclix.engine.inference.model_file import read_card; "
+        "read_card(Path(sys.argv[1]))"
     )
     check = "; sys.exit(any(name in sys.modules for name in ('torch', 'numba', 'scipy')))"
     assert subprocess.run([sys.executable, "-c", code + check, str(saved)], check=False).returncode == 0
@@ -164,9 +165,9 @@ def test_the_card_inside_counts_more_than_a_toml_beside(saved: Path, tmp_path: P
         ({"colour": 1}, "unknown key 'colour'"),
         ({"name": 3}, r"key 'name': expected str, found 3"),
         ({"scale": 0.25}, r"key 'scale': expected a table"),
-        ({"scale": {"um_per_px": -1}}, r"key 'scale': a scale must be a positive number"),
-        ({"scale": {"um_per_px": True}}, r"key 'um_per_px': expected float, found True"),
-        ({"scale": {"um_per_px": "0.25"}}, r"key 'um_per_px': expected float, found '0\.25'"),
+        ({"scale": {"mpp": -1}}, r"key 'scale': a scale must be a positive number"),
+        ({"scale": {"mpp": True}}, r"key 'mpp': expected float, found True"),
+        ({"scale": {"mpp": "0.25"}}, r"key 'mpp': expected float, found '0\.25'"),
         ({"patch": {"size": 64}}, r"key 'patch': missing key 'margin'"),
         ({"patch": {"size": 64, "margin": 40}}, r"no middle inside a margin of 40"),
         ({"patch": {"size": 1e999, "margin": 4}}, r"key 'size': expected int"),

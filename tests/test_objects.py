@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
-from nuclix.engine.measure import objects_of
-from nuclix.engine.objects import Objects, canonical_order, concatenate, take
+from nuclix.engine.segmentation.measure import objects_of
+from nuclix.engine.segmentation.objects import Objects, canonical_order, concatenate, take
 from rings import label_images, polygons_of
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nuclix.engine.contracts import Level, SlideInfo
 from nuclix.engine.errors import DataError, OutputError
 from nuclix.engine.geometry import Box
-from nuclix.engine.overlay import Window, draw_overlay, write_overlay
+from nuclix.engine.report.overlay import Window, draw_overlay, write_overlay
 
 RED = (250, 0, 0)
 
@@ -23,7 +23,7 @@ RED = (250, 0, 0)
 class ArrayReader:
     """A slide of one level in memory."""
 
-    rank: ClassVar[int] = 0
+    priority: ClassVar[int] = 0
 
     def __init__(self, image: NDArray[np.uint8], bounds: Box | None = None) -> None:
         self.image = image

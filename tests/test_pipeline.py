@@ -13,12 +13,12 @@ from scipy.ndimage import label, maximum_filter
 from nuclix.engine.contracts import Level, PatchShape, SlideInfo
 from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.measure import objects_of, shape_names
-from nuclix.engine.objects import Objects, canonical_order, concatenate, take
-from nuclix.engine.pipeline import PipelineFigures, Progress, SlidePipeline, Stages, Watch
-from nuclix.engine.slide import SlideView
-from nuclix.engine.spool import Spool
-from nuclix.engine.tiles import TileGrid
+from nuclix.engine.inference.tiling import TileGrid
+from nuclix.engine.segmentation.checkpoint import Checkpoint
+from nuclix.engine.segmentation.measure import objects_of, shape_names
+from nuclix.engine.segmentation.objects import Objects, canonical_order, concatenate, take
+from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
+from nuclix.engine.slide.view import SlideView
 from nuclix.plugins.postprocessors.dist import Dist
 
 UM = 0.25
@@ -66,13 +66,13 @@ class Haloed:
     """A post-processor whose foreground looks two pixels around: the halo must bring them."""
 
     maps = ("distance",)
-    halo: int = 2
+    context: int = 2
 
     def foreground(self, maps: np.ndarray) -> np.ndarray:
-        return maximum_filter(maps[0], 2 * self.halo + 1, mode="constant") > 6
+        return maximum_filter(maps[0], 2 * self.context + 1, mode="constant") > 6
 
     def split(self, maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        wide = maximum_filter(maps[0], 2 * self.halo + 1, mode="constant")
+        wide = maximum_filter(maps[0], 2 * self.context + 1, mode="constant")
         return label(mask & (wide > 8), np.ones((3, 3), int))[0].astype(np.int32)
 
     def score(self, maps: np.ndarray) -> np.ndarray:
@@ -94,10 +94,10 @@ def slide_of(seed: int, height: int = 230, width: int = 310) -> np.ndarray:
 
 def expected(pixels: np.ndarray, post: Dist | Haloed) -> Objects:
     """The whole map in one go."""
-    halo = post.halo
-    maps = np.pad(red_map(pixels)[None], ((0, 0), (halo, halo), (halo, halo)))
+    context = post.context
+    maps = np.pad(red_map(pixels)[None], ((0, 0), (context, context), (context, context)))
     labels = post.split(maps, post.foreground(maps))
-    inner = slice(halo, labels.shape[0] - halo), slice(halo, labels.shape[1] - halo)
+    inner = slice(context, labels.shape[0] - context), slice(context, labels.shape[1] - context)
     found = objects_of(labels[inner], post.score(maps)[inner], Box(0, 0, *pixels.shape[:2]), UM)
     return take(found, canonical_order(found.first))
 
@@ -112,14 +112,14 @@ class Job:
     tissue: object = None
 
 
-def pipeline(job: Job, spool: Spool, listen=lambda _: None, stop=lambda: False) -> PipelineFigures:
+def pipeline(job: Job, spool: Checkpoint, listen=lambda _: None, stop=lambda: False) -> PipelineFigures:
     view = SlideView(ArrayReader(job.pixels), Scale(UM), Scale(UM))
     grid = TileGrid(view.height, view.width, PATCH, job.block)
-    stages = Stages(view, job.tissue, RedPredictor(job.batch), job.post, spool)
-    return SlidePipeline(stages, grid, job.workers, Watch(listen, stop)).run()
+    stages = PipelineInputs(view, job.tissue, RedPredictor(job.batch), job.post, spool)
+    return SlidePipeline(stages, grid, job.workers, RunHooks(listen, stop)).run()
 
 
-def objects_in(spool: Spool) -> Objects:
+def objects_in(spool: Checkpoint) -> Objects:
     return concatenate(list(spool.blocks(size=7)))
 
 
@@ -138,7 +138,7 @@ POSTS = pytest.mark.parametrize("post", [Dist(p1=0.5, p2=1.0), Haloed()], ids=["
 @pytest.mark.parametrize("batch", [1, 3])
 def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Haloed, block: int, batch: int) -> None:
     pixels = slide_of(1)
-    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+    spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
     figures = pipeline(Job(pixels, post, block, batch=batch), spool)
     wanted = expected(pixels, post)
     assert len(wanted) > 50
@@ -160,7 +160,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Ha
     pick = random.Random(seed)
     resumed = []
     for _ in range(200):
-        spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+        spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
         left = pick.randint(5, 40)
 
         def listen(progress: Progress) -> None:
@@ -186,7 +186,7 @@ def test_asked_to_stop_it_ends_after_a_committed_row_and_goes_on_from_there(tmp_
     pixels, post = slide_of(4), Dist(p2=1.0)
     rows = []
     for _ in range(20):
-        spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+        spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
         try:
             rows.append(pipeline(Job(pixels, post, 32), spool, stop=lambda: True).rows_resumed)
         except Interrupted:
@@ -200,10 +200,10 @@ def test_asked_to_stop_it_ends_after_a_committed_row_and_goes_on_from_there(tmp_
 
 def test_a_spool_of_another_key_is_begun_anew(tmp_path: Path) -> None:
     pixels, post = slide_of(2), Dist(p2=1.0)
-    first = Spool(tmp_path / "spool", shape_names(UM), "one")
+    first = Checkpoint(tmp_path / "spool", shape_names(UM), "one")
     pipeline(Job(pixels, post, 64), first)
     first.close()
-    second = Spool(tmp_path / "spool", shape_names(UM), "two")
+    second = Checkpoint(tmp_path / "spool", shape_names(UM), "two")
     assert not second.state and len(second) == 0
     assert pipeline(Job(pixels, post, 64), second).rows_resumed == 0
     assert_same(objects_in(second), expected(pixels, post))
@@ -221,11 +221,11 @@ class HalfTissue:
 
 def test_glass_is_not_computed(tmp_path: Path) -> None:
     pixels, post = slide_of(3), Dist(p2=1.0)
-    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+    spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
     figures = pipeline(Job(pixels, post, 64, tissue=HalfTissue()), spool)
     assert figures.tiles == figures.tiles_total == 8 * 4
     blank = pixels.copy()
-    blank[:, 4 * PATCH.core :] = 255
+    blank[:, 4 * PATCH.valid :] = 255
     assert_same(objects_in(spool), expected(blank, post))
     spool.remove()
 
@@ -233,7 +233,7 @@ def test_glass_is_not_computed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (33, 32), (31, 1)])
 def test_slides_of_odd_sizes(tmp_path: Path, shape: tuple[int, int]) -> None:
     pixels, post = np.zeros((*shape, 3), np.uint8), Dist(p2=1.0)
-    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+    spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
     pipeline(Job(pixels, post, 64), spool)
     assert_same(objects_in(spool), expected(pixels, post))
     assert len(spool) == 1
@@ -241,7 +241,7 @@ def test_slides_of_odd_sizes(tmp_path: Path, shape: tuple[int, int]) -> None:
 
 
 def test_an_empty_slide_leaves_an_empty_spool(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+    spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
     figures = pipeline(Job(np.full((90, 90, 3), 255, np.uint8), Dist(), 64), spool)
     assert figures.nuclei == 0 and list(spool.blocks()) == []
     spool.remove()
@@ -258,7 +258,7 @@ class Broken(Dist):
 def test_an_exception_in_a_worker_reaches_the_caller_and_stops_the_threads(tmp_path: Path) -> None:
     import threading
 
-    spool = Spool(tmp_path / "spool", shape_names(UM), "key")
+    spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
     with pytest.raises(ZeroDivisionError, match="broken plugin"):
         pipeline(replace(Job(slide_of(0), Broken(p2=1.0), 64)), spool)
     spool.close()

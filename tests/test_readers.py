@@ -13,7 +13,7 @@ from conformance.reader import CHECKS, Check, check_against_openslide
 from nuclix.engine.contracts import SlideReader
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.slide import open_slide
+from nuclix.engine.slide.open import open_slide
 from nuclix.plugins.readers import image as image_module
 from nuclix.plugins.readers.image import ImageReader
 from nuclix.plugins.readers.tiffslide import TiffSlideReader

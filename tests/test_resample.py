@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nuclix.engine.resample import Taps, area_taps, linear_taps
+from nuclix.engine.slide.resample import Taps, area_taps, linear_taps
 from nuclix.ext.resample import MAX_FACTOR, WEIGHT_BITS, box_mean, separable
 from slides import noise_image
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from end_to_end import BLOCK, make_model, make_slide, nuclix, wait_until
+from nuclix.engine.batch.layout import report_path
 from nuclix.engine.cli.main import main
-from nuclix.engine.config import RunConfig, config_as_json, config_as_toml
 from nuclix.engine.report.collect import collect
-from nuclix.engine.report.density import read_sketch, sketch_path
-from overnight import BLOCK, make_model, make_slide, nuclix, wait_until
+from nuclix.engine.run_config import RunConfig, config_as_json, config_as_toml
+from nuclix.engine.segmentation.summary import read_summary
 
 NAMELESS = os.fsdecode(b"caf\xe9")
 
@@ -53,11 +54,11 @@ def test_all_that_is_to_be_seen_is_there(finished: Path) -> None:
     for slide in facts.slides:
         if slide.state == "done":
             features = json.loads((out / slide.output).read_bytes())["features"]
-            sketch = read_sketch(sketch_path(out, slide.name, ".npz"))
+            sketch = read_summary(report_path(out, slide.name, ".npz"))
             assert sketch is not None and sketch.counts.sum() == len(features) == slide.nuclei > 50
             areas = [feature["properties"]["measurements"]["Area µm^2"] for feature in features]
             assert sketch.area_sum == pytest.approx(np.sum(areas))
-            assert sketch_path(out, slide.name, ".jpg").is_file()
+            assert report_path(out, slide.name, ".jpg").is_file()
     page = (out / "report.html").read_text()
     assert page.count("data:image/jpeg") == page.count('class="density"') == 2
     assert "Finished, 1 of 3 slides failed" in page
@@ -99,12 +100,12 @@ def test_a_run_can_be_watched_and_a_stopped_one_has_its_report(
     def state() -> dict[str, object]:
         return json.loads(capsys.readouterr().out) if main(["status", str(out), "--json"]) == 0 else {}
 
-    def at_work() -> bool:
+    def active() -> bool:
         found = state()
         run = found.get("run")
-        return found.get("state") == "running" and isinstance(run, dict) and bool(run["progress"]["at_work"])
+        return found.get("state") == "running" and isinstance(run, dict) and bool(run["progress"]["active"])
 
-    wait_until(at_work)
+    wait_until(active)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nuclix.engine import scores
-from nuclix.engine.scores import METRICS, Counts, score
+from nuclix.engine.evaluation import scores
+from nuclix.engine.evaluation.scores import METRICS, Counts, score
 from nuclix.ext.overlap import aggregated_jaccard, overlap_table
 
 SYMMETRIC = ("aji_disjoint", "pq", "dq", "sq", "object_f1", "mean_ap", "f1", "accuracy", "jaccard", "adc")

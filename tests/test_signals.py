@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nuclix.engine.cli.main import main
-from nuclix.engine.ledger import PENDING, RUNNING, Ledger
-from overnight import (
+from crash_harness import committed_rows
+from end_to_end import (
     LONG,
     children_of,
     install_faults,
@@ -24,7 +23,8 @@ from overnight import (
     run_options,
     wait_until,
 )
-from torment import committed_rows
+from nuclix.engine.batch.ledger import PENDING, RUNNING, Ledger
+from nuclix.engine.cli.main import main
 
 
 @pytest.fixture(scope="module")

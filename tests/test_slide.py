@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuclix.engine import registry, slide
+from nuclix.engine import registry
 from nuclix.engine.contracts import Level
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.slide import SlideView, fingerprint, level_downsample, open_slide, slide_scale, snapped
+from nuclix.engine.slide import view as slide
+from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
+from nuclix.engine.slide.view import SlideView, level_downsample, snapped
 from nuclix.ext.resample import box_mean
 from slides import ArrayReader, noise_image, padded, reduced, smooth_image, write_slide
 
@@ -107,7 +109,7 @@ class TestScale:
 
     def test_the_view_says_its_true_scale(self) -> None:
         view = SlideView(ArrayReader([IMAGE]), Scale(0.25), Scale(0.2456))
-        assert view.pixel == 1
+        assert view.downsample == 1
         assert view.scale == Scale(0.2456)
 
 
@@ -201,7 +203,7 @@ class TestView:
 
     def test_a_slide_coarser_than_the_model(self) -> None:
         view = SlideView(ArrayReader([IMAGE]), Scale(0.25), Scale(0.499))
-        assert (view.pixel, view.factor, view.level) == (0.5, 0.5, 0)
+        assert (view.downsample, view.factor, view.level) == (0.5, 0.5, 0)
         assert view.scale == Scale(0.2495)
 
 
@@ -210,7 +212,7 @@ class TestOpening:
 
     def test_rank_decides(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Eager(ArrayReader):
-            rank: ClassVar[int] = 5
+            priority: ClassVar[int] = 5
 
             @classmethod
             def recognises(cls, path: Path) -> bool:
@@ -221,7 +223,7 @@ class TestOpening:
                 return cls([IMAGE])
 
         class Shy(Eager):
-            rank: ClassVar[int] = -5
+            priority: ClassVar[int] = -5
 
         kinds = {"shy": Shy, "eager": Eager, "none": ArrayReader}
         monkeypatch.setattr(registry, "names", lambda group: tuple(kinds))

@@ -14,22 +14,24 @@ from pathlib import Path
 
 import pytest
 
+from nuclix.engine.batch import events
+from nuclix.engine.batch.events import RunEvent
+from nuclix.engine.batch.layout import LOCK_NAME
+from nuclix.engine.batch.ledger import Ledger
+from nuclix.engine.batch.lock import FolderLock
 from nuclix.engine.cli.main import main
 from nuclix.engine.cli.status import status_facts, status_lines
 from nuclix.engine.errors import UsageError
-from nuclix.engine.ledger import Ledger
-from nuclix.engine.lock import LOCK_NAME, FolderLock
-from nuclix.engine.report import events, status
+from nuclix.engine.progress import status
+from nuclix.engine.progress.meter import RunSnapshot, SlideSnapshot
+from nuclix.engine.progress.status import RunFile, StatusFile, is_live, read_runs
 from nuclix.engine.report.collect import INTERRUPTED, collect
-from nuclix.engine.report.events import RunEvent
-from nuclix.engine.report.meter import RunSnapshot, SlideProgress
-from nuclix.engine.report.status import RunFile, StatusFile, is_live, read_runs
 from outputs import FakeSlide, fill, write_run
 
 GOOD = FakeSlide("good", (4000, 6000))
 BAD = FakeSlide("bad", error="slides/bad.svs: no slide")
 AT_WORK = RunSnapshot(
-    3, 0, 1, 1, 60.0, 90.0, 100, 2.5, 10.0, (SlideProgress("third", 3, 12, 50, 2.5, 30.0),)
+    3, 0, 1, 1, 60.0, 90.0, 100, 2.5, 10.0, (SlideSnapshot("third", 3, 12, 50, 2.5, 30.0),)
 )  # fmt: skip
 
 
@@ -58,7 +60,7 @@ def test_a_run_at_work_is_seen_with_its_progress(tmp_path: Path, capsys: pytest.
     assert "third: 25% of 12 tiles, 2.5 Mpx/s, 50 nuclei" in shown and "1 min 30 s left" in shown
     assert "failed: bad: no slide" in shown
     assert facts["state"] == "running" and facts["slides"] == {"total": 3, "failed": 1, "done": 1, "running": 1}
-    assert facts["run"]["progress"]["at_work"][0]["tiles"] == 3
+    assert facts["run"]["progress"]["active"][0]["tiles"] == 3
     assert facts["failed"] == {"bad": "no slide"} and facts["nuclei"] > 0
 
 

@@ -13,8 +13,8 @@ from skimage.color import rgb2hed
 from conformance.reader import CHECKS, Check, check_against_openslide
 from nuclix.engine.errors import OutputError
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.slide import open_slide
-from nuclix.engine.synthetic import SyntheticSlide, make_synthetic_slide
+from nuclix.engine.slide.open import open_slide
+from nuclix.engine.slide.synthetic import SyntheticSlide, make_synthetic_slide
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
 
 SIZE = 1024

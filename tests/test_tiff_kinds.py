@@ -139,7 +139,7 @@ def test_scale_from_the_resolution(
         assert slide.info.scale is None
     else:
         assert slide.info.scale is not None
-        assert slide.info.scale.um_per_px == pytest.approx(expected)
+        assert slide.info.scale.mpp == pytest.approx(expected)
 
 
 def test_pixels_that_are_not_square_are_refused(tmp_path: Path) -> None:

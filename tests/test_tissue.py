@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
-from nuclix.engine import slide, tissue
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.slide import SlideView, open_slide, slide_scale
-from nuclix.engine.synthetic import make_synthetic_slide
-from nuclix.engine.tissue import TissueMask, otsu_threshold, tissue_mask
+from nuclix.engine.slide import tissue
+from nuclix.engine.slide import view as slide
+from nuclix.engine.slide.open import open_slide, slide_scale
+from nuclix.engine.slide.synthetic import make_synthetic_slide
+from nuclix.engine.slide.tissue import TissueMask, otsu_threshold, tissue_mask
+from nuclix.engine.slide.view import SlideView
 from slides import ArrayReader
 
 GLASS = (243, 242, 244)
@@ -111,7 +113,7 @@ def test_grey_pictures_have_tissue_too() -> None:
 @given(st.data())
 def test_any_in_is_conservative(data: st.DataObject) -> None:
     """True exactly where a pixel of the box lies on a pixel of the mask that is set."""
-    pixel = data.draw(st.sampled_from([32.0, 16.0, 1.0, 0.5, 29.2, 3.7]))
+    downsample = data.draw(st.sampled_from([32.0, 16.0, 1.0, 0.5, 29.2, 3.7]))
     mask = np.random.default_rng(data.draw(st.integers(0, 99))).random((9, 7)) < 0.15
     row, col = data.draw(st.integers(-40, 300)), data.draw(st.integers(-40, 300))
     box = Box(row, col, data.draw(st.integers(0, 70)), data.draw(st.integers(0, 70)))
@@ -119,10 +121,10 @@ def test_any_in_is_conservative(data: st.DataObject) -> None:
         mask[y, x]
         for y in range(9)
         for x in range(7)
-        if max(y * pixel, box.row) < min((y + 1) * pixel, box.row_end)
-        and max(x * pixel, box.col) < min((x + 1) * pixel, box.col_end)
+        if max(y * downsample, box.row) < min((y + 1) * downsample, box.row_end)
+        and max(x * downsample, box.col) < min((x + 1) * downsample, box.col_end)
     )
-    assert TissueMask(mask, pixel, 0).any_in(box) == expected
+    assert TissueMask(mask, downsample, 0).any_in(box) == expected
 
 
 @pytest.mark.parametrize(("um", "model"), [(0.25, 0.25), (0.499, 0.25), (0.23, 0.5), (12.0, 6.0), (0.25, 0.34)])
@@ -133,7 +135,7 @@ def test_the_mask_lies_on_the_slide_at_every_scale(um: float, model: float) -> N
     mask = tissue_mask(reader, view)
 
     def seen(row: int, col: int) -> bool:
-        return mask.any_in(Box(int(row / view.pixel), int(col / view.pixel), 1, 1))
+        return mask.any_in(Box(int(row / view.downsample), int(col / view.downsample), 1, 1))
 
     assert all(seen(row, col) for row in (321, 384, 446) for col in (66, 200, 318))
     reach = 4 * 8 / um if um < 8 else 4

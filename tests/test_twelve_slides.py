@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from nuclix.engine.ledger import DONE, FAILED, Ledger
-from overnight import make_model, nuclix, results, run_options
+from end_to_end import make_model, nuclix, results, run_options
+from nuclix.engine.batch.ledger import DONE, FAILED, Ledger
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 

@@ -43,7 +43,7 @@ def test_ndpi_facts(ndpi: Path) -> None:
     slide = TiffSlideReader.open(ndpi)
     assert slide.info.vendor == "hamamatsu"
     assert slide.info.scale is not None
-    assert slide.info.scale.um_per_px == pytest.approx(0.23, rel=1e-3)
+    assert slide.info.scale.mpp == pytest.approx(0.23, rel=1e-3)
     assert len(slide.info.levels) == 3
     slide.close()
 

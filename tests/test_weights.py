@@ -11,7 +11,7 @@ import torch
 
 from blobs import blobs
 from nuclix.engine import registry
-from nuclix.engine.model import find_model, load_model, read_card
+from nuclix.engine.inference.model_file import find_model, load_model, read_card
 from nuclix.engine.parameters import from_mapping
 from nuclix.engine.training.validation import forward, label
 

@@ -7,20 +7,14 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
-from nuclix.engine import worker
-from nuclix.engine.batch import BatchOptions, RunSummary, StopFlag, run_batch
-from nuclix.engine.crew import LocalCrew
-from nuclix.engine.errors import DeviceError, Interrupted, OutputError, SlideError, UsageError
-from nuclix.engine.inputs import SlideJob
-from nuclix.engine.ledger import FAILED, Ledger
-from nuclix.engine.messages import Blocked, Broken, Failed, FromWorker, Stopped
-from nuclix.engine.worker import RowClock, attempt
-from overnight import (
-    Notebook,
+from end_to_end import (
+    RecordingObserver,
     children_of,
+    config_for,
     install_faults,
     is_worker,
     leftovers,
@@ -29,9 +23,16 @@ from overnight import (
     nuclix,
     results,
     run_options,
-    settings_for,
     wait_until,
 )
+from nuclix.engine.batch import worker
+from nuclix.engine.batch.discover import SlideJob
+from nuclix.engine.batch.executor import Failed, FromWorker, OutputUnavailable, Stopped, WorkerFailed
+from nuclix.engine.batch.ledger import FAILED, Ledger
+from nuclix.engine.batch.processes import ProcessExecutor
+from nuclix.engine.batch.runner import RunSummary, StopFlag, run_batch
+from nuclix.engine.batch.worker import RowClock, process_slide
+from nuclix.engine.errors import DeviceError, Interrupted, OutputError, SlideError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,10 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def run(slides: Path, out: Path, model: Path, options: BatchOptions, notes: Notebook | None = None) -> RunSummary:
-    return run_batch([str(slides)], settings_for(out, model), options, notes or Notebook(), StopFlag())
+def run(
+    slides: Path, out: Path, model: Path, options: dict[str, Any], notes: RecordingObserver | None = None
+) -> RunSummary:
+    return run_batch(replace(config_for(out, model, slides), **options), notes or RecordingObserver(), StopFlag())
 
 
 def output_error(number: int) -> OutputError:
@@ -59,8 +62,8 @@ def output_error(number: int) -> OutputError:
     [
         (Interrupted("stopped"), Stopped()),
         (SlideError("a: bad"), Failed("a: bad")),
-        (output_error(errno.ENOSPC), Blocked("x: can't be written")),
-        (output_error(errno.ESTALE), Blocked("x: can't be written")),
+        (output_error(errno.ENOSPC), OutputUnavailable("x: can't be written")),
+        (output_error(errno.ESTALE), OutputUnavailable("x: can't be written")),
         (output_error(errno.ENAMETOOLONG), Failed("x: can't be written")),
         (output_error(errno.EFBIG), Failed("x: can't be written")),
         (OutputError("a writer of its own"), Failed("a writer of its own")),
@@ -73,23 +76,23 @@ def test_what_a_slide_raises_becomes_what_the_run_needs_to_know(
 
 
 def attempted(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> FromWorker:
-    def run_slide(*_: object) -> None:
+    def segment_slide(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr(worker, "run_slide", run_slide)
-    return attempt(SlideJob(Path("a.svs"), PurePosixPath("a")), None, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(worker, "segment_slide", segment_slide)
+    return process_slide(SlideJob(Path("a.svs"), PurePosixPath("a")), None, None)  # type: ignore[arg-type]
 
 
 def test_a_plugins_exception_brings_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     message = attempted(KeyError("maps"), monkeypatch)
     assert isinstance(message, Failed) and message.message.startswith("a.svs: unexpected KeyError: 'maps'")
-    assert "in run_slide" in message.traceback
+    assert "in segment_slide" in message.traceback
 
 
 @pytest.mark.parametrize("raised", [MemoryError("7 GB"), MemoryError(), DeviceError("cuda:0 failed: CUDA error")])
 def test_a_process_without_memory_or_device_is_replaced(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     message = attempted(raised, monkeypatch)
-    assert isinstance(message, Broken) and message.traceback
+    assert isinstance(message, WorkerFailed) and message.traceback
     assert ("CUDA error" if isinstance(raised, DeviceError) else "out of memory") in message.reason
 
 
@@ -115,8 +118,8 @@ def test_faults_of_every_kind_cost_what_they_must_and_the_others_are_as_ever(
         make_slide(tmp_path / "slides" / f"{name}.tif", seed)
     make_slide(tmp_path / "slides" / "no-scale.tif", 9, mpp=None)
     (tmp_path / "slides" / "text.svs").write_text("no slide at all\n" * 100)
-    notes = Notebook()
-    summary = run(tmp_path / "slides", tmp_path / "out", model, BatchOptions(("cpu",), patience=6.0), notes)
+    notes = RecordingObserver()
+    summary = run(tmp_path / "slides", tmp_path / "out", model, {"stall_timeout": 6.0}, notes)
     assert set(summary.done) == {"good", "segv-once", "oom-once", "memory-once"} and not summary.stopped
     assert set(summary.failed) == {"raise-always", "hang-always", "no-scale", "text"}
     assert "unexpected ZeroDivisionError: broken plugin" in summary.failed["raise-always"]
@@ -140,7 +143,7 @@ def test_faults_of_every_kind_cost_what_they_must_and_the_others_are_as_ever(
     for name in ("raise-always", "hang-always", "no-scale"):
         (tmp_path / "slides" / f"{name}.tif").unlink()
     (tmp_path / "slides" / "text.svs").unlink()
-    two = run(tmp_path / "slides", tmp_path / "calm", model, BatchOptions(("cpu", "cpu")))
+    two = run(tmp_path / "slides", tmp_path / "calm", model, {"devices": ("cpu", "cpu")})
     assert set(two.done) == {"good", "segv-once", "oom-once", "memory-once"}
     assert results(tmp_path / "calm") == results(tmp_path / "out")
     assert leftovers(tmp_path / "calm") == []
@@ -156,9 +159,9 @@ def test_faults_of_every_kind_cost_what_they_must_and_the_others_are_as_ever(
 )
 def test_a_worker_that_can_not_start_is_wrong_usage(tmp_path: Path, model: Path, change: dict, said: str) -> None:
     make_slide(tmp_path / "a.tif")
-    settings = replace(settings_for(tmp_path / "out", model), **change)
+    config = replace(config_for(tmp_path / "out", model, tmp_path), **change)
     with pytest.raises(UsageError, match=said):
-        run_batch([str(tmp_path)], settings, BatchOptions((change["device"],)), Notebook(), StopFlag())
+        run_batch(config, RecordingObserver(), StopFlag())
     assert leftovers(tmp_path / "out") == []
 
 
@@ -166,9 +169,9 @@ def test_a_model_that_is_not_there_is_wrong_usage_before_any_process_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_slide(tmp_path / "a.tif")
-    monkeypatch.setattr(LocalCrew, "_start", None)
+    monkeypatch.setattr(ProcessExecutor, "_start", None)
     with pytest.raises(UsageError, match="nothing here"):
-        run(tmp_path, tmp_path / "out", Path("nothing here"), BatchOptions())
+        run(tmp_path, tmp_path / "out", Path("nothing here"), {})
 
 
 def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path, model: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nuclix.engine.model import load_model
+from nuclix.engine.inference.model_file import load_model
 from nuclix.engine.training.dataset import load_dataset
 from nuclix.engine.training.validation import forward
 from nuclix.plugins.recipes.dist import DistRecipe

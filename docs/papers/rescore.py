@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 
 from nuclix.engine import registry
-from nuclix.engine.model import load_model
+from nuclix.engine.evaluation.scores import score
+from nuclix.engine.inference.model_file import load_model
 from nuclix.engine.parameters import assignments, from_mapping
-from nuclix.engine.scores import score
 from nuclix.engine.training.dataset import load_annotated
 from nuclix.engine.training.validation import forward, label
 

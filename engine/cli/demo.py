@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nuclix.engine.cli import run
 
 if TYPE_CHECKING:
-    from nuclix.engine.synthetic import SyntheticSlide
+    from nuclix.engine.slide.synthetic import SyntheticSlide
 
 EDGE = 2048  # px: seconds on a CPU, and several blocks of patches
 NAME = "demo-slide"
@@ -32,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def demo(args: argparse.Namespace) -> int:
     """Draw, run, score, show; return the run's exit code if it fails."""
     from nuclix.engine.errors import OutputError
-    from nuclix.engine.synthetic import make_synthetic_slide
+    from nuclix.engine.slide.synthetic import make_synthetic_slide
 
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def _score(slide: SyntheticSlide, result: Path) -> None:
     """Compare with the truth, which is saved as a label image for `nuclix evaluate`."""
     import tifffile
 
-    from nuclix.engine.evaluate import evaluate
+    from nuclix.engine.evaluation.evaluate import evaluate
     from nuclix.engine.geometry import Box
 
     truth = slide.path.parent / "truth" / f"{NAME}.tif"
@@ -76,8 +76,8 @@ def _score(slide: SyntheticSlide, result: Path) -> None:
 
 
 def _picture(slide: SyntheticSlide, result: Path) -> Path:
-    from nuclix.engine.overlay import Window, write_overlay
-    from nuclix.engine.slide import open_slide
+    from nuclix.engine.report.overlay import Window, write_overlay
+    from nuclix.engine.slide.open import open_slide
 
     picture = slide.path.with_name(f"{NAME}-overlay.png")
     reader = open_slide(slide.path)

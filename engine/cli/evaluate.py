@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nuclix.engine.errors import OutputError
 
 if TYPE_CHECKING:
-    from nuclix.engine.score_report import Report
+    from nuclix.engine.evaluation.tables import Report
 
 DESCRIPTION = """\
 Score predictions against the truth: folders whose files are matched by name, or two files. Label images (PNG, TIFF,
@@ -61,20 +61,20 @@ def _positive(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Score, print, write the files that were asked for; return 0."""
-    from nuclix.engine import score_report
-    from nuclix.engine.evaluate import evaluate, read_groups
-    from nuclix.engine.score_plot import check_plotting
+    from nuclix.engine.evaluation import tables as score_report
+    from nuclix.engine.evaluation.evaluate import evaluate, read_groups
+    from nuclix.engine.evaluation.plots import check_plotting
 
     if args.plot is not None:
         check_plotting(args.plot)
     for path in (args.json, args.csv, args.markdown, args.plot):
         if path is not None and not path.parent.is_dir():
             raise OutputError(f"{path} can't be written: {path.parent} is no folder")
-    evaluation = evaluate(args.prediction, args.truth, args.pixel)
+    evaluation = evaluate(args.prediction, args.truth, args.downsample)
     report = score_report.Report(
         evaluation,
         groups={} if args.groups is None else read_groups(args.groups, list(evaluation.images)),
-        against=None if args.against is None else evaluate(args.against, args.truth, args.pixel),
+        against=None if args.against is None else evaluate(args.against, args.truth, args.downsample),
     )
     print(score_report.as_text(report), end="")
     for path, written in (
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plot(report: Report, suffix: str) -> bytes:
-    from nuclix.engine.score_plot import plot_sizes
+    from nuclix.engine.evaluation.plots import plot_sizes
 
     samples = {"truth": report.evaluation.truth_areas}
     for evaluation in report.evaluations:

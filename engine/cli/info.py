@@ -62,7 +62,7 @@ def slide_facts(path: Path) -> dict[str, Any]:
     SlideError
         If it can't be opened.
     """
-    from nuclix.engine.slide import fingerprint, open_slide
+    from nuclix.engine.slide.open import fingerprint, open_slide
 
     mark = fingerprint(path)
     reader = open_slide(path)
@@ -70,20 +70,20 @@ def slide_facts(path: Path) -> dict[str, Any]:
         facts = reader.info
     finally:
         reader.close()
-    um = facts.scale.um_per_px if facts.scale is not None else None
+    um = facts.scale.mpp if facts.scale is not None else None
     base = facts.levels[0]
     return {
         "slide": str(path),
         "vendor": facts.vendor,
         "size_px": [base.width, base.height],
         "size_mm": None if um is None else [base.width * um / UM_PER_MM, base.height * um / UM_PER_MM],
-        "um_per_px": um,
+        "mpp": um,
         "bounds": _bounds(facts),
         "levels": [
             {
                 "size_px": [level.width, level.height],
                 "downsample": level.downsample,
-                "um_per_px": None if um is None else um * level.downsample,
+                "mpp": None if um is None else um * level.downsample,
             }
             for level in facts.levels
         ],
@@ -110,7 +110,7 @@ def model_facts(model: str) -> dict[str, Any]:
     ModelError
         If it is no model file, or one without a card.
     """
-    from nuclix.engine.model import find_model, model_hash, read_card
+    from nuclix.engine.inference.model_file import find_model, model_hash, read_card
     from nuclix.engine.parameters import as_mapping
 
     path = find_model(model)

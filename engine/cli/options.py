@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nuclix.engine.config import RunConfig, Setup, read_config, setup
+from nuclix.engine.run_config import OptionSpec, RunConfig, option_specs, read_config
 
 # Takes back what the configuration file says of an option that may be unset.
 UNSET = "none"
@@ -28,32 +29,61 @@ def add_options(parser: argparse.ArgumentParser, without: Sequence[str] = ()) ->
         "--config", metavar="FILE", help="TOML file of options; the command line wins over it (see `nuclix config`)"
     )
     groups: dict[str, Any] = {}
-    for item in setup():
-        if item.name in without:
+    for spec in option_specs():
+        if spec.name in without:
             continue
-        group = item.option.group
-        if group not in groups:
-            groups[group] = parser.add_argument_group(group)
-        _add(groups[group], item)
+        if spec.group not in groups:
+            groups[spec.group] = parser.add_argument_group(spec.group)
+        _add(groups[spec.group], spec)
+        for alias in spec.aliases:
+            _add_alias(groups[spec.group], spec, alias)
 
 
-def _add(group: Any, item: Setup) -> None:
-    text, default = item.option.help, argparse.SUPPRESS
-    if item.name == "inputs":
-        group.add_argument(item.name, nargs="*", metavar=item.option.metavar, help=text, default=default)
+def _add(group: Any, spec: OptionSpec) -> None:
+    text, default = spec.help, argparse.SUPPRESS
+    if spec.name == "inputs":
+        group.add_argument(spec.name, nargs="*", metavar=spec.metavar, help=text, default=default)
         return
-    flag = f"--{item.name.replace('_', '-')}"
-    if item.type is bool:
-        action = argparse.BooleanOptionalAction
-        group.add_argument(flag, action=action, help=f"{text} ({'yes' if item.default else 'no'})", default=default)
+    flag = _flag(spec.name)
+    if spec.type is bool:
+        text = f"{text} (default: {'yes' if spec.default else 'no'})"
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, default=default)
         return
-    if item.default is not None and item.default != ():
-        text = f"{text} ({item.default})"
-    metavar = "|".join(item.option.choices) or item.option.metavar
-    group.add_argument(flag, type=_parser_of(item), metavar=metavar, help=text.replace("%", "%%"), default=default)
+    if spec.default is not None and spec.default != ():
+        text = f"{text} (default: {spec.default})"
+    metavar = "|".join(spec.choices) or spec.metavar
+    group.add_argument(flag, type=_parser_of(spec), metavar=metavar, help=text.replace("%", "%%"), default=default)
 
 
-def _parser_of(item: Setup) -> Callable[[str], Any]:
+def _add_alias(group: Any, spec: OptionSpec, alias: str) -> None:
+    """Accept a former name of an option, with a word about the present one."""
+    flags = [_flag(alias), f"--no-{alias.replace('_', '-')}"] if spec.type is bool else [_flag(alias)]
+    kind = None if spec.type is bool else _parser_of(spec)
+    for flag in flags:
+        nargs = 0 if spec.type is bool else None
+        group.add_argument(
+            flag, action=_Deprecated, dest=spec.name, type=kind, nargs=nargs, help=argparse.SUPPRESS,
+            default=argparse.SUPPRESS,
+        )  # fmt: skip
+
+
+class _Deprecated(argparse.Action):
+    """Sets an option by a former name and says what it is called now."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        negated = str(option).startswith("--no-")
+        now = _flag(f"no-{self.dest}" if negated else self.dest)
+        sys.stderr.write(f"{parser.prog}: {option} is deprecated; use {now}\n")
+        setattr(namespace, self.dest, not negated if self.nargs == 0 else values)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _parser_of(item: OptionSpec) -> Callable[[str], Any]:
     """Return what turns a word into the option's value."""
 
     def parse(word: str) -> Any:
@@ -65,7 +95,7 @@ def _parser_of(item: Setup) -> Callable[[str], Any]:
             kind = {int: "a whole number", float: "a number"}[item.type]
             raise argparse.ArgumentTypeError(f"must be {kind}, not {word!r}") from None
         try:
-            item.option.check(value)
+            item.check(value)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
         return value
@@ -87,6 +117,6 @@ def config_of(args: argparse.Namespace) -> RunConfig:
         If the file can't be used; the message names file and key.
     """
     base = read_config(Path(args.config)) if args.config else RunConfig()
-    given = {item.name: getattr(args, item.name) for item in setup() if hasattr(args, item.name)}
+    given = {item.name: getattr(args, item.name) for item in option_specs() if hasattr(args, item.name)}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     return replace(base, **given)

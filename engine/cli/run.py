@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuclix.engine.cli.options import add_options, config_of
-from nuclix.engine.config import RunConfig, batch_options, config_as_json, run_settings
 from nuclix.engine.errors import NuclixError
+from nuclix.engine.run_config import RunConfig, config_as_json
 
 if TYPE_CHECKING:
-    from nuclix.engine.batch import RunSummary
-    from nuclix.engine.cli.signals import SignalWatch
-    from nuclix.engine.report.events import EventSink, RunEvents
+    from nuclix.engine.batch.runner import RunSummary
+    from nuclix.engine.cli.signals import SignalHandler
+    from nuclix.engine.progress.publisher import EventPublisher, EventSink
 
 SOME_FAILED = 1
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not finished, run it again
@@ -56,31 +56,40 @@ def run_config(config: RunConfig) -> int:
     UsageError
         If nothing can be run.
     """
-    from nuclix.engine.batch import StopFlag, run_batch
-    from nuclix.engine.cli.signals import SignalWatch
+    from nuclix.engine.batch.layout import REPORT_NAME
+    from nuclix.engine.batch.runner import StopFlag, run_batch
+    from nuclix.engine.cli.signals import SignalHandler
 
-    settings, options = run_settings(config), batch_options(config)
-    flag = StopFlag()
-    signals = SignalWatch(flag)
+    config.check_complete()
+    out, flag = config.output_folder, StopFlag()
+    signals = SignalHandler(flag)
     with ExitStack() as stack:
-        listener = _listener(config, settings.out, stack)
+        publisher = _publisher(config, out, stack)
         try:
-            summary = signals.run(lambda: run_batch(config.inputs, settings, options, listener, flag))
+            summary = signals.run(lambda: run_batch(config, publisher, flag))
         except BaseException as error:
-            _end(listener, settings.out, str(error) or type(error).__name__)
+            _end(publisher, out, str(error) or type(error).__name__)
             raise
-        reported = _end(listener, settings.out, summary.stopped)
-    files = "results and report.html" if reported else "results"
-    where = f"; {files} in {config.out}" if settings.out.is_dir() else ""
+        reported = _end(publisher, out, summary.stopped)
+    files = f"results and {REPORT_NAME}" if reported else "results"
+    where = f"; {files} in {config.out}" if out.is_dir() else ""
     return _conclude(config, summary, signals, where)
 
 
-def _listener(config: RunConfig, out: Path, stack: ExitStack) -> RunEvents:
-    """Return what listens to the run: the display that was asked for, the log and the status file."""
-    from nuclix.engine.cli.display import Bars, FailuresOnly, JsonLines, LogLines, PlainLines, RunLog, stderr_line
-    from nuclix.engine.report.events import RunEvents
-    from nuclix.engine.report.meter import RunMeter
-    from nuclix.engine.report.status import StatusFile
+def _publisher(config: RunConfig, out: Path, stack: ExitStack) -> EventPublisher:
+    """Return what receives the events: the display that was asked for, the log and the status file."""
+    from nuclix.engine.progress.display import (
+        Bars,
+        FailuresOnly,
+        JsonLines,
+        LogLines,
+        PlainLines,
+        RunLog,
+        stderr_line,
+    )
+    from nuclix.engine.progress.meter import RunMeter
+    from nuclix.engine.progress.publisher import EventPublisher
+    from nuclix.engine.progress.status import StatusFile
 
     meter = RunMeter()
     stack.enter_context(RunLog(out))
@@ -99,28 +108,30 @@ def _listener(config: RunConfig, out: Path, stack: ExitStack) -> RunEvents:
         sinks.append(stack.enter_context(Bars(Console(stderr=True), meter.snapshot)))
     else:
         sinks.append(PlainLines(stderr_line))
-    return RunEvents(meter, sinks)
+    return EventPublisher(meter, sinks)
 
 
-def _end(listener: RunEvents, out: Path, stopped: str) -> bool:
-    """Close the run's books; say whether there is a report. None does not change what the run has done."""
+def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
+    """Publish the end of the run and write the report; return whether there is one."""
+    from nuclix.engine.batch.events import notice
+    from nuclix.engine.batch.layout import REPORT_NAME
     from nuclix.engine.report.page import write_report
 
-    if not listener.begun:
+    if not publisher.started:
         return False
-    listener.run_ended(stopped)
+    publisher.run_ended(stopped)
     try:
-        write_report(out, out / "report.html")
+        write_report(out, out / REPORT_NAME)
     except (NuclixError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         message = f"the report can't be written: {reason}"
         logging.getLogger("nuclix").warning(message)
-        listener.notice(message)
+        publisher(notice(message))
         return False
     return True
 
 
-def _conclude(config: RunConfig, summary: RunSummary, signals: SignalWatch, where: str) -> int:
+def _conclude(config: RunConfig, summary: RunSummary, signals: SignalHandler, where: str) -> int:
     """Say in two lines what came of the run, and where it is; return the exit code."""
     counts = [f"{len(summary.done)} done", f"{len(summary.failed)} failed"]
     if summary.skipped:
@@ -129,7 +140,7 @@ def _conclude(config: RunConfig, summary: RunSummary, signals: SignalWatch, wher
         print(f"{', '.join(counts)}{where}")
     if summary.stopped:
         if config.json_log != "-":
-            then = "when that is mended, the same command" if summary.blocked else "the same command"
-            sys.stderr.write(f"nuclix: stopped: {summary.stopped}; {then} goes on from here\n")
+            advice = "fix this, then run the same command to resume" if summary.blocked else "the same command resumes"
+            sys.stderr.write(f"nuclix: stopped: {summary.stopped}; {advice}\n")
         return signals.exit_code or (SOME_FAILED if summary.blocked else STOPPED)
     return SOME_FAILED if summary.failed else 0

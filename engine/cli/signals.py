@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from nuclix.engine.batch import StopFlag
+    from nuclix.engine.batch.runner import StopFlag
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ _GLANCE = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class SignalWatch:
+class SignalHandler:
     """Watches for signals while a run is at work.
 
     Parameters

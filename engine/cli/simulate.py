@@ -65,11 +65,11 @@ def _truths(args: argparse.Namespace) -> Iterator[tuple[str, NDArray[np.int32]]]
     import numpy as np
 
     if args.labels is None:
-        from nuclix.engine.synthetic import synthetic_labels
+        from nuclix.engine.slide.synthetic import synthetic_labels
 
         yield "made-up", synthetic_labels(args.size * math.ceil(math.sqrt(SPARE * args.count)), args.seed)
         return
-    from nuclix.engine.label_files import find_label_files, read_label_image
+    from nuclix.engine.evaluation.label_files import find_label_files, read_label_image
 
     for name, path in find_label_files(args.labels).items():
         yield name, read_label_image(path).astype(np.int32)

@@ -60,7 +60,7 @@ def status_facts(folder: FolderFacts) -> dict[str, Any]:
     """
     from collections import Counter
 
-    from nuclix.engine.ledger import FAILED
+    from nuclix.engine.batch.ledger import FAILED
     from nuclix.engine.parameters import as_mapping
 
     run = None
@@ -86,7 +86,7 @@ def status_lines(folder: FolderFacts) -> list[str]:
     folder : FolderFacts
         From `collect`.
     """
-    from nuclix.engine.report.text import duration, grouped, one_line
+    from nuclix.engine.progress.text import duration, grouped, one_line
 
     facts = status_facts(folder)
     slides = ", ".join(f"{count} {state}" for state, count in facts["slides"].items() if state != "total")
@@ -96,7 +96,7 @@ def status_lines(folder: FolderFacts) -> list[str]:
         now = folder.last.progress
         left = "" if now.seconds_left is None else f", {duration(now.seconds_left)} left"
         lines.append(f"speed:  {now.mpx_per_s:.1f} Mpx/s, {grouped(now.nuclei_per_s)} nuclei/s{left}")
-        for slide in now.at_work:
+        for slide in now.active:
             share = (
                 f"{slide.tiles / slide.tiles_total:.0%} of {slide.tiles_total} tiles"
                 if slide.tiles_total
@@ -113,7 +113,7 @@ def status_lines(folder: FolderFacts) -> list[str]:
 
 
 def _headline(folder: FolderFacts) -> str:
-    from nuclix.engine.report.text import duration, moment, one_line
+    from nuclix.engine.progress.text import duration, moment, one_line
 
     run, state = folder.last, run_state(folder)
     if run is None:

@@ -176,12 +176,12 @@ def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[Path]]:
 
 def _schedule(args: argparse.Namespace, recipe: Recipe) -> Schedule:
     """Return the training settings: the options', else the recipe's, else the usual ones."""
-    from nuclix.engine.contracts import OwnSchedule
+    from nuclix.engine.contracts import CustomSchedule
     from nuclix.engine.parameters import as_mapping, assignments, from_mapping
     from nuclix.engine.training.augmentation import NONE, Augmentation
     from nuclix.engine.training.schedule import Schedule
 
-    settings = dict(recipe.schedule()) if isinstance(recipe, OwnSchedule) else {}
+    settings = dict(recipe.schedule()) if isinstance(recipe, CustomSchedule) else {}
     names = [name.replace("-", "_") for name, *_ in OPTIONS]
     settings.update({name: getattr(args, name) for name in names if getattr(args, name) is not None})
     views = assignments([word for word in args.augment if word != STILL], Augmentation, "--augment")

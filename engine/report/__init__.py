@@ -1,4 +1,1 @@
-"""What a run shows: its progress, its status for another shell, and the page that stands there in the morning."""
-
-# In the output folder: what is kept for the report and for looking on; results do not depend on it.
-HIDDEN = ".nuclix"
+"""The HTML report of an output folder: read from records, summaries and events."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nuclix.engine.batch.layout import LEDGER_NAME
+from nuclix.engine.batch.ledger import DONE, PENDING, RUNNING, Ledger, LedgerRow
 from nuclix.engine.errors import UsageError
-from nuclix.engine.ledger import DONE, LEDGER_NAME, PENDING, RUNNING, Ledger, LedgerRow
-from nuclix.engine.report.status import RunFile, is_live, read_runs
+from nuclix.engine.progress.status import RunFile, is_live, read_runs
 
 # A slide that the ledger calls running while no run is: it was killed in its midst, and the next run goes on with it.
 INTERRUPTED = "interrupted"
@@ -37,7 +38,7 @@ class SlideFacts:
         Seconds since 1970, of the last attempt.
     height, width : int or None
         Of the full resolution.
-    um_per_px : float or None
+    mpp : float or None
         Of the full resolution.
     nuclei : int or None
         Found.
@@ -67,7 +68,7 @@ class SlideFacts:
     ended: float | None
     height: int | None
     width: int | None
-    um_per_px: float | None
+    mpp: float | None
     nuclei: int | None
     tissue_mm2: float | None
     pixels: int
@@ -81,9 +82,9 @@ class SlideFacts:
     @property
     def size_mm(self) -> tuple[float, float] | None:
         """Height and width."""
-        if self.height is None or self.width is None or self.um_per_px is None:
+        if self.height is None or self.width is None or self.mpp is None:
             return None
-        return self.height * self.um_per_px / 1000, self.width * self.um_per_px / 1000
+        return self.height * self.mpp / 1000, self.width * self.mpp / 1000
 
     @property
     def reason(self) -> str:
@@ -182,7 +183,7 @@ def _facts(row: LedgerRow, live: bool) -> SlideFacts:
     # A record of former settings stays in the ledger until the slide is done again: it is not this result's.
     record: Mapping[str, Any] = row.record if done else {}
     slide, counts = record.get("slide", {}), record.get("counts", {})
-    height, width, um = slide.get("height"), slide.get("width"), slide.get("um_per_px")
+    height, width, um = slide.get("height"), slide.get("width"), slide.get("mpp")
     tissue = counts.get("tissue_mm2")
     if done and tissue is None and None not in (height, width, um):
         tissue = height * width * um**2 / _UM2_A_MM2
@@ -198,7 +199,7 @@ def _facts(row: LedgerRow, live: bool) -> SlideFacts:
         ended=row.ended,
         height=height,
         width=width,
-        um_per_px=um,
+        mpp=um,
         nuclei=counts.get("nuclei"),
         tissue_mm2=tissue,
         pixels=counts.get("pixels", 0),

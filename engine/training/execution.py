@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nuclix.engine.device import choose_device, choose_precision
+from nuclix.engine.inference.device import choose_device, choose_precision
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.contracts import ModelCard, ObjectClass
-from nuclix.engine.model import save_model
+from nuclix.engine.inference.model_file import save_model
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.training.selection import Selection, choose_parameters, predict, score_parameters
 

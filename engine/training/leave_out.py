@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nuclix.engine.errors import DataError, UsageError
+from nuclix.engine.evaluation.scores import pixel_counts
 from nuclix.engine.files import replace_file
 from nuclix.engine.parameters import as_mapping, from_mapping
-from nuclix.engine.scores import pixel_counts
 from nuclix.engine.training.dataset import Dataset
 from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.log import Progress

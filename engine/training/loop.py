@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nuclix.engine.contracts import BatchShape, BatchSource, OwnBatches, OwnObjective
+from nuclix.engine.contracts import BatchShape, BatchSource, CustomLoss, CustomSampler
 from nuclix.engine.errors import UsageError
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.training.dataset import Dataset
@@ -140,7 +140,7 @@ def _source(recipe: Recipe, dataset: Dataset, schedule: Schedule) -> BatchSource
     """Return where batches come from: the recipe's own source, or random patches of the annotated images."""
     shape = BatchShape(schedule.batch, schedule.patch)
     images = (*dataset.train, *dataset.extra)
-    if isinstance(recipe, OwnBatches):
+    if isinstance(recipe, CustomSampler):
         return recipe.batches(images, shape, schedule.seed)
     return Sampler(recipe, images, schedule.augmentation, shape, schedule.seed, dataset.weights)
 
@@ -166,9 +166,9 @@ def _learner(
     """Return the function that learns from one batch and returns its loss, still on the device."""
     import torch
 
-    from nuclix.engine.networks import normalise
+    from nuclix.engine.training.unet import normalise
 
-    objective = recipe.objective() if isinstance(recipe, OwnObjective) else _usual_objective(recipe)
+    objective = recipe.objective() if isinstance(recipe, CustomLoss) else _usual_objective(recipe)
 
     def learn(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         for group in state.optimizer.param_groups:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nuclix.engine.progress.text import tick
 from nuclix.engine.report.axes import Axis, nice_step
 from nuclix.engine.report.markup import escape
-from nuclix.engine.report.text import tick
 
 WIDTH, HEIGHT = 760, 470
 LEFT, RIGHT = 58, 748

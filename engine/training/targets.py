@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import Annotated, GuidedTargets, Recipe
+from nuclix.engine.contracts import Annotated, AuxiliaryMaps, Recipe
 
 NO_PLANES = 0
 
 
 def guide_of(recipe: Recipe, item: Annotated) -> NDArray[np.float32]:
     """Return the (planes, H, W) guide that a recipe makes of an image; no planes where it makes none."""
-    if isinstance(recipe, GuidedTargets):
+    if isinstance(recipe, AuxiliaryMaps):
         return recipe.guide(item.image, item.labels)
     return np.empty((NO_PLANES, *item.labels.shape), np.float32)
 
@@ -29,6 +29,6 @@ def targets_of(recipe: Recipe, labels: NDArray[np.int32], guide: NDArray[np.floa
     guide : (planes, H, W) float32
         What `guide_of` made of the image, warped like the labels.
     """
-    if isinstance(recipe, GuidedTargets):
-        return recipe.guided_targets(labels, guide)
+    if isinstance(recipe, AuxiliaryMaps):
+        return recipe.targets_with_auxiliary(labels, guide)
     return recipe.targets(labels)

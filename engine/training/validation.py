@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from nuclix.engine import registry
 from nuclix.engine.contracts import Annotated
-from nuclix.engine.inference import MIRRORS
+from nuclix.engine.evaluation.scores import object_counts, pixel_counts, segmentation_quality
+from nuclix.engine.inference.predictor import MIRRORS
 from nuclix.engine.parameters import from_mapping
-from nuclix.engine.scores import object_counts, pixel_counts, segmentation_quality
 from nuclix.engine.training.targets import guide_of, targets_of
 from nuclix.ext.overlap import aji, overlap_table
 
@@ -123,7 +123,7 @@ def validate(recipe: Recipe, network: torch.nn.Module, images: Sequence[Annotate
     """
     import torch
 
-    from nuclix.engine.networks import Exported
+    from nuclix.engine.training.unet import Exported
 
     postprocessor = make_postprocessor(recipe, recipe.candidates()[0])
     criterion = recipe.loss()

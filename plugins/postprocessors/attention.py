@@ -69,18 +69,18 @@ class AttentionSplit:
             raise ValueError(f"sigma must be a finite number of at least 0 px, not {self.sigma}")
 
     @property
-    def halo(self) -> int:
+    def context(self) -> int:
         """Each of the four morphological operations erodes and dilates by a radius."""
         return 4 * (self.coarse + self.fine)
 
     def foreground(self, maps: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return where the attention, opened and closed, exceeds the threshold; from (1, height, width) maps."""
-        halo = self.halo
-        mask = np.pad(maps[0] > np.float32(self.threshold), halo)
+        context = self.context
+        mask = np.pad(maps[0] > np.float32(self.threshold), context)
         for radius in (self.coarse, self.fine):
             mask = dilated(eroded(mask, radius), radius)
             mask = eroded(dilated(mask, radius), radius)
-        return np.ascontiguousarray(mask[halo : mask.shape[0] - halo, halo : mask.shape[1] - halo])
+        return np.ascontiguousarray(mask[context : mask.shape[0] - context, context : mask.shape[1] - context])
 
     def split(self, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         """Label the nuclei of the clumps in `mask`, from 1, in the order of their maxima."""

@@ -32,7 +32,7 @@ class Components:
     min_area: int = 0
 
     maps: ClassVar[tuple[str, ...]] = ("nucleus",)
-    halo: ClassVar[int] = 0
+    context: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 1:

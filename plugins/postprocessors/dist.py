@@ -39,7 +39,7 @@ class Dist:
     min_area: int = 0
 
     maps: ClassVar[tuple[str, ...]] = ("distance",)
-    halo: ClassVar[int] = 0
+    context: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.p1) and self.p1 >= 0):

@@ -50,7 +50,7 @@ class Markers:
     beta: float = 90.0
 
     maps: ClassVar[tuple[str, ...]] = ("nuclei", "borderless", "touching")
-    halo: ClassVar[int] = 0
+    context: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         for name in ("nuclei", "marker"):

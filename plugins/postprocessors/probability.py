@@ -47,7 +47,7 @@ class Probability:
     min_area: int = 0
 
     maps: ClassVar[tuple[str, ...]] = ("probability",)
-    halo: ClassVar[int] = 0
+    context: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.p1) and self.p1 >= 0):

@@ -38,7 +38,7 @@ COLOUR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr
 class ImageReader:
     """Reads an image file whole, at the first box."""
 
-    rank: ClassVar[int] = 0
+    priority: ClassVar[int] = 0
 
     def __init__(self, info: SlideInfo) -> None:
         self.info = info

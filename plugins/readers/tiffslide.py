@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nuclix.engine.contracts import Level, SlideInfo
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.slide import COARSEST_UM, FINEST_UM
+from nuclix.engine.slide.open import COARSEST_UM, FINEST_UM
 from nuclix.plugins.readers._tiles import (
     BadTileError,
     RandomAccessFile,
@@ -49,7 +49,7 @@ class _Pyramid:
 class TiffSlideReader:
     """Reads what tiffslide opens."""
 
-    rank: ClassVar[int] = 0
+    priority: ClassVar[int] = 0
 
     def __init__(self, info: SlideInfo, pages: tuple[tuple[TilePage, ...], ...], file: RandomAccessFile) -> None:
         self.info = info

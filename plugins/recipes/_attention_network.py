@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from nuclix.engine.networks import normalise
+from nuclix.engine.training.unet import normalise
 
 DILATIONS = (1, 2, 3, 5, 10, 20)  # one residual block each; the figure is not in the text, the published code has these
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # blocks a stage of a ResNet by its layers (He, 2016)

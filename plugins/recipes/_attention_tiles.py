@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     import torch
 
     from nuclix.engine.contracts import Annotated, BatchShape, SlideReader
-    from nuclix.engine.slide import SlideView
-    from nuclix.engine.tissue import Overview
+    from nuclix.engine.slide.tissue import Overview
+    from nuclix.engine.slide.view import SlideView
 
 FACTORS = (1, 2, 4)  # 40x, 20x, 10x: pixels of the finest along one of each
 TILE = 1.4  # a tile's edge over a crop's: 224 to 160 px
 COVER = 0.7  # of a tile must be tissue
-SATURATION = 0.06  # HSV; glass has up to 0.05, pale stroma begins here (see `nuclix.engine.tissue`)
+SATURATION = 0.06  # HSV; glass has up to 0.05, pale stroma begins here (see `nuclix.engine.slide.tissue`)
 BLACK = 20  # HSV value, 0..255: darker is a border or a pen
 THIN = 4  # every fourth pixel tells an image's colours well enough
 TRANSFORMS = 6
@@ -116,13 +116,13 @@ class SlideSource:
     def __init__(self, view: SlideView, overview: Overview, size: int, use: Use) -> None:
         self._view, self._use = view, use
         self._tile = round(TILE * size)
-        pixel = overview.pixel / view.pixel  # the view's pixels along one of the overview
-        edge = max(1, round(self._tile / pixel))
+        downsample = overview.downsample / view.downsample  # the view's pixels along one of the overview
+        edge = max(1, round(self._tile / downsample))
         cover = covers(tissue(overview.pixels), edge, edge)
         rows, cols = (np.arange(0, side - self._tile + 1, self._tile) for side in (view.height, view.width))
         if not cover.size:
             rows = cols = np.empty(0, int)
-        low_rows, low_cols = (np.floor(at / pixel).astype(int) for at in (rows, cols))
+        low_rows, low_cols = (np.floor(at / downsample).astype(int) for at in (rows, cols))
         seen = cover[np.minimum(low_rows, cover.shape[0] - 1)][:, np.minimum(low_cols, cover.shape[1] - 1)]
         self.places = np.argwhere(seen >= COVER) * self._tile
 
@@ -210,7 +210,7 @@ def tile_batches(images: Sequence[Annotated], settings: TileSettings, shape: Bat
         sources = image_sources([item.image for item in images], shape.patch)
     for factor, found in zip(FACTORS, sources, strict=True):
         if not found:
-            where, um = settings.slides or "the images", settings.scale.um_per_px * factor
+            where, um = settings.slides or "the images", settings.scale.mpp * factor
             raise DataError(f"{where}: nothing to cut {shape.patch} px of tissue from at {um:g} um/px")
     references = [moments(item.image[::THIN, ::THIN]) for item in images] if settings.stain != "none" else []
     return TileBatches(sources, references if settings.stain == "varied" else references[:1], shape, seed)
@@ -235,8 +235,9 @@ def slide_sources(folder: Path, finest: Scale, size: int) -> list[list[SlideSour
     SlideError
         If a file is no slide, is damaged, or does not say its scale.
     """
-    from nuclix.engine.slide import SlideView, open_slide, slide_scale
-    from nuclix.engine.tissue import read_overview
+    from nuclix.engine.slide.open import open_slide, slide_scale
+    from nuclix.engine.slide.tissue import read_overview
+    from nuclix.engine.slide.view import SlideView
 
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of slides")
@@ -246,8 +247,8 @@ def slide_sources(folder: Path, finest: Scale, size: int) -> list[list[SlideSour
         scale = slide_scale(reader.info)
         overview, use = None, Use(reader)
         for sources, factor in zip(found, FACTORS, strict=True):
-            view = SlideView(reader, Scale(finest.um_per_px * factor), scale)
-            if view.pixel < 1:
+            view = SlideView(reader, Scale(finest.mpp * factor), scale)
+            if view.downsample < 1:
                 continue
             overview = overview or read_overview(reader, view)
             source = SlideSource(view, overview, size, use)

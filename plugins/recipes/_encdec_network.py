@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import max_pool2d
 
-from nuclix.engine.networks import UNetShape
+from nuclix.engine.training.unet import UNetShape
 
 
 def normalised_last(inputs: int, outputs: int) -> nn.Sequential:

@@ -83,7 +83,7 @@ class Formulation:
         """Return what makes the exported map: none below 0."""
         from torch.nn import ReLU
 
-        from nuclix.engine.networks import ClassProbability
+        from nuclix.engine.training.unet import ClassProbability
 
         return ReLU() if self.outputs == 1 else ClassProbability(NUCLEUS)
 

@@ -1,6 +1,6 @@
 """The networks of the multi-head recipe: U-Net, Xception encoder, Inception and squeeze-and-excitation decoder.
 
-Like `nuclix.engine.networks` this module imports torch at its top; import it where it is used.
+Like `nuclix.engine.training.unet` this module imports torch at its top; import it where it is used.
 """
 
 from __future__ import annotations

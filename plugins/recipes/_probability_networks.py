@@ -1,6 +1,6 @@
 """The three networks beside the U-Net that the ISBI 2017 draft compares (section 5): BaochuanNet, FCN-8s, DeconvNet.
 
-Like `nuclix.engine.networks` this module imports torch at its top; import it where it is used.
+Like `nuclix.engine.training.unet` this module imports torch at its top; import it where it is used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import max_pool2d
 
-from nuclix.engine.networks import convolution
+from nuclix.engine.training.unet import convolution
 
 CLASSES = 2  # background, nucleus
 BAOCHUAN_LAYERS, BAOCHUAN_MAPS = 4, 8  # "4 convolutional layers where each has 8 feature maps"

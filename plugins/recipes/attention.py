@@ -65,7 +65,7 @@ class AttentionRecipe:
         to those of any training image, drawn by lot, so that colour tells nothing of the magnification, yet unaltered
         images can be given to the network: colours normalised by the patch would make an object depend on the patch
         that it lies in. "none": tiles as they are.
-    um_per_px : float
+    mpp : float
         Of 40x, the finest of the three magnifications, at which the model is run; the others are half and a quarter.
     """
 
@@ -85,7 +85,7 @@ class AttentionRecipe:
     lead: int = 100
     slides: str = ""
     stain: str = "varied"
-    um_per_px: float = 0.25
+    mpp: float = 0.25
 
     def __post_init__(self) -> None:
         if self.stem not in (1, 2):
@@ -105,7 +105,7 @@ class AttentionRecipe:
     @property
     def scale(self) -> Scale:
         """The scale that the model is run at."""
-        return Scale(self.um_per_px)
+        return Scale(self.mpp)
 
     @property
     def patch(self) -> PatchShape:

@@ -21,7 +21,7 @@ from nuclix.plugins.recipes._formulations import FORMULATIONS, Formulation
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.networks import UNetShape
+    from nuclix.engine.training.unet import UNetShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class DistRecipe:
         Poolings; 4 in the paper.
     stem : int
         1 for the paper's U-Net; 2 works at half the resolution (see `UNetShape`).
-    um_per_px : float
+    mpp : float
         Micrometres per pixel of the images; 0.25 is 40x.
     formulation : str
         What is regressed (section IV-C.2): the "raw" distance by f_1, which is DIST; the distance "normalised" by
@@ -54,7 +54,7 @@ class DistRecipe:
     n_feat: int = 32
     depth: int = 3
     stem: int = 2
-    um_per_px: float = 0.25
+    mpp: float = 0.25
     formulation: str = "raw"
     auxiliary: float = 0.0
     root: bool = False
@@ -76,14 +76,14 @@ class DistRecipe:
 
     @property
     def _shape(self) -> UNetShape:
-        from nuclix.engine.networks import UNetShape
+        from nuclix.engine.training.unet import UNetShape
 
         return UNetShape(self.n_feat, self.depth, self.stem, self._formulation.outputs + OUTPUTS * (self.auxiliary > 0))
 
     @property
     def scale(self) -> Scale:
         """The scale that the network works at."""
-        return Scale(self.um_per_px)
+        return Scale(self.mpp)
 
     @property
     def patch(self) -> PatchShape:
@@ -93,7 +93,7 @@ class DistRecipe:
 
     def network(self) -> torch.nn.Module:
         """Return a fresh U-Net: f_1 of section IV-C, or f_2."""
-        from nuclix.engine.networks import UNet
+        from nuclix.engine.training.unet import UNet
 
         return UNet(self._shape)
 
@@ -122,7 +122,7 @@ class DistRecipe:
 
     def exported(self, network: torch.nn.Module) -> torch.nn.Module:
         """Wrap the network: RGB 0..255 in, the distance map out, none below 0."""
-        from nuclix.engine.networks import Exported
+        from nuclix.engine.training.unet import Exported
 
         if self.auxiliary:
             network = without_auxiliary(network, self._formulation.outputs)

@@ -20,7 +20,7 @@ from nuclix.plugins.recipes import _partial
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.networks import UNetShape
+    from nuclix.engine.training.unet import UNetShape
 
 PAPER_PATCH, PAPER_MARGIN = 256, 64  # section 3.1: patches of 256 px every 128 px, the middle 128 px are kept
 NUCLEUS = 1  # which of the two classes
@@ -28,7 +28,7 @@ WEIGHTS = ("clusters", "near", "plain")
 THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
 AREAS = (0, 20, 40, 80)  # px; 40 are 2.5 um^2
 USUAL = {"threshold": 0.5, "min_area": 0}
-# Section 3.1: Adam from 0.001, times 0.95 every hundredth of the training; quarter turns, flips and elastic bends.
+# Section 3.1: Adam from 0.001, times 0.95 every hundredth of the training; quarter turns, tta and elastic bends.
 SCHEDULE: Mapping[str, Any] = {
     "steps": 6000,
     "batch": 6,
@@ -76,7 +76,7 @@ class EncDecRecipe:
         Export with the paper's patches of 256 px of which the middle 128 px are kept. The network sees farther than
         those 64 px, so that results change a little with the place of the grid; False keeps `nuclix run`'s promise
         with a margin that covers all the network sees.
-    um_per_px : float
+    mpp : float
         Micrometres per pixel of the images; 0.25 is 40x.
     """
 
@@ -94,7 +94,7 @@ class EncDecRecipe:
     decay: float = 1e-5
     annotated: float = 1.0
     paper_patch: bool = False
-    um_per_px: float = 0.25
+    mpp: float = 0.25
 
     def __post_init__(self) -> None:
         if self.n_feat < 1 or self.levels < 2:
@@ -110,14 +110,14 @@ class EncDecRecipe:
 
     @property
     def _shape(self) -> UNetShape:
-        from nuclix.engine.networks import UNetShape
+        from nuclix.engine.training.unet import UNetShape
 
         return UNetShape(self.n_feat, self.levels - 1, 1, channels=2)
 
     @property
     def scale(self) -> Scale:
         """The scale that the network works at."""
-        return Scale(self.um_per_px)
+        return Scale(self.mpp)
 
     @property
     def patch(self) -> PatchShape:
@@ -145,8 +145,8 @@ class EncDecRecipe:
         return EncoderDecoder(self._shape)
 
     def targets(self, labels: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return the target of labels whose image is not known: as `guided_targets`, with no background cluster."""
-        return self.guided_targets(labels, self._guide(labels, np.ones(labels.shape, np.bool_)))
+        """Return the target of labels of an unknown image: `targets_with_auxiliary` without a background cluster."""
+        return self.targets_with_auxiliary(labels, self._guide(labels, np.ones(labels.shape, np.bool_)))
 
     def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return (2, H, W): where the eroded background cluster is not, and which nuclei are not annotated.
@@ -160,7 +160,7 @@ class EncDecRecipe:
     def _guide(self, labels: NDArray[np.int32], doubtful: NDArray[np.bool_]) -> NDArray[np.float32]:
         return np.stack([doubtful, _partial.not_outlined(labels, self.annotated)]).astype(np.float32)
 
-    def guided_targets(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
+    def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the (2, H, W) weights of the two logarithms of eq. 5: m-hat (1 - y) for background, y for nuclei.
 
         The union of eq. 4 is taken as the larger of m and lambda b.
@@ -202,7 +202,7 @@ class EncDecRecipe:
 
     def exported(self, network: torch.nn.Module) -> torch.nn.Module:
         """Wrap the network: RGB 0..255 in, the probability of the class nucleus out."""
-        from nuclix.engine.networks import ClassProbability, Exported
+        from nuclix.engine.training.unet import ClassProbability, Exported
 
         return Exported(network, ClassProbability(NUCLEUS))
 

@@ -52,7 +52,7 @@ class MultiHeadRecipe:
         Borderless nuclei are eroded by a square of 2 `shrink` + 1 px.
     touch : int
         Touching borders lie within `touch` px (chessboard) of two nuclei or more.
-    um_per_px : float
+    mpp : float
         Micrometres per pixel. The competition's images do not say theirs; nuclei of its H&E images are as large as
         at 40x.
     """
@@ -68,7 +68,7 @@ class MultiHeadRecipe:
     criterion: str = "both"
     shrink: int = 2
     touch: int = 2
-    um_per_px: float = 0.25
+    mpp: float = 0.25
 
     def __post_init__(self) -> None:
         _ = self._shape  # refuses what no network can be
@@ -84,7 +84,7 @@ class MultiHeadRecipe:
     @property
     def scale(self) -> Scale:
         """The scale that the network works at."""
-        return Scale(self.um_per_px)
+        return Scale(self.mpp)
 
     @property
     def patch(self) -> PatchShape:
@@ -158,7 +158,7 @@ class MultiHeadRecipe:
         """Wrap the network: RGB 0..255 in, three probabilities out."""
         from torch.nn import Sigmoid
 
-        from nuclix.engine.networks import Exported
+        from nuclix.engine.training.unet import Exported
 
         return Exported(network, Sigmoid())
 

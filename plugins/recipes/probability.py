@@ -19,7 +19,7 @@ from nuclix.engine.geometry import Scale
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.networks import UNetShape
+    from nuclix.engine.training.unet import UNetShape
 
 ARCHITECTURES = ("baochuan", "fcn8s", "deconvnet", "unet")
 P1_CANDIDATES = (0, 1, 2, 4, 6, 7, 8, 9, 10, 11, 12, 16, 24, 32, 48, 64)  # grey levels; Table I has 6..12
@@ -45,7 +45,7 @@ class ProbabilityRecipe:
         The draft gives every pixel a weight w_ij and does not say which. 0 weighs all alike, which is eq. 2 of the
         DIST paper. Otherwise pixels within 2 px of two nuclei weigh 1 more than this, and those at which two nuclei
         touch are background, after the U-Net paper's idea (Ronneberger et al. 2015, eq. 2).
-    um_per_px : float
+    mpp : float
         Micrometres per pixel of the images; 0.25 is 40x.
     """
 
@@ -58,7 +58,7 @@ class ProbabilityRecipe:
     depth: int = 3
     stem: int = 2
     border_weight: float = 0.0
-    um_per_px: float = 0.25
+    mpp: float = 0.25
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -74,14 +74,14 @@ class ProbabilityRecipe:
 
     @property
     def _unet(self) -> UNetShape:
-        from nuclix.engine.networks import UNetShape
+        from nuclix.engine.training.unet import UNetShape
 
         return UNetShape(self.n_feat, self.depth, self.stem, channels=2)
 
     @property
     def scale(self) -> Scale:
         """The scale that the network works at."""
-        return Scale(self.um_per_px)
+        return Scale(self.mpp)
 
     @property
     def patch(self) -> PatchShape:
@@ -98,7 +98,7 @@ class ProbabilityRecipe:
 
     def network(self) -> torch.nn.Module:
         """Return a fresh network with two outputs, background and nucleus: f_2 of the DIST paper, section IV-B."""
-        from nuclix.engine.networks import UNet
+        from nuclix.engine.training.unet import UNet
         from nuclix.plugins.recipes import _probability_networks as networks
 
         if self.architecture == "unet":
@@ -131,7 +131,7 @@ class ProbabilityRecipe:
 
     def exported(self, network: torch.nn.Module) -> torch.nn.Module:
         """Wrap the network: RGB 0..255 in, the softmax' probability of nucleus out."""
-        from nuclix.engine.networks import Exported
+        from nuclix.engine.training.unet import Exported
         from nuclix.plugins.recipes._probability_networks import Nucleus
 
         return Exported(network, Nucleus())

@@ -14,7 +14,7 @@ import numpy as np
 from nuclix.engine.contracts import ObjectClass, SlideHeader
 from nuclix.engine.errors import OutputError
 from nuclix.engine.files import sync_folder, temporary_name
-from nuclix.engine.objects import Objects
+from nuclix.engine.segmentation.objects import Objects
 from nuclix.ext.geojson_text import FeatureStyle, feature_text
 
 _HEAD = b'{"type":"FeatureCollection","features":[\n'
@@ -75,7 +75,7 @@ class GeoJSONSession:
         if names != self._names:
             raise ValueError(f"every object of a file has the same measurements: {self._names}, not {names}")
         return FeatureStyle(
-            pixel=self._header.pixel,
+            downsample=self._header.downsample,
             origin=self._header.origin,
             namespace=uuid.uuid5(uuid.NAMESPACE_URL, self._header.namespace).bytes,
             properties=tuple(_properties(kind) for kind in self._header.classes or (None,)),

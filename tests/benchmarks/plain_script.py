@@ -25,7 +25,7 @@ from skimage.measure import label, regionprops
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
-from nuclix.engine.model import load_model
+from nuclix.engine.inference.model_file import load_model
 
 SMALLEST_H = 1e-3  # scikit-image wants a depth; the same maxima as with none, on a float map
 
@@ -53,10 +53,10 @@ def main(path: str, model_path: str, out: str) -> None:
     width, height = slide.dimensions
     tissue, down = tissue_of(slide)
     features = []
-    for top in range(0, height, patch.core):
-        for left in range(0, width, patch.core):
-            rows = slice(int(max(0, top - patch.margin) / down), int((top + patch.core + patch.margin) / down) + 1)
-            cols = slice(int(max(0, left - patch.margin) / down), int((left + patch.core + patch.margin) / down) + 1)
+    for top in range(0, height, patch.valid):
+        for left in range(0, width, patch.valid):
+            rows = slice(int(max(0, top - patch.margin) / down), int((top + patch.valid + patch.margin) / down) + 1)
+            cols = slice(int(max(0, left - patch.margin) / down), int((left + patch.valid + patch.margin) / down) + 1)
             if not tissue[rows, cols].any():
                 continue
             start = time.perf_counter()

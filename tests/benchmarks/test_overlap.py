@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nuclix.engine.scores import score
+from nuclix.engine.evaluation.scores import score
 from nuclix.ext.overlap import OverlapTable, aji, overlap_table
 
 SIZES = {"1000": (1000, 950), "2048": (2048, 4000)}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.resample import area_taps, linear_taps
-from nuclix.engine.slide import SlideView
-from nuclix.engine.synthetic import make_synthetic_slide
-from nuclix.engine.tissue import tissue_mask
+from nuclix.engine.slide.resample import area_taps, linear_taps
+from nuclix.engine.slide.synthetic import make_synthetic_slide
+from nuclix.engine.slide.tissue import tissue_mask
+from nuclix.engine.slide.view import SlideView
 from nuclix.ext.resample import box_mean, separable
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
 

@@ -9,7 +9,7 @@ import pytest
 
 from maps import predicted
 from nuclix.engine.geometry import Box
-from nuclix.engine.measure import objects_of
+from nuclix.engine.segmentation.measure import objects_of
 from nuclix.ext.geojson_text import FeatureStyle, feature_text
 from peers import SIZES, race
 

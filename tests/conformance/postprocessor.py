@@ -1,7 +1,7 @@
 """What every PostProcessor must do; a third party's test calls `check_postprocessor` with its plugin and own maps.
 
 The heart is the promise that makes results independent of blocks: a pixel's foreground depends on the maps within
-`halo` pixels of it, and a clump's labels on the clump and the maps within `halo` pixels of it.
+`context` pixels of it, and a clump's labels on the clump and the maps within `context` pixels of it.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def check_declaration(processor: PostProcessor, maps: NDArray[np.float32]) -> No
     assert parameters.__dataclass_params__.frozen
     assert len(processor.maps) == maps.shape[0]
     assert all(isinstance(name, str) and name for name in processor.maps)
-    assert isinstance(processor.halo, int)
-    assert processor.halo >= 0
+    assert isinstance(processor.context, int)
+    assert processor.context >= 0
 
 
 def check_results(
@@ -85,16 +85,16 @@ def check_memory(
 
 
 def check_halo(processor: PostProcessor, maps: NDArray[np.float32]) -> None:
-    """A block's foreground is the map's, but for `halo` pixels along its cuts."""
-    mask, halo = processor.foreground(maps), processor.halo
+    """A block's foreground is the map's, but for `context` pixels along its cuts."""
+    mask, context = processor.foreground(maps), processor.context
     height, width = mask.shape
     for top, bottom in CUTS:
         for left, right in CUTS:
             rows = slice(int(top * height), int(bottom * height))
             cols = slice(int(left * width), int(right * width))
             inner = (
-                slice(halo if top else 0, rows.stop - rows.start - (halo if bottom < 1 else 0)),
-                slice(halo if left else 0, cols.stop - cols.start - (halo if right < 1 else 0)),
+                slice(context if top else 0, rows.stop - rows.start - (context if bottom < 1 else 0)),
+                slice(context if left else 0, cols.stop - cols.start - (context if right < 1 else 0)),
             )
             block = processor.foreground(maps[:, rows, cols])
             np.testing.assert_array_equal(block[inner], mask[rows, cols][inner])
@@ -106,10 +106,10 @@ def check_clumps(
     """A clump alone in its crop, with anything around it, is split as in the whole map."""
     rng = np.random.default_rng(0)
     clumps, count = ndi.label(mask, EIGHT)
-    halo = processor.halo
+    context = processor.context
     for clump in rng.permutation(np.arange(1, count + 1))[:SAMPLE]:
         inside = clumps == clump
-        near = ndi.binary_dilation(inside, EIGHT, iterations=halo) if halo else inside
+        near = ndi.binary_dilation(inside, EIGHT, iterations=context) if context else inside
         box = ndi.find_objects(near.astype(np.int8))[0]
         spoilt = np.where(near, maps, rng.permutation(maps.ravel()).reshape(maps.shape))
         for source in (maps, spoilt.astype(np.float32)):

@@ -59,7 +59,7 @@ def random_boxes(within: Box, count: int, seed: int) -> list[Box]:
 
 
 def check_protocol(reader: type[SlideReader], path: Path) -> None:
-    assert isinstance(reader.rank, int)
+    assert isinstance(reader.priority, int)
     with opened(reader, path) as slide:
         assert isinstance(slide, SlideReader)
         assert slide.info.path == path
@@ -82,16 +82,16 @@ def check_levels(reader: type[SlideReader], path: Path) -> None:
 
 
 def check_recognition(reader: type[SlideReader], path: Path) -> None:
-    """Content decides, not the name; foreign and empty files are nobody's, and nothing is raised for them."""
+    """Content decides, not the name; unrecognised and empty files are nobody's, and nothing is raised for them."""
     assert reader.recognises(path)
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "slide"
         bare.write_bytes(path.read_bytes())
         assert reader.recognises(bare)
         for content in (b"", b"\0", b"II", b"only text\n" * 100, bytes(5000)):
-            foreign = Path(folder) / f"foreign{path.suffix}"
-            foreign.write_bytes(content)
-            assert not reader.recognises(foreign)
+            unrecognised = Path(folder) / f"unrecognised{path.suffix}"
+            unrecognised.write_bytes(content)
+            assert not reader.recognises(unrecognised)
 
 
 def check_arrays(reader: type[SlideReader], path: Path) -> None:
@@ -239,7 +239,7 @@ def check_against_openslide(reader: type[SlideReader], path: Path, tolerance: in
         assert sizes[0] == other.dimensions
         mpp = other.properties.get(openslide.PROPERTY_NAME_MPP_X)
         if mpp is not None and slide.info.scale is not None:
-            assert slide.info.scale.um_per_px == pytest.approx(float(mpp))
+            assert slide.info.scale.mpp == pytest.approx(float(mpp))
         for level, size in enumerate(sizes):
             # OpenSlide places boxes in level-0 pixels: on coarse levels only the first corner is surely on the grid
             for box in corners(slide, level)[: 1 if level else None]:

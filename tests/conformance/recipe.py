@@ -20,20 +20,20 @@ from numpy.typing import NDArray
 from nuclix.engine import registry
 from nuclix.engine.contracts import (
     Annotated,
+    AuxiliaryMaps,
     BatchShape,
-    GuidedTargets,
-    OwnBatches,
-    OwnObjective,
-    OwnSchedule,
+    CustomLoss,
+    CustomSampler,
+    CustomSchedule,
     PatchShape,
     Recipe,
     SeesWholePatch,
 )
 from nuclix.engine.geometry import Scale
-from nuclix.engine.networks import normalise
 from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.training.schedule import Schedule
 from nuclix.engine.training.targets import guide_of, targets_of
+from nuclix.engine.training.unet import normalise
 
 Check = Callable[[Recipe], None]
 LEAST_EDGE = 32  # px: the nuclei of smaller examples would be too small to be nuclei
@@ -146,7 +146,7 @@ def check_guide(recipe: Recipe) -> None:
 
     Patches that show no nuclei (glass, streaks) come with a guide of zeros, whatever the image was.
     """
-    if not isinstance(recipe, GuidedTargets):
+    if not isinstance(recipe, AuxiliaryMaps):
         return
     labels = example_labels(64)
     image = example_photo(labels)
@@ -159,23 +159,23 @@ def check_guide(recipe: Recipe) -> None:
     assert np.array_equal(recipe.guide(np.asfortranarray(image), np.asfortranarray(labels)), guide)
     assert np.array_equal(recipe.guide(image, renamed(labels)), guide)
     guide.setflags(write=False)
-    targets = recipe.guided_targets(labels, guide)
+    targets = recipe.targets_with_auxiliary(labels, guide)
     assert targets.dtype == np.float32
     assert targets.shape == recipe.targets(labels).shape
     assert np.isfinite(targets).all()
-    assert np.array_equal(recipe.guided_targets(renamed(labels), guide), targets)
-    assert np.array_equal(recipe.guided_targets(labels[:, ::-1], guide[:, :, ::-1])[:, :, ::-1], targets)
+    assert np.array_equal(recipe.targets_with_auxiliary(renamed(labels), guide), targets)
+    assert np.array_equal(recipe.targets_with_auxiliary(labels[:, ::-1], guide[:, :, ::-1])[:, :, ::-1], targets)
     for shade in (0, 255):
         plain = np.full((32, 32, 3), shade, np.uint8)
         for everywhere in (0, 1):
             same = np.full((32, 32), everywhere, np.int32)
-            assert np.isfinite(recipe.guided_targets(same, recipe.guide(plain, same))).all()
-    assert np.isfinite(recipe.guided_targets(np.zeros_like(labels), np.zeros_like(guide))).all()
+            assert np.isfinite(recipe.targets_with_auxiliary(same, recipe.guide(plain, same))).all()
+    assert np.isfinite(recipe.targets_with_auxiliary(np.zeros_like(labels), np.zeros_like(guide))).all()
 
 
 def check_objective(recipe: Recipe) -> None:
     """An objective of a recipe's own is a number that training can follow down."""
-    if not isinstance(recipe, OwnObjective):
+    if not isinstance(recipe, CustomLoss):
         return
     images = example_images(recipe)
     network = calm(recipe)
@@ -184,7 +184,7 @@ def check_objective(recipe: Recipe) -> None:
 
 def check_batches(recipe: Recipe) -> None:
     """Batches of a recipe's own are a function of the seed and the step, in the shape that was asked for."""
-    if not isinstance(recipe, OwnBatches):
+    if not isinstance(recipe, CustomSampler):
         return
     size = 2 * recipe.patch.multiple
     labels = example_labels(4 * size)
@@ -202,7 +202,7 @@ def check_batches(recipe: Recipe) -> None:
 
 def check_schedule(recipe: Recipe) -> None:
     """Training settings of a recipe's own are ones that there are."""
-    if isinstance(recipe, OwnSchedule):
+    if isinstance(recipe, CustomSchedule):
         schedule = from_mapping(Schedule, json.loads(json.dumps(as_plain(recipe.schedule()))), "schedule")
         assert schedule.patch % recipe.patch.multiple == 0
 

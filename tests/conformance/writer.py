@@ -18,8 +18,8 @@ import pytest
 from nuclix.engine.contracts import ObjectClass, SlideHeader, Writer
 from nuclix.engine.errors import OutputError
 from nuclix.engine.geometry import Box
-from nuclix.engine.measure import objects_of
-from nuclix.engine.objects import Objects, take
+from nuclix.engine.segmentation.measure import objects_of
+from nuclix.engine.segmentation.objects import Objects, take
 
 Check = Callable[[type[Writer], Path], None]
 NAME = "a slide.v2"  # with a space and a dot: suffixes are added, not replaced
@@ -27,7 +27,7 @@ CLASSES = (ObjectClass("Nucleus", (200, 0, 0)), ObjectClass("Größer", (0, 0, 2
 
 
 def header() -> SlideHeader:
-    return SlideHeader(name=NAME, pixel=0.5, origin=(3.0, 4.5), classes=CLASSES, namespace="slide/model")
+    return SlideHeader(name=NAME, downsample=0.5, origin=(3.0, 4.5), classes=CLASSES, namespace="slide/model")
 
 
 def objects(seed: int = 0) -> Objects:

@@ -96,41 +96,43 @@ def test_geometry_of_the_gallery(name: str) -> None:
 
 @given(label_images(), st.floats(0.06, 40), st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), st.booleans())
 def test_polygons_stay_valid_at_any_scale(
-    labels: NDArray[np.int32], pixel: float, origin: tuple[float, float], smooth: bool
+    labels: NDArray[np.int32], downsample: float, origin: tuple[float, float], smooth: bool
 ) -> None:
     objects = objects_of(labels, smooth=smooth)
-    text = feature_text(objects, without_values(objects), replace(STYLE, pixel=pixel, origin=origin))
+    text = feature_text(objects, without_values(objects), replace(STYLE, downsample=downsample, origin=origin))
     for feature in json.loads(b"[" + text + b"]"):
         geometry = shapely.geometry.shape(feature["geometry"])
         assert geometry.is_valid, shapely.is_valid_reason(geometry)
 
 
 @given(st.integers(-(2**31), 2**31 - 2), st.floats(0.06, 3.9), st.floats(-1e5, 1e5))
-def test_coordinates_are_rounded_as_python_rounds(col: int, pixel: float, origin: float) -> None:
-    check_coordinate(col, pixel, origin)
+def test_coordinates_are_rounded_as_python_rounds(col: int, downsample: float, origin: float) -> None:
+    check_coordinate(col, downsample, origin)
 
 
-@pytest.mark.parametrize("pixel", [0.125, 0.25, 0.375, 0.5, 0.501, 1.0, 4.02, 0.285, 1.005, 2.675])
-def test_coordinates_near_ties(pixel: float) -> None:
+@pytest.mark.parametrize("downsample", [0.125, 0.25, 0.375, 0.5, 0.501, 1.0, 4.02, 0.285, 1.005, 2.675])
+def test_coordinates_near_ties(downsample: float) -> None:
     for col in range(-60, 60):
-        check_coordinate(col, pixel, 0.0)
-        check_coordinate(col, pixel, 0.005)
+        check_coordinate(col, downsample, 0.0)
+        check_coordinate(col, downsample, 0.005)
 
 
 @given(label_images(), st.floats(0.06, 40), st.floats(-1e5, 1e5))
-def test_smooth_corners_are_rounded_as_python_rounds(labels: NDArray[np.int32], pixel: float, origin: float) -> None:
+def test_smooth_corners_are_rounded_as_python_rounds(
+    labels: NDArray[np.int32], downsample: float, origin: float
+) -> None:
     objects = objects_of(labels, smooth=True)
-    text = feature_text(objects, without_values(objects), replace(STYLE, pixel=pixel, origin=(0.0, origin)))
+    text = feature_text(objects, without_values(objects), replace(STYLE, downsample=downsample, origin=(0.0, origin)))
     found = [x for f in json.loads(b"[" + text + b"]") for ring in f["geometry"]["coordinates"] for x, _ in ring[:-1]]
-    assert found == [round(float(x) * pixel - origin, 2) for x in objects.corners[:, 1]]
+    assert found == [round(float(x) * downsample - origin, 2) for x in objects.corners[:, 1]]
 
 
-def check_coordinate(col: int, pixel: float, origin: float) -> None:
-    style = replace(STYLE, pixel=pixel, origin=(0.0, origin))
+def check_coordinate(col: int, downsample: float, origin: float) -> None:
+    style = replace(STYLE, downsample=downsample, origin=(0.0, origin))
     text = feature_text(square(0, col), np.empty((1, 0)), style)
     found = parsed(text)[0]["geometry"]["coordinates"][0][0][0]
     assert NUMBER.fullmatch(found)
-    assert Decimal(found) == Decimal(repr(round(col * pixel - origin, 2)))
+    assert Decimal(found) == Decimal(repr(round(col * downsample - origin, 2)))
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -246,11 +248,11 @@ def test_a_measurement_that_an_object_does_not_have_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pixel": 0.0}, "tell corners apart"),
-        ({"pixel": 0.01}, "tell corners apart"),
-        ({"pixel": -1.0}, "tell corners apart"),
-        ({"pixel": math.nan}, "tell corners apart"),
-        ({"pixel": math.inf}, "tell corners apart"),
+        ({"downsample": 0.0}, "tell corners apart"),
+        ({"downsample": 0.01}, "tell corners apart"),
+        ({"downsample": -1.0}, "tell corners apart"),
+        ({"downsample": math.nan}, "tell corners apart"),
+        ({"downsample": math.inf}, "tell corners apart"),
         ({"origin": (0.0, math.nan)}, "not finite"),
         ({"namespace": b"short"}, "16 bytes"),
     ],
@@ -281,4 +283,4 @@ def test_values_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="a row an object"):
         feature_text(square(), np.empty((1, 1)), STYLE)
     with pytest.raises(ValueError, match="2\\^33"):
-        feature_text(square(0, 2**30), np.empty((1, 0)), replace(STYLE, pixel=9.0))
+        feature_text(square(0, 2**30), np.empty((1, 0)), replace(STYLE, downsample=9.0))

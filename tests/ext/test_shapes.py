@@ -22,7 +22,7 @@ COLUMNS = (
     "exterior_area",
     "exterior_perimeter",
     "hull_area",
-    "circle_diameter",
+    "min_bounding_circle_diameter",
     "min_width",
 )
 
@@ -41,7 +41,7 @@ def one_ring(*corners: tuple[int, int]) -> Columns:
     return Columns(np.array([0, 1]), np.array([True]), np.array([0, len(corners)]), np.array(corners, np.int32))
 
 
-def least_width(geometry: shapely.Geometry) -> float:
+def min_feret_diameter(geometry: shapely.Geometry) -> float:
     """Try every edge of the hull."""
     hull = geometry.convex_hull
     if hull.area == 0:
@@ -64,7 +64,7 @@ def expected(polygons: list[shapely.Polygon]) -> list[float]:
         sum(shell.length for shell in shells),
         geometry.convex_hull.area,
         2 * shapely.minimum_bounding_radius(geometry),
-        least_width(geometry),
+        min_feret_diameter(geometry),
     ]
 
 

@@ -15,12 +15,12 @@ from blobs import blobs, write_folder
 from conformance.recipe import CHECKS, Check
 from nuclix.engine import registry
 from nuclix.engine.cli import main
-from nuclix.engine.contracts import Annotated, BatchShape, OwnBatches, OwnObjective, OwnSchedule
+from nuclix.engine.contracts import Annotated, BatchShape, CustomLoss, CustomSampler, CustomSchedule
 from nuclix.engine.errors import DataError
 from nuclix.engine.geometry import Scale
-from nuclix.engine.model import load_model
-from nuclix.engine.networks import normalise
+from nuclix.engine.inference.model_file import load_model
 from nuclix.engine.training.schedule import Schedule
+from nuclix.engine.training.unet import normalise
 from nuclix.plugins.recipes._attention_network import Attention, ScaleClassifier, SelfSupervised, Sparsity, radius
 from nuclix.plugins.recipes._attention_objective import Objective, dice_loss, smoothness, transformed
 from nuclix.plugins.recipes._attention_tiles import area_average, covers, slide_sources, tissue
@@ -46,7 +46,7 @@ def test_conformance(check: Check, recipe: AttentionRecipe) -> None:
 
 def test_the_recipe_is_registered_and_speaks_the_protocols() -> None:
     assert registry.load(registry.RECIPES, "attention") is AttentionRecipe
-    for protocol in (OwnBatches, OwnObjective, OwnSchedule):
+    for protocol in (CustomSampler, CustomLoss, CustomSchedule):
         assert isinstance(SMALL, protocol)
     assert Schedule(**SMALL.schedule()).rate(2999) == 2e-4
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from blobs import blob_dataset, write_folder
 from nuclix.engine.cli import main
-from nuclix.engine.model import load_model
+from nuclix.engine.inference.model_file import load_model
 from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.log import Progress
 from nuclix.engine.training.loop import CHECKPOINT, LOG, Place, kept, train

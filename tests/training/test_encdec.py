@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from blobs import blobs
 from conformance.recipe import CHECKS, Check
 from nuclix.engine import registry
-from nuclix.engine.contracts import GuidedTargets, OwnObjective, OwnSchedule, Recipe
-from nuclix.engine.networks import UNetShape
+from nuclix.engine.contracts import AuxiliaryMaps, CustomLoss, CustomSchedule, Recipe
+from nuclix.engine.training.unet import UNetShape
 from nuclix.plugins.recipes._encdec_network import EncoderDecoder
 from nuclix.plugins.recipes.encdec import EncDecRecipe
 
@@ -31,12 +31,12 @@ def test_conformance(check: Check, recipe: Recipe) -> None:
 def test_the_recipe_is_registered() -> None:
     assert registry.load(registry.RECIPES, "encdec") is EncDecRecipe
     recipe = EncDecRecipe()
-    assert isinstance(recipe, GuidedTargets) and isinstance(recipe, OwnObjective) and isinstance(recipe, OwnSchedule)
+    assert isinstance(recipe, AuxiliaryMaps) and isinstance(recipe, CustomLoss) and isinstance(recipe, CustomSchedule)
 
 
 def test_the_papers_margin_is_an_option_that_is_narrower_than_what_the_network_sees() -> None:
     paper = EncDecRecipe(n_feat=2, paper_patch=True)
-    assert (paper.patch.size, paper.patch.margin, paper.patch.core) == (256, 64, 128)
+    assert (paper.patch.size, paper.patch.margin, paper.patch.valid) == (256, 64, 128)
     assert EncDecRecipe(n_feat=2).patch.margin >= UNetShape(2, 4, 1).radius > paper.patch.margin
 
 
@@ -106,7 +106,7 @@ def test_targets_are_equation_4(gap: bool) -> None:
     recipe = EncDecRecipe(alpha=2.0, beta=0.3, certainty=0.4, gap=gap)
     guide = np.stack([doubt, np.zeros_like(doubt)]).astype(np.float32)
     expected = weights_by_hand(recipe, labels, doubt)
-    np.testing.assert_allclose(recipe.guided_targets(labels, guide), expected, atol=1e-6)
+    np.testing.assert_allclose(recipe.targets_with_auxiliary(labels, guide), expected, atol=1e-6)
 
 
 def test_nuclei_that_are_not_outlined_are_as_if_they_were_not_there() -> None:
@@ -115,31 +115,33 @@ def test_nuclei_that_are_not_outlined_are_as_if_they_were_not_there() -> None:
     recipe = EncDecRecipe()
     alone = np.where(labels == 1, 1, 0).astype(np.int32)
     assert np.array_equal(
-        recipe.guided_targets(labels, guide),
-        recipe.guided_targets(alone, np.stack([guide[0], np.zeros_like(guide[1])])),
+        recipe.targets_with_auxiliary(labels, guide),
+        recipe.targets_with_auxiliary(alone, np.stack([guide[0], np.zeros_like(guide[1])])),
     )
-    assert not recipe.guided_targets(labels, guide)[1][labels == 2].any()
+    assert not recipe.targets_with_auxiliary(labels, guide)[1][labels == 2].any()
 
 
 def test_plain_cross_entropy_takes_them_for_background() -> None:
     labels = two_nuclei()
     guide = np.stack([np.ones_like(labels), labels == 2]).astype(np.float32)
-    targets = EncDecRecipe(weights="plain").guided_targets(labels, guide)
+    targets = EncDecRecipe(weights="plain").targets_with_auxiliary(labels, guide)
     assert np.array_equal(targets, np.stack([labels != 1, labels == 1]))
 
 
 def test_a_gap_parts_nuclei_that_touch() -> None:
     labels = np.array([[1, 1, 1, 2, 2, 2]] * 3, np.int32)
     nothing = np.zeros((2, 3, 6), np.float32)
-    assert EncDecRecipe(gap=False).guided_targets(labels, nothing)[1].all()
-    parted = EncDecRecipe().guided_targets(labels, nothing)
+    assert EncDecRecipe(gap=False).targets_with_auxiliary(labels, nothing)[1].all()
+    parted = EncDecRecipe().targets_with_auxiliary(labels, nothing)
     assert parted[1].tolist() == [[1, 1, 0, 0, 1, 1]] * 3
     assert np.array_equal(parted[0], 1 - parted[1])
 
 
 def test_patches_without_nuclei_are_background_by_the_certainty() -> None:
     """Glass and streaks come with labels and guide of zeros."""
-    targets = EncDecRecipe(certainty=0.3).guided_targets(np.zeros((8, 8), np.int32), np.zeros((2, 8, 8), np.float32))
+    targets = EncDecRecipe(certainty=0.3).targets_with_auxiliary(
+        np.zeros((8, 8), np.int32), np.zeros((2, 8, 8), np.float32)
+    )
     assert np.allclose(targets[0], 0.3) and not targets[1].any()
 
 

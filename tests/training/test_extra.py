@@ -12,7 +12,7 @@ from blobs import blobs, write_folder
 from nuclix.engine.cli import main
 from nuclix.engine.contracts import Annotated, BatchShape
 from nuclix.engine.errors import DataError
-from nuclix.engine.model import load_model
+from nuclix.engine.inference.model_file import load_model
 from nuclix.engine.training.augmentation import NONE
 from nuclix.engine.training.dataset import Dataset, held_out, load_dataset, with_extra
 from nuclix.engine.training.sampler import Sampler

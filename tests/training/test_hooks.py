@@ -18,12 +18,12 @@ from conformance import recipe as conformance
 from nuclix.engine.cli import train as command
 from nuclix.engine.contracts import (
     Annotated,
+    AuxiliaryMaps,
     BatchShape,
     BatchSource,
-    GuidedTargets,
-    OwnBatches,
-    OwnObjective,
-    OwnSchedule,
+    CustomLoss,
+    CustomSampler,
+    CustomSchedule,
 )
 from nuclix.engine.errors import UsageError
 from nuclix.engine.training.augmentation import NONE, Augmentation
@@ -47,14 +47,14 @@ class Mirrored(DistRecipe):
     def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
         return np.stack([labels, image[..., 0]]).astype(np.float32)
 
-    def guided_targets(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
+    def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.abs(labels - guide[:1]) + 1000 * np.isnan(guide[1:])
 
 
 def test_plain_recipes_have_no_hooks() -> None:
-    for hook in (GuidedTargets, OwnObjective, OwnBatches, OwnSchedule):
+    for hook in (AuxiliaryMaps, CustomLoss, CustomSampler, CustomSchedule):
         assert not isinstance(DistRecipe(), hook)
-    assert isinstance(Mirrored(), GuidedTargets)
+    assert isinstance(Mirrored(), AuxiliaryMaps)
 
 
 def test_a_guide_is_bent_and_turned_exactly_as_the_labels_are() -> None:
@@ -81,7 +81,7 @@ def test_a_guide_is_made_once_an_image_before_the_training() -> None:
 
 def test_patches_without_nuclei_have_a_guide_of_zeros() -> None:
     class Sum(Mirrored):
-        def guided_targets(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
+        def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
             return guide[1:]
 
     sampler = Sampler(Sum(), [blobs("a")], Augmentation(glass=1.0), BatchShape(3, 32), 0)
@@ -95,7 +95,7 @@ def test_validation_uses_the_guided_targets() -> None:
         def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
             return np.full((1, *labels.shape), image.shape[0], np.float32)
 
-        def guided_targets(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
+        def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
             return guide
 
     network = torch.nn.Conv2d(3, 1, 1)

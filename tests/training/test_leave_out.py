@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from blobs import blobs, write_folder
-from nuclix.engine import scores
 from nuclix.engine.cli import main
 from nuclix.engine.errors import DataError, UsageError
+from nuclix.engine.evaluation import scores
 from nuclix.engine.training import leave_out
 from nuclix.engine.training.dataset import Dataset
 from nuclix.engine.training.leave_out import (

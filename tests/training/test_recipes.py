@@ -11,7 +11,7 @@ from blobs import blob_labels
 from conformance.recipe import CHECKS, Check, calm, example_images
 from nuclix.engine import registry
 from nuclix.engine.contracts import PatchShape, Recipe
-from nuclix.engine.networks import Exported, UNet, UNetShape, fold_batch_norm, normalise
+from nuclix.engine.training.unet import Exported, UNet, UNetShape, fold_batch_norm, normalise
 from nuclix.plugins.recipes.dist import DistRecipe
 
 SMALL = (
@@ -207,4 +207,4 @@ def test_white_is_zero() -> None:
 def test_the_usual_patch_hides_the_reach_and_is_at_most_half_margin(reach: int, multiple: int) -> None:
     patch = PatchShape.around(reach, multiple)
     assert reach <= patch.margin < reach + multiple
-    assert patch.size >= 1024 and patch.core >= 2 * patch.margin
+    assert patch.size >= 1024 and patch.valid >= 2 * patch.margin

@@ -10,7 +10,7 @@ import pytest
 
 from blobs import blobs, write_folder
 from nuclix.engine.cli import main
-from nuclix.engine.model import read_card
+from nuclix.engine.inference.model_file import read_card
 from sources import ROOT
 
 SCRIPT = ROOT / "docs" / "papers" / "rescore.py"

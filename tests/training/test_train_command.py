@@ -8,7 +8,7 @@ import pytest
 
 from blobs import blobs, write_folder
 from nuclix.engine.cli import main
-from nuclix.engine.model import load_model
+from nuclix.engine.inference.model_file import load_model
 
 TINY = (
     *("--steps", "4", "--batch", "2", "--patch", "32", "--n-feat", "2", "--set", "depth=1", "--threads", "1"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from blobs import blob_labels, blobs
-from nuclix.engine.scores import score
+from nuclix.engine.evaluation.scores import score
 from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.selection import choose_parameters, predict, score_parameters
 from nuclix.engine.training.validation import forward, mirrored_mean, score_image, validate

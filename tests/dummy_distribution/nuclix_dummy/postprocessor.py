@@ -24,7 +24,7 @@ class Threshold:
     level: float = 0.5
 
     maps: ClassVar[tuple[str, ...]] = ("probability",)
-    halo: ClassVar[int] = 0
+    context: ClassVar[int] = 0
 
     def foreground(self, maps: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return where the map exceeds the level."""

@@ -17,16 +17,16 @@ MAGIC = b"NUCLIX RAW SLIDE\n"
 WHITE = 255
 
 
-def save_raw(path: Path, image: NDArray[np.uint8], um_per_px: float | None) -> None:
+def save_raw(path: Path, image: NDArray[np.uint8], mpp: float | None) -> None:
     """Write an (H, W, 3) image as a slide of this format."""
-    header = {"height": image.shape[0], "width": image.shape[1], "um_per_px": um_per_px}
+    header = {"height": image.shape[0], "width": image.shape[1], "mpp": mpp}
     path.write_bytes(MAGIC + json.dumps(header).encode() + b"\n" + image.tobytes())
 
 
 class RawReader:
     """Reads what `save_raw` writes."""
 
-    rank: ClassVar[int] = 0
+    priority: ClassVar[int] = 0
 
     def __init__(self, info: SlideInfo, pixels: NDArray[np.uint8]) -> None:
         self.info = info
@@ -46,7 +46,7 @@ class RawReader:
                 if file.readline() != MAGIC:
                     raise SlideError(f"{path}: not a raw slide")
                 header = json.loads(file.readline())
-                height, width, um = header["height"], header["width"], header["um_per_px"]
+                height, width, um = header["height"], header["width"], header["mpp"]
                 pixels = np.frombuffer(file.read(), np.uint8).reshape(height, width, 3)
         except OSError as error:
             raise SlideError(f"{path}: can't be read ({error.strerror})") from error

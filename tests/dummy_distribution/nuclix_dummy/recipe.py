@@ -24,19 +24,19 @@ class DarknessRecipe:
 
     Attributes
     ----------
-    um_per_px : float
+    mpp : float
         Micrometres per pixel of the images.
     """
 
     maps: ClassVar[tuple[str, ...]] = ("probability",)
     postprocessor: ClassVar[str] = "threshold"
 
-    um_per_px: float = 0.25
+    mpp: float = 0.25
 
     @property
     def scale(self) -> Scale:
         """The scale that the network works at."""
-        return Scale(self.um_per_px)
+        return Scale(self.mpp)
 
     @property
     def patch(self) -> PatchShape:
@@ -63,7 +63,7 @@ class DarknessRecipe:
         """Wrap the network: RGB 0..255 in, probabilities out."""
         from torch.nn import Sigmoid
 
-        from nuclix.engine.networks import Exported
+        from nuclix.engine.training.unet import Exported
 
         return Exported(network, Sigmoid())
 

@@ -10,7 +10,7 @@ from typing import ClassVar, TextIO
 
 from nuclix.engine.contracts import SlideHeader
 from nuclix.engine.errors import OutputError
-from nuclix.engine.objects import Objects
+from nuclix.engine.segmentation.objects import Objects
 
 
 @dataclass(frozen=True, slots=True)

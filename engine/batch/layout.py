@@ -1,0 +1,115 @@
+"""The files of an output folder: the only module that knows their names.
+
+::
+
+    OUT/NAME.geojson, NAME.json         result and record of a slide
+    OUT/.NAME.checkpoint/               committed objects of a slide in progress
+    OUT/.nuclix/slides/NAME.jpg, .npz   thumbnail and summary, for the report
+    OUT/.nuclix/runs/                   status of each run
+    OUT/nuclix.db, run.log, report.html, .nuclix.lock
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from nuclix.engine.batch.discover import SlideJob
+from nuclix.engine.errors import OutputError
+from nuclix.engine.files import sweep_temporaries
+from nuclix.engine.segmentation.slide import SlidePaths
+
+LEDGER_NAME = "nuclix.db"
+LOCK_NAME = ".nuclix.lock"
+LOG_NAME = "run.log"
+REPORT_NAME = "report.html"
+_HIDDEN = ".nuclix"
+_PROBE = ".nuclix-probe-"
+
+
+def slide_paths(out: Path, job: SlideJob) -> SlidePaths:
+    """Return the paths of a slide's files in the output folder, or in a sub-folder of it.
+
+    Parameters
+    ----------
+    out : Path
+        The output folder.
+    job : SlideJob
+        The slide.
+    """
+    stem = out / Path(job.name)
+    return SlidePaths(
+        slide=job.path,
+        out=out,
+        stem=stem,
+        record=_with_suffix(stem, ".json"),
+        checkpoint=stem.with_name(f".{stem.name}.checkpoint"),
+        thumbnail=report_path(out, str(job.name), ".jpg"),
+        summary=report_path(out, str(job.name), ".npz"),
+    )
+
+
+def report_path(out: Path, name: str, suffix: str) -> Path:
+    """Return the path of what is kept of a slide for the report: ``.npz`` its summary, ``.jpg`` its thumbnail."""
+    return _with_suffix(out / _HIDDEN / "slides" / PurePosixPath(name), suffix)
+
+
+def runs_folder(out: Path) -> Path:
+    """Return the folder with the status file of each run."""
+    return out / _HIDDEN / "runs"
+
+
+def _with_suffix(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def prepare_folder(out: Path) -> None:
+    """Make the output folder and check at once, not after hours, that it can be written.
+
+    Parameters
+    ----------
+    out : Path
+        The output folder.
+
+    Raises
+    ------
+    OutputError
+        If it can't be written.
+    """
+    probe = out / f"{_PROBE}{os.getpid()}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise _failure(out, error) from error
+
+
+def remove_temporaries(out: Path, jobs: Sequence[SlideJob]) -> None:
+    """Remove files that killed runs have left half written; for the process that holds the folder's lock.
+
+    Parameters
+    ----------
+    out : Path
+        The output folder.
+    jobs : sequence of SlideJob
+        The slides of the run: only folders with files of theirs are searched.
+
+    Raises
+    ------
+    OutputError
+        If a file can't be removed.
+    """
+    paths = [slide_paths(out, job) for job in jobs]
+    folders = {out, *(path.stem.parent for path in paths), *(path.summary.parent for path in paths)}
+    try:
+        sweep_temporaries(folders)
+        for probe in out.glob(f"{_PROBE}*"):
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise _failure(out, error) from error
+
+
+def _failure(out: Path, error: OSError) -> OutputError:
+    return OutputError(f"{out}: the output folder can't be written: {error.strerror}")

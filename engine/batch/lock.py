@@ -1,0 +1,204 @@
+"""One run at a time in an output folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import glob
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from nuclix.engine.batch.layout import LOCK_NAME
+from nuclix.engine.errors import OutputError, UsageError
+
+_LOOK_INTERVAL = 5.0  # seconds
+# How file systems without hard links (exFAT, some network shares) refuse one.
+_NO_LINKS = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
+
+
+class FolderLock:
+    """Holds an output folder for this process; a lock whose process has died is taken over.
+
+    The lock is a file made exclusively, which also holds on shared folders; it names the host and the process.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOCK_NAME
+        self._mine = json.dumps({**_place(), "pid": os.getpid(), "start": _start_of(os.getpid())})
+        self._looked = 0.0
+
+    def __enter__(self) -> Self:
+        try:
+            with _one_at_a_time(self._path.parent):
+                while not self._create():
+                    self._take_away()
+                self._sweep()
+        except OSError as error:
+            raise OutputError(f"{self._path}: can't be written: {error.strerror}") from error
+        return self
+
+    def _sweep(self) -> None:
+        """Remove locks in the making, of processes of this machine that were killed over it."""
+        for path in self._path.parent.glob(f"{LOCK_NAME}.{glob.escape(socket.gethostname())}.*"):
+            path.unlink(missing_ok=True)
+
+    def _take_away(self) -> None:
+        """Remove the lock of a dead process; raise `UsageError` for that of a living one."""
+        holder = self._holder()
+        if holder is not None and not _dead(holder):
+            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._path.stat().st_mtime))
+            raise UsageError(
+                f"{self._path.parent}: another run is at work here (host {holder['host']}, process "
+                f"{holder['pid']}, since {since}); wait for it, or use another output folder. "
+                f"If that host is gone for good, delete {self._path}"
+            )
+        self._path.unlink(missing_ok=True)
+
+    def is_held(self) -> bool:
+        """Say whether the lock is still this run's; looks every few seconds at most."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_INTERVAL:
+            return True
+        self._looked = now
+        try:
+            return self._path.read_text() == self._mine
+        except OSError:
+            return False
+
+    def _create(self) -> bool:
+        """Make the lock file with its content in one step; False where it is there already."""
+        temporary = self._path.with_name(f"{LOCK_NAME}.{socket.gethostname()}.{os.getpid()}")
+        try:
+            temporary.write_text(self._mine)
+            os.link(temporary, self._path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return self._create_without_link()
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def _create_without_link(self) -> bool:
+        try:
+            with self._path.open("x") as file:
+                file.write(self._mine)
+        except FileExistsError:
+            return False
+        return True
+
+    def _holder(self) -> dict[str, object] | None:
+        try:
+            return dict(json.loads(self._path.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            if self._path.read_text() == self._mine:
+                self._path.unlink()
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keep two processes of this machine from taking one stale lock away, the second of them the first one's new lock.
+
+    A lock is only ever taken for stale on the machine where it was made, so a lock of the kernel's on the folder does;
+    where the file system has none, the moment of danger is a few microseconds long.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _place() -> dict[str, str]:
+    """Return the machine, and what its process numbers count in: containers of one host may count each on its own."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (a link to no file)
+    except OSError:
+        namespace = ""
+    return {"host": socket.gethostname(), "namespace": namespace}
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """Who holds an output folder.
+
+    Attributes
+    ----------
+    host : str
+        The machine.
+    pid : int
+        The process there.
+    alive : bool or None
+        Whether it still lives; None on another host or in another container, from where that can't be seen.
+    """
+
+    host: str
+    pid: int
+    alive: bool | None
+
+
+def lock_holder(folder: Path) -> LockHolder | None:
+    """Return who holds an output folder, or None where nobody does.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder; it is only looked at.
+    """
+    try:
+        content = dict(json.loads((folder / LOCK_NAME).read_text()))
+        host, pid = str(content["host"]), int(content["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    near = all(content.get(name) == value for name, value in _place().items())
+    return LockHolder(host, pid, not _dead(content) if near else None)
+
+
+def _dead(holder: dict[str, object]) -> bool:
+    """Say whether the holder surely lives no more: it ran on this host, and its process is gone or another's."""
+    if any(holder.get(name, value) != value for name, value in _place().items()):
+        return False
+    pid = int(str(holder["pid"]))
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _start_of(pid) != holder.get("start")
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process began, so that a later one of the same number is not taken for it.
+
+    'ended' for one that is dead and not yet buried by its parent; '' where nothing is known.
+    """
+    try:
+        # Fields of /proc/PID/stat from the third; the name in the second may hold spaces, so count from its bracket.
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "ended" if state in "ZX" else fields[18]
+    except (OSError, IndexError, ValueError):
+        return ""

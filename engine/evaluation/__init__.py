@@ -1,0 +1,1 @@
+"""Scores of segmented objects against ground truth."""

@@ -1,0 +1,222 @@
+"""Predictions against the truth: every image's scores, their means, and whether one prediction beats another."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.engine.errors import DataError
+from nuclix.engine.evaluation.label_files import find_label_files, read_pair, stem_of
+from nuclix.engine.evaluation.scores import LOWER_IS_BETTER, METRICS, Scores, average_hausdorff, score_table
+from nuclix.engine.evaluation.wilcoxon import signed_rank_test
+
+_NAMED = 5  # how many missing files a message names
+_HEADERS = frozenset({"image", "name", "file", "filename", "stem"})  # of a groups file's first column
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How a prediction scores against the truth.
+
+    Attributes
+    ----------
+    prediction, truth : Path
+        What was compared: folders or files.
+    images : mapping of str to Scores
+        By stem, in order of stem.
+    truth_areas, prediction_areas : (N,) and (M,) int64
+        Areas of all images' nuclei in pixels.
+    notes : tuple of str
+        What a user should know about the files.
+    """
+
+    prediction: Path
+    truth: Path
+    images: Mapping[str, Scores]
+    truth_areas: NDArray[np.int64]
+    prediction_areas: NDArray[np.int64]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Whether one prediction's scores exceed another's over the same images.
+
+    Attributes
+    ----------
+    difference : float
+        Mean of the paired differences, first minus second.
+    p_value : float
+        Of the one-sided exact Wilcoxon signed-rank test that the first is better.
+    """
+
+    difference: float
+    p_value: float
+
+
+def evaluate(prediction: Path, truth: Path, downsample: float = 1.0) -> Evaluation:
+    """Score every image of `truth`.
+
+    Parameters
+    ----------
+    prediction, truth : Path
+        Folders whose files are matched by stem, or two files, whatever their names.
+    downsample : float
+        Level-0 pixels (the unit of GeoJSON) along one pixel of the label images.
+
+    Returns
+    -------
+    Evaluation
+        The scores of the images of `truth`.
+
+    Raises
+    ------
+    DataError
+        If an image has no prediction or a file can't be used.
+    """
+    truths, predictions = find_label_files(truth), find_label_files(prediction)
+    notes: list[str] = []
+    if not truth.is_dir() and not prediction.is_dir():
+        predictions = dict(zip(truths, predictions.values(), strict=True))
+    missing = [stem for stem in truths if stem not in predictions]
+    if missing:
+        raise DataError(f"{prediction} has no prediction for {_listed(missing)} of {truth}")
+    extra = [stem for stem in predictions if stem not in truths]
+    if extra:
+        notes.append(f"{truth} has no truth for {_listed(extra)} of {prediction}: left out")
+    images, truth_areas, prediction_areas = {}, [], []
+    for stem, path in truths.items():
+        images[stem], areas, more = _score_files(path, predictions[stem], downsample)
+        truth_areas.append(areas[0])
+        prediction_areas.append(areas[1])
+        notes.extend(more)
+    return Evaluation(
+        prediction, truth, images, np.concatenate(truth_areas), np.concatenate(prediction_areas), tuple(notes)
+    )
+
+
+def _score_files(
+    truth: Path, prediction: Path, downsample: float
+) -> tuple[Scores, tuple[NDArray[np.int64], NDArray[np.int64]], tuple[str, ...]]:
+    from nuclix.ext.overlap import overlap_table
+
+    pair = read_pair(truth, prediction, downsample)
+    table = overlap_table(pair.truth, pair.prediction)
+    scores = score_table(table, average_hausdorff(pair.truth, pair.prediction, table))
+    return scores, (table.truth_areas, table.prediction_areas), pair.notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Return the mean of each score.
+
+    Parameters
+    ----------
+    scores : sequence of Scores
+        At least one.
+
+    Returns
+    -------
+    Scores
+        Means.
+    """
+    return Scores(*np.mean([astuple(each) for each in scores], axis=0).tolist())
+
+
+def group_means(images: Mapping[str, Scores], groups: Mapping[str, str]) -> dict[str, Scores]:
+    """Return the mean scores of each group of images (organs, patients), in order of name.
+
+    Parameters
+    ----------
+    images : mapping of str to Scores
+        By stem.
+    groups : mapping of str to str
+        Every image's group.
+
+    Returns
+    -------
+    dict of str to Scores
+        By group. Their mean is what papers call the average over patients.
+    """
+    members: dict[str, list[Scores]] = {}
+    for stem, scores in images.items():
+        members.setdefault(groups[stem], []).append(scores)
+    return {name: mean_scores(members[name]) for name in sorted(members)}
+
+
+def read_groups(path: Path, stems: Sequence[str]) -> dict[str, str]:
+    """Read which group each image belongs to.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV file: image in the first column (with or without suffix), group in the second; a header is optional.
+    stems : sequence of str
+        The images that need a group.
+
+    Returns
+    -------
+    dict of str to str
+        The group of each of `stems`.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read, a line has no second column, or an image has no group or two.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} can't be read as CSV: {error}") from error
+    groups: dict[str, str] = {}
+    for number, row in rows:
+        if len(row) < 2 or not row[1].strip():
+            raise DataError(f"line {number} of {path} has no group: it must be IMAGE,GROUP")
+        name, group = row[0].strip(), row[1].strip()
+        if number == rows[0][0] and name.lower() in _HEADERS:
+            continue
+        if groups.setdefault(stem_of(Path(name)), group) != group:
+            raise DataError(f"{path} puts {name} into two groups, {groups[stem_of(Path(name))]} and {group}")
+    missing = [stem for stem in stems if stem not in groups]
+    if missing:
+        raise DataError(f"{path} has no group for {_listed(missing)}")
+    return {stem: groups[stem] for stem in stems}
+
+
+def compare(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
+    """Test for every score whether `first` is better than `second`, image by image.
+
+    Parameters
+    ----------
+    first, second : Evaluation
+        Of the same images.
+
+    Returns
+    -------
+    dict of str to Comparison
+        By metric, in the order of `Scores`.
+
+    Raises
+    ------
+    DataError
+        If the images differ.
+    """
+    if list(first.images) != list(second.images):
+        raise DataError(f"{first.prediction} and {second.prediction} were not scored on the same images")
+    compared = {}
+    for metric in METRICS:
+        pairs = zip(first.images.values(), second.images.values(), strict=True)
+        differences = np.array([getattr(a, metric) - getattr(b, metric) for a, b in pairs])
+        better = -differences if metric in LOWER_IS_BETTER else differences
+        compared[metric] = Comparison(float(differences.mean()), signed_rank_test(better))
+    return compared

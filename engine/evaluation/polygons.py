@@ -1,0 +1,187 @@
+"""GeoJSON outlines, QuPath's and anyone's, drawn as label images."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.engine.errors import DataError
+
+GEOJSON_SUFFIXES = (".geojson", ".geojson.gz", ".zip", ".json", ".json.gz")
+NUCLEUS_TYPES = frozenset({"detection", "cell"})  # QuPath's objectType; annotations and tiles are no nuclei
+
+
+@dataclass(frozen=True, slots=True)
+class Polygons:
+    """N features' polygons.
+
+    Attributes
+    ----------
+    corners : (V, 2) float64
+        (row, column) in level-0 pixels, as in the file.
+    rings : (R + 1,) int64
+        Ring r owns corners ``rings[r]:rings[r + 1]``.
+    polygons : (P + 1,) int64
+        Polygon p owns rings ``polygons[p]:polygons[p + 1]``: its shell, then its holes.
+    values : (P,) int64
+        The feature that each polygon is of, from 1 in the order of the file.
+    """
+
+    corners: NDArray[np.float64]
+    rings: NDArray[np.int64]
+    polygons: NDArray[np.int64]
+    values: NDArray[np.int64]
+
+    def extent(self, downsample: float) -> tuple[int, int]:
+        """Return the height and width of the image from (0, 0), that holds all polygons."""
+        if not len(self.corners):
+            return 0, 0
+        bottom, right = self.corners.max(axis=0) / downsample - 0.5  # centre of the last pixel
+        return max(0, math.ceil(bottom)), max(0, math.ceil(right))
+
+
+def read_polygons(path: Path) -> Polygons:
+    """Read the nuclei of a GeoJSON file.
+
+    A FeatureCollection, a list of features or one feature; plain, gzipped or a zip of ``.geojson`` files. Where
+    features say QuPath's ``objectType``, detections and cells count and nothing else, and of a cell its nucleus;
+    otherwise every feature with an area does. Points and lines are left out.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Polygons
+        One value a feature.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read or is not GeoJSON.
+    """
+    try:
+        features = [feature for text in _texts(path) for feature in _features(json.loads(text))]
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise DataError(f"{path} can't be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    except TypeError as error:
+        raise DataError(f"{path} is not GeoJSON: {error}") from error
+    if any(_type_of(feature) in NUCLEUS_TYPES for feature in features):
+        features = [feature for feature in features if _type_of(feature) in NUCLEUS_TYPES]
+    return _collected(features, path)
+
+
+def _texts(path: Path) -> Iterator[bytes]:
+    name = path.name.lower()
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(path) as archive:
+            for entry in sorted(archive.namelist()):
+                if entry.lower().endswith(".geojson"):
+                    yield archive.read(entry)
+    elif name.endswith(".gz"):
+        yield gzip.decompress(path.read_bytes())
+    else:
+        yield path.read_bytes()
+
+
+def _features(document: Any) -> list[dict[str, Any]]:
+    if isinstance(document, dict) and document.get("type") == "FeatureCollection":
+        document = document.get("features")
+    elif isinstance(document, dict) and document.get("type") == "Feature":
+        document = [document]
+    if not isinstance(document, list) or not all(isinstance(feature, dict) for feature in document):
+        raise TypeError("there is neither a FeatureCollection nor a list of features")
+    return document
+
+
+def _type_of(feature: dict[str, Any]) -> str | None:
+    properties = feature.get("properties")
+    return properties.get("objectType") if isinstance(properties, dict) else None
+
+
+def _collected(features: Sequence[dict[str, Any]], path: Path) -> Polygons:
+    rings: list[NDArray[np.float64]] = []
+    ring_counts, values = [], []
+    for number, feature in enumerate(features, 1):
+        try:
+            for polygon in _polygons_of(feature):
+                arrays = [np.array(ring, np.float64)[:, 1::-1] for ring in polygon]
+                if not all(np.isfinite(array).all() for array in arrays):
+                    raise ValueError("a coordinate is not finite")
+                rings.extend(arrays)
+                ring_counts.append(len(arrays))
+                values.append(number)
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+            raise DataError(f"feature {number} of {path} has no proper geometry: {error}") from error
+    corners = np.concatenate(rings) if rings else np.zeros((0, 2))
+    return Polygons(corners, _offsets([len(ring) for ring in rings]), _offsets(ring_counts), np.array(values, np.int64))
+
+
+def _polygons_of(feature: dict[str, Any]) -> list[list[Any]]:
+    geometry = feature.get("nucleusGeometry") or feature.get("geometry") or {}
+    if geometry.get("type") == "Polygon":
+        return [geometry["coordinates"]] if geometry["coordinates"] else []
+    if geometry.get("type") == "MultiPolygon":
+        return [polygon for polygon in geometry["coordinates"] if polygon]
+    return []
+
+
+def _offsets(lengths: Sequence[int]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def rasterise(polygons: Polygons, shape: tuple[int, ...], downsample: float, path: Path) -> NDArray[np.int32]:
+    """Draw the polygons as a label image: feature k has the label k.
+
+    A pixel belongs to the polygon that its centre lies in, to the first in the file where there are several; a
+    feature that holds no pixel's centre leaves no trace.
+
+    Parameters
+    ----------
+    polygons : Polygons
+        What to draw.
+    shape : (int, int)
+        Height and width of the image.
+    downsample : float
+        Level-0 pixels along one pixel of the image.
+    path : Path
+        Where the polygons are from, for messages.
+
+    Returns
+    -------
+    (H, W) int32
+        The label image.
+
+    Raises
+    ------
+    DataError
+        If a polygon lies wholly outside the image.
+    """
+    from nuclix.ext.raster import fill_polygons
+
+    corners = polygons.corners / downsample
+    if len(polygons.values):
+        starts = polygons.rings[polygons.polygons[:-1]]
+        low, high = np.minimum.reduceat(corners, starts), np.maximum.reduceat(corners, starts)
+        outside = ((high <= 0) | (low >= shape)).any(axis=1)
+        if outside.any():
+            feature = polygons.values[outside][0]
+            raise DataError(
+                f"feature {feature} of {path} lies outside the image of {shape[0]} x {shape[1]} px: "
+                f"is --downsample {downsample:g} right?"
+            )
+    return fill_polygons((shape[0], shape[1]), corners, polygons.rings, polygons.polygons, polygons.values)

@@ -1,0 +1,1 @@
+"""From pixels to maps: model file, device, patch grid and predictor."""

@@ -1,0 +1,312 @@
+"""The configuration of a run: every option is declared once, as a field of `RunConfig`.
+
+Command line, TOML file, record and result key are made from these fields.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import typing
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from nuclix.engine.errors import UsageError
+from nuclix.engine.parameters import as_mapping, from_mapping
+
+DEFAULT_MODEL = "dist-kumar16"
+# Post-processing works best in blocks that are large compared with a nucleus (40 px) and small compared with memory.
+DEFAULT_BLOCK = 2048
+# Reading a slide of one level whole to find its tissue reports no progress for minutes.
+STALL_TIMEOUT = 1800.0
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+_SLIDES = "slides and results"
+_MODEL = "model"
+_MACHINE = "machine"
+_FAULTS = "fault tolerance"
+_OUTPUT = "messages"
+
+_HEADER = """\
+# Configuration of a run: nuclix run --config FILE
+# Options on the command line override this file. Paths are relative to the current directory.
+"""
+
+
+def default_threads() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class OptionSpec:
+    """Declaration of an option: what `RunConfig` states in a field's metadata, and what follows from the field.
+
+    Attributes
+    ----------
+    group : str
+        The heading under which it is listed.
+    help : str
+        What it does, with its unit; one line.
+    metavar : str
+        Stands for the value in usage lines; empty for flags.
+    choices : tuple of str
+        The only values, or empty for any.
+    minimum, above : float or None
+        Bounds of a number: inclusive and exclusive lower bound.
+    affects_results : bool
+        Whether results made with different values differ, so that it is part of their key.
+    aliases : tuple of str
+        Former names, which still work on the command line and in files.
+    name : str
+        The field, and the key in a file.
+    type : type
+        bool, int, float, str, or tuple for several strings.
+    optional : bool
+        Whether it may be unset.
+    default : object
+        The value where none is given.
+    """
+
+    group: str
+    help: str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    above: float | None = None
+    affects_results: bool = False
+    aliases: tuple[str, ...] = ()
+    name: str = ""
+    type: type = str
+    optional: bool = False
+    default: Any = None
+
+    def check(self, value: Any) -> None:
+        """Raise `ValueError` if a value of the right type is not allowed."""
+        if value is None:
+            return
+        if self.choices and value not in self.choices:
+            raise ValueError(f"must be one of {', '.join(self.choices)}, not {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"must be a finite number, not {value}")
+        if self.minimum is not None and value < self.minimum:
+            raise ValueError(f"must be {self.minimum:g} or more, not {value}")
+        if self.above is not None and value <= self.above:
+            raise ValueError(f"must be more than {self.above:g}, not {value}")
+
+
+def _option(default: Any, spec: OptionSpec) -> Any:
+    """Return a field of `RunConfig`."""
+    if callable(default):
+        return field(default_factory=default, metadata={"option": spec})
+    return field(default=default, metadata={"option": spec})
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Every option of ``nuclix run``; see `option_specs` for what each means."""
+
+    inputs: tuple[str, ...] = _option((), OptionSpec(_SLIDES, "slides, folders of slides, or glob patterns", "INPUT"))
+    out: str | None = _option(None, OptionSpec(_SLIDES, "output folder", "DIR"))
+    writer: str = _option(
+        "geojson", OptionSpec(_SLIDES, "output format (see `nuclix plugins`)", "NAME", affects_results=True)
+    )
+    mpp: float | None = _option(
+        None,
+        OptionSpec(
+            _SLIDES, "um/px at full resolution, for slides that do not state it", "UM", above=0, affects_results=True
+        ),
+    )
+    tissue: bool = _option(True, OptionSpec(_SLIDES, "skip background (regions without tissue)", affects_results=True))
+    model: str = _option(DEFAULT_MODEL, OptionSpec(_MODEL, "installed model or model file", "NAME|FILE"))
+    precision: str = _option(
+        "auto", OptionSpec(_MODEL, "number format of the network", "TYPE", choices=PRECISIONS, affects_results=True)
+    )
+    tta: bool = _option(
+        False,
+        OptionSpec(
+            _MODEL,
+            "test-time augmentation: average the maps of four mirror images, at a quarter of the speed",
+            affects_results=True,
+            aliases=("flips",),
+        ),
+    )
+    device: str = _option("auto", OptionSpec(_MACHINE, "auto, cpu, cuda or cuda:N", "DEVICE"))
+    devices: tuple[str, ...] = _option(
+        (), OptionSpec(_MACHINE, "one worker process per entry, such as cuda:0,cuda:1 (instead of --device)", "D,D")
+    )
+    scheduler: str | None = _option(
+        None,
+        OptionSpec(
+            _MACHINE, "address of a Dask scheduler to run on, such as tcp://HOST:8786, instead of local devices", "URL"
+        ),
+    )
+    batch: int | None = _option(
+        None, OptionSpec(_MACHINE, "patches per forward pass (chosen by device)", "N", minimum=1)
+    )
+    block: int = _option(DEFAULT_BLOCK, OptionSpec(_MACHINE, "edge of a post-processing block", "PX", minimum=1))
+    threads: int = _option(
+        default_threads,
+        OptionSpec(_MACHINE, "threads for reading and post-processing", "N", minimum=1, aliases=("workers",)),
+    )
+    retry: int = _option(0, OptionSpec(_FAULTS, "retry a failed slide up to N times", "N", minimum=0))
+    fail_fast: bool = _option(False, OptionSpec(_FAULTS, "stop the run at the first slide that fails"))
+    time_limit: float | None = _option(
+        None, OptionSpec(_FAULTS, "stop cleanly within S seconds; the same command resumes", "S", above=0)
+    )
+    stall_timeout: float = _option(
+        STALL_TIMEOUT,
+        OptionSpec(_FAULTS, "fail a slide that makes no progress for S seconds", "S", above=0, aliases=("patience",)),
+    )
+    quiet: bool = _option(False, OptionSpec(_OUTPUT, "report failures only"))
+    json_log: str | None = _option(
+        None,
+        OptionSpec(
+            _OUTPUT, "append one JSON object per event to FILE; - writes them to stderr instead of text", "FILE"
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        for spec in option_specs():
+            try:
+                spec.check(getattr(self, spec.name))
+            except ValueError as error:
+                raise ValueError(f"key {spec.name!r} {error}") from None
+
+    @property
+    def output_folder(self) -> Path:
+        """The output folder.
+
+        Raises
+        ------
+        UsageError
+            If the configuration names none.
+        """
+        if not self.out:
+            raise UsageError("no output folder: give --out DIR, or `out` in the configuration")
+        return Path(self.out)
+
+    def check_complete(self) -> None:
+        """Raise `UsageError` if slides or output folder are missing."""
+        if not self.inputs:
+            raise UsageError(
+                "no slides: name files or folders on the command line, or as `inputs` in the configuration"
+            )
+        _ = self.output_folder
+
+
+def option_specs() -> Iterator[OptionSpec]:
+    """Yield every option in the order in which it is listed."""
+    hints = typing.get_type_hints(RunConfig)
+    for item in fields(RunConfig):
+        inner = [hint for hint in typing.get_args(hints[item.name]) if hint not in (type(None), Ellipsis)]
+        kind = typing.get_origin(hints[item.name]) or hints[item.name]
+        optional = type(None) in typing.get_args(hints[item.name])
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        facts = {"name": item.name, "type": inner[0] if optional else kind, "optional": optional, "default": default}
+        yield replace(item.metadata["option"], **facts)
+
+
+def result_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the options on which results depend, by name."""
+    return {spec.name: getattr(config, spec.name) for spec in option_specs() if spec.affects_results}
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read a TOML file.
+
+    Parameters
+    ----------
+    path : Path
+        The file; options that it does not name keep their defaults.
+
+    Returns
+    -------
+    RunConfig
+
+    Raises
+    ------
+    UsageError
+        If the file can't be read or is no TOML, a key is unknown, or a value has the wrong type or is not allowed;
+        the message names file and key.
+    """
+    import tomllib
+
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: the configuration can't be read: {error.strerror}") from error
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are both of this kind
+        raise UsageError(f"{path}: not TOML: {error}") from error
+    return from_mapping(RunConfig, _renamed(values), str(path), UsageError)
+
+
+def config_as_toml(config: RunConfig) -> str:
+    """Write a configuration as TOML with a comment to each option; `read_config` gives the same one back.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Any.
+
+    Returns
+    -------
+    str
+        Options that are unset stand as comments.
+
+    Raises
+    ------
+    UsageError
+        If a file name is no Unicode, which TOML can't hold.
+    """
+    lines = [_HEADER]
+    group = ""
+    for item in option_specs():
+        if item.group != group:
+            group = item.group
+            lines += [f"# ---- {group} ----", ""]
+        value = getattr(config, item.name)
+        lines.append(f"# {item.help}{_default_note(item, value)}")
+        if item.choices:
+            lines.append(f"# one of {', '.join(item.choices)}")
+        lines += [f"# {item.name} = {item.metavar}" if value is None else f"{item.name} = {_toml(value)}", ""]
+    text = "\n".join(lines)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"a TOML file can't hold a file name that is no Unicode: {error.object!r}") from error
+    return text
+
+
+def _default_note(item: OptionSpec, value: Any) -> str:
+    if value is None:
+        return " (not set)"
+    required = item.default is None or item.default == ()
+    return "" if required or value == item.default else f" (by default {_toml(item.default)})"
+
+
+def _toml(value: Any) -> str:
+    """Return a plain value in TOML's notation."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        import json
+
+        # JSON's escapes are TOML's, but for the one control character that JSON does not escape.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return repr(value)
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a file with former option names replaced."""
+    names = {alias: spec.name for spec in option_specs() for alias in spec.aliases}
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def config_as_json(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration as plain JSON values."""
+    return as_mapping(config)

@@ -1,0 +1,1 @@
+"""One slide: from maps to nuclei, with outlines, measurements and a checkpoint."""

@@ -1,0 +1,360 @@
+"""One slide from pixels to spooled objects: the stages side by side, with bounded queues between them.
+
+::
+
+    read (pool) -> network (this thread) -> stitch (one thread) -> split (pool) -> spool (this thread)
+
+Only this module knows about threads. Every stage does its work in the same order whatever the number of workers,
+or in an order that does not matter, so neither do the results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.engine.contracts import PostProcessor
+from nuclix.engine.errors import Interrupted
+from nuclix.engine.geometry import Box
+from nuclix.engine.inference.predictor import Predictor
+from nuclix.engine.inference.tiling import TileGrid
+from nuclix.engine.segmentation.checkpoint import Checkpoint
+from nuclix.engine.segmentation.clump_batch import ClumpBatch, pack
+from nuclix.engine.segmentation.clumps import Clump, Stitcher
+from nuclix.engine.segmentation.context import ContextWindow
+from nuclix.engine.segmentation.measure import objects_of
+from nuclix.engine.segmentation.objects import Objects
+from nuclix.engine.segmentation.stage_timer import StageClock
+from nuclix.engine.slide.tissue import TissueMask
+from nuclix.engine.slide.view import SlideView
+
+T = TypeVar("T", bound=np.generic)
+
+# Units that may wait between the network and the spool: enough to hide a slow one, few enough for flat memory.
+UNITS_IN_FLIGHT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineInputs:
+    """What works on a slide.
+
+    Attributes
+    ----------
+    view : SlideView
+        The slide at the model's scale.
+    tissue : TissueMask or None
+        Where to compute; None computes everywhere.
+    predictor : Predictor
+        The network.
+    post : PostProcessor
+        From maps to nuclei.
+    checkpoint : Checkpoint
+        Where objects go.
+    """
+
+    view: SlideView
+    tissue: TissueMask | None
+    predictor: Predictor
+    post: PostProcessor
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a slide has come; `rows` counts the committed rows of units, from which a resumed run goes on."""
+
+    tiles: int
+    tiles_total: int
+    pixels: int
+    nuclei: int
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunHooks:
+    """Callbacks of a slide in progress.
+
+    Attributes
+    ----------
+    on_progress : callable
+        Called with a `Progress` at the start and after every forward pass.
+    should_stop : callable
+        Asked after every committed row; True ends the run there, with `Interrupted`.
+    """
+
+    on_progress: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+
+
+@dataclass(slots=True)
+class PipelineFigures:
+    """What a slide's run counted: for its record."""
+
+    tiles: int = 0
+    tiles_total: int = 0
+    pixels: int = 0
+    nuclei: int = 0
+    clumps_cut: int = 0
+    rows: int = 0
+    rows_resumed: int = 0
+    pixels_resumed: int = 0
+    first_tile_at: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Unit:
+    """A unit on its way: its maps fill up patch by patch; None is glass."""
+
+    row: int
+    col: int
+    box: Box
+    missing: int
+    maps: NDArray[np.float32] | None = None
+    tiles: int = 0
+    pixels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Stitched:
+    """A unit's objects on their way, and after a row's last unit the state from which a run can go on."""
+
+    unit: _Unit
+    objects: list[Future[Objects]]
+    state: dict[str, NDArray[Any]] | None
+
+
+class SlidePipeline:
+    """Runs one slide.
+
+    Parameters
+    ----------
+    inputs : PipelineInputs
+        What works on the slide.
+    grid : TileGrid
+        How it is cut.
+    threads : int
+        Threads for reading, and as many for splitting.
+    hooks : RunHooks
+        Receive progress, and may stop the slide.
+    """
+
+    def __init__(self, inputs: PipelineInputs, grid: TileGrid, threads: int, hooks: RunHooks) -> None:
+        self._inputs = inputs
+        self._grid = grid
+        self._hooks = hooks
+        self._threads = threads
+        self._clock = StageClock()
+        self._figures = PipelineFigures()
+        context = inputs.post.context
+        edges = grid.block_edges(context)
+        self._edges = edges
+        self._band = ContextWindow(grid, inputs.predictor.channels, context)
+        self._stitcher = Stitcher(*edges, context)
+        self._readers = ThreadPoolExecutor(threads, "nuclix-read")
+        self._stitching = ThreadPoolExecutor(1, "nuclix-stitch")
+        self._splitters = ThreadPoolExecutor(threads, "nuclix-split")
+        self._flying: deque[Future[_Stitched]] = deque()
+        self._first_row = 0
+        self._landed = np.zeros(2, np.int64)  # tiles and pixels of the units whose objects are in the spool
+        if inputs.checkpoint.state:
+            self._resume(inputs.checkpoint.state)
+
+    def run(self) -> PipelineFigures:
+        """Work through the slide; objects end in the spool.
+
+        Raises
+        ------
+        NuclixError
+            If the slide can't be read, the model fails or the disk is full.
+        Interrupted
+            If the watch said stop.
+        """
+        try:
+            self._figures.tiles_total = sum(len(self._patches(r, c)) for r, c in self._unit_indices())
+            self._report()
+            self._run()
+        finally:
+            for pool in (self._readers, self._stitching, self._splitters):
+                pool.shutdown(wait=True, cancel_futures=True)
+        self._figures.clumps_cut = self._stitcher.cuts
+        self._figures.seconds = self._clock.seconds()
+        return self._figures
+
+    def _resume(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on after the last committed row of units."""
+        self._first_row, tiles, pixels, nuclei = (int(value) for value in state["done"])
+        self._figures = PipelineFigures(tiles=tiles, pixels=pixels, nuclei=nuclei, rows=self._first_row)
+        self._figures.rows_resumed, self._figures.pixels_resumed = self._first_row, pixels
+        self._landed[:] = tiles, pixels
+        self._stitcher.restore(state)
+        self._band.restore(state, self._first_row)
+
+    def _unit_indices(self, first_row: int = 0) -> Iterator[tuple[int, int]]:
+        for row in range(first_row, self._grid.unit_rows):
+            for col in range(self._grid.unit_cols):
+                yield row, col
+
+    def _patches(self, row: int, col: int) -> list[Box]:
+        """Return the middles of the unit's patches that hold any tissue within their margin."""
+        tissue, margin = self._inputs.tissue, self._grid.patch.margin
+        cores = self._grid.patches_of(row, col)
+        return [core for core in cores if tissue is None or tissue.any_in(core.expand(margin))]
+
+    def _run(self) -> None:
+        batch: list[tuple[_Unit, Box, Future[NDArray[np.uint8]]]] = []
+        units: deque[_Unit] = deque()
+        for unit, core, read in self._reads():
+            if unit is not (units[-1] if units else None):
+                units.append(unit)
+            if core is not None and read is not None:
+                batch.append((unit, core, read))
+                if len(batch) == self._inputs.predictor.batch:
+                    self._predict(batch)
+                    batch.clear()
+            while units and units[0].missing == 0:
+                self._send(units.popleft())
+        if batch:
+            self._predict(batch)
+        while units:
+            self._send(units.popleft())
+        while self._flying:
+            self._land()
+
+    def _reads(self) -> Iterator[tuple[_Unit, Box | None, Future[NDArray[np.uint8]] | None]]:
+        """Yield every patch with its pixels on their way, read ahead by two batches; glass units without."""
+        ahead: deque[tuple[_Unit, Box | None, Future[NDArray[np.uint8]] | None]] = deque()
+        depth = 2 * self._inputs.predictor.batch + self._threads
+        margin = self._grid.patch.margin
+        waiting = 0
+        for row, col in self._unit_indices(self._first_row):
+            cores = self._patches(row, col)
+            unit = _Unit(row, col, self._grid.unit_box(row, col), len(cores))
+            if not cores:
+                ahead.append((unit, None, None))
+            for core in cores:
+                ahead.append((unit, core, self._readers.submit(self._read, core.expand(margin))))
+                waiting += 1
+                while waiting > depth:
+                    item = ahead.popleft()
+                    waiting -= item[2] is not None
+                    yield item
+        yield from ahead
+
+    def _read(self, box: Box) -> NDArray[np.uint8]:
+        with self._clock.stage("read"):
+            return self._inputs.view.read_patch(box)
+
+    def _predict(self, batch: list[tuple[_Unit, Box, Future[NDArray[np.uint8]]]]) -> None:
+        """Compute a batch and put the middles into their units' maps."""
+        pixels = [read.result() for _, _, read in batch]
+        with self._clock.stage("network"):
+            maps = self._inputs.predictor(pixels)
+        if self._figures.first_tile_at is None:
+            self._figures.first_tile_at = time.time()
+        for (unit, core, _), tile in zip(batch, maps, strict=True):
+            if unit.maps is None:
+                unit.maps = np.zeros((len(tile), *unit.box.shape), np.float32)
+            shared = core.intersect(unit.box)
+            unit.maps[(slice(None), *shared.slices(unit.box))] = tile[(slice(None), *shared.slices(core))]
+            unit.missing -= 1
+            unit.tiles += 1
+            unit.pixels += shared.area
+            self._figures.pixels += shared.area
+        self._figures.tiles += len(batch)
+        self._report()
+
+    def _report(self) -> None:
+        figures = self._figures
+        self._hooks.on_progress(
+            Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
+        )
+
+    def _send(self, unit: _Unit) -> None:
+        """Hand a complete unit to the stitcher; wait where too many are on their way."""
+        self._flying.append(self._stitching.submit(self._stitch, unit))
+        while len(self._flying) > UNITS_IN_FLIGHT:
+            self._land()
+
+    def _land(self) -> None:
+        """Take the objects of the oldest unit into the spool; after a row's last unit make them durable."""
+        stitched = self._flying.popleft().result()
+        for future in stitched.objects:
+            objects = future.result()
+            with self._clock.stage("checkpoint"):
+                self._inputs.checkpoint.append(objects)
+            self._figures.nuclei += len(objects)
+        unit = stitched.unit
+        self._landed += (unit.tiles, unit.pixels)
+        if stitched.state is not None:
+            done = np.array([unit.row + 1, *self._landed, self._figures.nuclei], np.int64)
+            with self._clock.stage("checkpoint"):
+                self._inputs.checkpoint.commit({**stitched.state, "done": done})
+            self._figures.rows = unit.row + 1
+            if unit.row + 1 < self._grid.unit_rows and self._hooks.should_stop():
+                raise Interrupted(f"stopped after row {unit.row + 1} of {self._grid.unit_rows}")
+
+    def _stitch(self, unit: _Unit) -> _Stitched:
+        """Find the clumps that this unit completes and send them to be split."""
+        with self._clock.stage("stitch"):
+            post = self._inputs.post
+            region = self._band.region(unit.row, unit.col)
+            window = self._band.feed(unit.row, unit.col, unit.maps)
+            mask = None if window is None else _inner(post.foreground(window), post.context)
+            whole: list[Clump] = []
+            waited: list[Clump] = []
+            for row, col in self._blocks_in(region):
+                box = self._stitcher.block_box(row, col)
+                if window is None or mask is None or not mask[box.slices(region)].any():
+                    waited += self._stitcher.add_empty(row, col)
+                    continue
+                maps = window[(slice(None), *box.expand(post.context).slices(region.expand(post.context)))]
+                for clump in self._stitcher.add(row, col, maps, mask[box.slices(region)]):
+                    (whole if clump.box == box else waited).append(clump)
+            jobs = [self._splitters.submit(self._split, clump) for clump in whole]
+            jobs += [self._splitters.submit(self._split_canvas, canvas) for canvas in pack(waited, post.context)]
+            last = unit.col == self._grid.unit_cols - 1
+            unit.maps = None
+            state = {**self._stitcher.snapshot(), **self._band.snapshot()} if last else None
+            return _Stitched(unit, jobs, state)
+
+    def _blocks_in(self, region: Box) -> Iterator[tuple[int, int]]:
+        """Yield the blocks that make up a unit's region."""
+        rows = _between(self._edges[0], region.row, region.row_end)
+        cols = _between(self._edges[1], region.col, region.col_end)
+        for row in rows:
+            for col in cols:
+                yield row, col
+
+    def _objects(self, mask: NDArray[np.bool_], maps: NDArray[np.float32], origin: Box) -> Objects:
+        post = self._inputs.post
+        context = post.context
+        labels = post.split(maps, np.pad(mask, context) if context else mask)
+        return objects_of(
+            _inner(labels, context), _inner(post.score(maps), context), origin, self._inputs.view.scale.mpp
+        )
+
+    def _split(self, clump: Clump) -> Objects:
+        with self._clock.stage("split"):
+            return self._objects(clump.mask, clump.maps, clump.box)
+
+    def _split_canvas(self, canvas: ClumpBatch) -> Objects:
+        with self._clock.stage("split"):
+            return canvas.placed(self._objects(canvas.mask, canvas.maps, Box(0, 0, *canvas.mask.shape)))
+
+
+def _inner(array: NDArray[T], context: int) -> NDArray[T]:
+    """Take `context` pixels off every side."""
+    return array[..., context : array.shape[-2] - context, context : array.shape[-1] - context] if context else array
+
+
+def _between(edges: tuple[int, ...], start: int, end: int) -> range:
+    """Return the indices of the intervals of `edges` that make up [start, end)."""
+    return range(int(np.searchsorted(edges, start)), int(np.searchsorted(edges, end)))

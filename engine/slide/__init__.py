@@ -1,0 +1,1 @@
+"""Slides: open a file, read boxes of it at any scale, find tissue."""

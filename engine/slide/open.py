@@ -1,0 +1,133 @@
+"""Open a slide file with the reader that recognises it, identify it and look up its scale."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import cast
+
+from nuclix.engine import registry
+from nuclix.engine.contracts import SlideInfo, SlideReader
+from nuclix.engine.errors import SlideError
+from nuclix.engine.geometry import Scale
+
+# A scanner's or a user's typing error shows as a scale beyond what light microscopes and their pyramids have.
+FINEST_UM, COARSEST_UM = 0.05, 20.0
+CHUNK = 64 << 10  # bytes a fingerprint takes at each place
+CHUNKS = 16  # places between the head and the tail of a file that a fingerprint looks at
+
+
+def open_slide(path: Path) -> SlideReader:
+    """Open a slide with the reader that recognises its content, the highest priority first.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    SlideReader
+
+    Raises
+    ------
+    SlideError
+        If the file is missing, a folder, empty, unreadable, recognised by no reader, or damaged.
+    """
+    path = Path(path)
+    check_file(path)
+    readers = {name: cast(type[SlideReader], registry.load(registry.READERS, name)) for name in _reader_names()}
+    for _, reader in sorted(readers.items(), key=lambda item: (-item[1].priority, item[0])):
+        if reader.recognises(path):
+            return reader.open(path)
+    raise SlideError(f"{path}: not an image that any installed reader recognises (readers: {', '.join(readers)})")
+
+
+def _reader_names() -> tuple[str, ...]:
+    return tuple(registry.names(registry.READERS))
+
+
+def check_file(path: Path) -> None:
+    """Raise `SlideError` unless `path` is a file that has content and can be read."""
+    if path.is_dir():
+        raise SlideError(f"{path}: is a folder, not a slide; name the slides in it, or {path / '*'}")
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise SlideError(f"{path}: is empty (0 bytes); copy the slide again")
+    except FileNotFoundError:
+        raise SlideError(f"{path}: no such file") from None
+    except PermissionError:
+        raise SlideError(f"{path}: may not be read by this user; change its permissions") from None
+    except OSError as error:
+        raise SlideError(f"{path}: can't be read ({error.strerror}); check the disk or the connection") from error
+
+
+def fingerprint(path: Path) -> str:
+    """Identify a slide by its content: SHA-256 of its size, head, tail and chunks spread between them.
+
+    Copies have one fingerprint wherever they lie and whenever they were made; it costs one megabyte of reading.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    SlideError
+        If the file can't be read.
+    """
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest = hashlib.sha256(str(size).encode())
+            last = max(0, size - CHUNK)
+            for place in sorted({last * step // (CHUNKS + 1) for step in range(CHUNKS + 2)}):
+                file.seek(place)
+                digest.update(file.read(CHUNK))
+    except OSError as error:
+        raise SlideError(f"{path}: can't be read ({error.strerror}); check the disk or the connection") from error
+    return digest.hexdigest()
+
+
+def slide_scale(info: SlideInfo, override_mpp: float | None = None) -> Scale:
+    """Return a slide's scale at level 0: what the user says, else what the file says.
+
+    Parameters
+    ----------
+    info : SlideInfo
+        What the reader knows.
+    override_mpp : float or None
+        The user's um/px.
+
+    Returns
+    -------
+    Scale
+
+    Raises
+    ------
+    SlideError
+        If neither says, or if the scale is not one that a microscope has.
+    """
+    if override_mpp is not None:
+        return _plausible(info.path, override_mpp, "--mpp says")
+    if info.scale is None:
+        raise SlideError(f"{info.path}: does not say its scale; pass it with --mpp (um/px of the full resolution)")
+    return _plausible(info.path, info.scale.mpp, "the file says")
+
+
+def _plausible(path: Path, um: float, source: str) -> Scale:
+    if not FINEST_UM <= um <= COARSEST_UM:
+        raise SlideError(
+            f"{path}: {source} {um:g} um/px, which is outside {FINEST_UM:g} to {COARSEST_UM:g} um/px; "
+            "pass the right scale with --mpp"
+        )
+    return Scale(um)

@@ -1,0 +1,173 @@
+"""Read a slide at the model's scale, whatever the levels of its pyramid are."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.engine.contracts import Level, SlideInfo, SlideReader
+from nuclix.engine.geometry import Box, Scale
+from nuclix.engine.slide.resample import area_taps, linear_taps
+from nuclix.ext.resample import box_mean, separable
+
+# Nominal scales of scanners of one magnification differ by about this much (20x: 0.4942 to 0.5040; 40x: 0.2461 to
+# 0.2527), no more than nuclei differ from each other. Taking an exact ratio instead spares the resampling blur and
+# keeps outlines on the pixel grid.
+SNAP = 0.05
+SOURCE_BYTES = 128 << 20  # what one read may hold of the level that it averages: a strip of it at a time
+PLAIN_IMAGE = "image"  # what a reader of plain images calls their vendor (`SlideInfo`)
+
+
+def snapped(ratio: float) -> float:
+    """Return the whole number, or 1 / whole number, within `SNAP` of a ratio of scales; else the ratio itself.
+
+    >>> snapped(1.02), snapped(2.09), snapped(0.499 / 0.25), snapped(0.25 / 0.499), snapped(1.37)
+    (1.0, 2.0, 2.0, 0.5, 1.37)
+    """
+    near = float(round(ratio)) if ratio >= 1 else 1 / round(1 / ratio)
+    return near if abs(ratio / near - 1) <= SNAP else ratio
+
+
+def level_downsample(base: Level, level: Level) -> float:
+    """Return level-0 pixels per pixel of `level`, whole where its size is a rounded quotient of level 0's.
+
+    A pyramid of 2967 rows has 741 at a quarter: the ratio 4.004 comes from the rounding, the pixels lie 4 apart.
+    """
+    whole = round(level.downsample)
+    rounded = all(
+        full // whole <= part <= -(-full // whole)
+        for full, part in ((base.height, level.height), (base.width, level.width))
+    )
+    return float(whole) if rounded else level.downsample
+
+
+def _extent(length: int, downsample: float) -> int:
+    """Return how many pixels cover `length`; a hair over a whole number is rounding (1 / 3 is not exact)."""
+    return math.ceil(length / downsample - 1e-6)
+
+
+class SlideView:
+    """A slide at the model's scale.
+
+    Parameters
+    ----------
+    reader : SlideReader
+        The open slide.
+    model_scale : Scale
+        The scale that is wanted.
+    slide_scale : Scale
+        Level 0's scale.
+
+    Attributes
+    ----------
+    reader : SlideReader
+        The open slide.
+    downsample : float
+        Level-0 pixels along one pixel of the view; snapped to a whole ratio where that is near.
+    scale : Scale
+        The true size of the view's pixel: `downsample` times level 0's.
+    height, width : int
+        The view's size; the last row and column may reach over the slide's edge.
+    level : int
+        The level that is read: the coarsest that is not coarser than the view.
+    factor : float
+        Pixels of that level along one of the view.
+    """
+
+    def __init__(self, reader: SlideReader, model_scale: Scale, slide_scale: Scale) -> None:
+        levels = reader.info.levels
+        self.reader = reader
+        self.downsample = snapped(model_scale.pixels_of(slide_scale))
+        self.scale = Scale(self.downsample * slide_scale.mpp)
+        self.height = _extent(levels[0].height, self.downsample)
+        self.width = _extent(levels[0].width, self.downsample)
+        downsamples = [level_downsample(levels[0], level) for level in levels]
+        fine = [index for index, downsample in enumerate(downsamples) if downsample <= self.downsample]
+        self.level = max(fine, key=lambda index: downsamples[index], default=0)
+        self.factor = self.downsample / downsamples[self.level]
+
+    @property
+    def info(self) -> SlideInfo:
+        """What the reader knows of the slide."""
+        return self.reader.info
+
+    @property
+    def box(self) -> Box:
+        """All of the view."""
+        return Box(0, 0, self.height, self.width)
+
+    def read(self, box: Box) -> NDArray[np.uint8]:
+        """Read a box at the view's scale; how boxes are cut makes no difference to any pixel.
+
+        Parameters
+        ----------
+        box : Box
+            In the view's pixels; may reach over its edges.
+
+        Returns
+        -------
+        (height, width, 3) uint8
+            RGB, white outside the slide.
+
+        Raises
+        ------
+        SlideError
+            If the slide's file is damaged there.
+        """
+        if self.factor == 1:
+            return self.reader.read(self.level, box)
+        if not box.area:
+            return np.zeros((*box.shape, 3), np.uint8)
+        out = np.empty((*box.shape, 3), np.uint8)
+        rows = max(1, int(SOURCE_BYTES / (3 * self.factor**2 * box.width)))
+        for row in range(box.row, box.row_end, rows):
+            strip = Box.between(row, box.col, min(row + rows, box.row_end), box.col_end)
+            out[strip.slices(box)] = self._resampled(strip)
+        return out
+
+    def read_patch(self, box: Box) -> NDArray[np.uint8]:
+        """Read a box for the network: as `read`, but a plain image is mirrored beyond its edges.
+
+        A slide ends in glass. A plain image ends in the middle of what it shows, and white beside it, beside the black
+        of fluorescence above all, is what no network has learnt from (multi-head paper, section 5.6).
+
+        Parameters
+        ----------
+        box : Box
+            In the view's pixels; may reach over its edges, but not lie wholly outside.
+
+        Returns
+        -------
+        (height, width, 3) uint8
+            RGB.
+
+        Raises
+        ------
+        SlideError
+            If the slide's file is damaged there.
+        """
+        inside = box.intersect(self.box)
+        if self.info.vendor != PLAIN_IMAGE or inside == box or not inside.area:
+            return self.read(box)
+        around = (
+            (inside.row - box.row, box.row_end - inside.row_end),
+            (inside.col - box.col, box.col_end - inside.col_end),
+        )
+        return np.pad(self.read(inside), (*around, (0, 0)), mode="symmetric")
+
+    def _resampled(self, box: Box) -> NDArray[np.uint8]:
+        if self.factor.is_integer():
+            whole = int(self.factor)
+            source = Box(box.row * whole, box.col * whole, box.height * whole, box.width * whole)
+            return box_mean(self.reader.read(self.level, source), whole)
+        taps = area_taps if self.factor > 1 else linear_taps
+        rows, cols = taps(box.row, box.height, self.factor), taps(box.col, box.width, self.factor)
+        source = Box.between(rows.start, cols.start, rows.stop, cols.stop)
+        return separable(self.reader.read(self.level, source), rows.relative, cols.relative)
+
+
+def slide_bounds(info: SlideInfo) -> Box:
+    """Return the part of level 0 that QuPath shows."""
+    return info.bounds or Box(0, 0, info.levels[0].height, info.levels[0].width)
