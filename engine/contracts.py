@@ -48,6 +48,16 @@ class SlideInfo:
         Level 0's micrometres per pixel, or None where the file does not say.
     bounds : Box or None
         The part of level 0 that QuPath shows (openslide.bounds-*), or None for all of it.
+    scale_source : str or None
+        Where `scale` comes from, such as "vendor metadata", "OME-XML", "ImageJ" or "TIFF resolution".
+    objective_power : float or None
+        The objective's nominal magnification; a hint for messages, never used as a scale.
+    compression : str or None
+        How level 0 is compressed, such as "jpeg".
+    icc_profile : bytes or None
+        The embedded colour profile.
+    associated : tuple of str
+        Names of further images in the file, such as a label or a macro image.
     """
 
     path: Path
@@ -55,6 +65,11 @@ class SlideInfo:
     levels: tuple[Level, ...]
     scale: Scale | None
     bounds: Box | None
+    scale_source: str | None = None
+    objective_power: float | None = None
+    compression: str | None = None
+    icc_profile: bytes | None = field(default=None, repr=False)
+    associated: tuple[str, ...] = ()
 
 
 @runtime_checkable
