@@ -17,6 +17,7 @@ DEFERRED = {
 }  # fmt: skip
 # Networks are classes of torch's: these modules can't wait, so whoever needs them does.
 OF_TORCH = {
+    "engine/inference/adapter.py",
     "engine/training/unet.py",
     *(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/recipes/_*_network*.py")),
 }
