@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.contracts import ModelCard
 from nuclix.engine.errors import ModelError
+from nuclix.engine.inference.model_source import choose_source, source_of
 from nuclix.engine.parameters import as_mapping, from_mapping
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def read_card(path: Path) -> ModelCard:
     )
 
 
-def load_model(path: Path, device: str = "cpu") -> LoadedModel:
+def load_model(path: Path, device: str = "cpu", runtime: str = "auto") -> LoadedModel:
     """Load a model file onto a device.
 
     Parameters
@@ -143,6 +144,8 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
         The file.
     device : str
         "cpu", "cuda" or "cuda:N".
+    runtime : str
+        auto, torch or the name of a model source.
 
     Returns
     -------
@@ -155,11 +158,13 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
         As `read_card`, and where torch can't load the network.
     """
     card = read_card(path)
-    module: torch.nn.Module = load_torchscript(path, device)
-    if not card.is_plain:
+    source = choose_source(path, runtime)
+    network: Any = load_torchscript(path, device) if source is None else source.load(path, card, device)
+    module: torch.nn.Module = network
+    if source is not None or not card.is_plain:
         from nuclix.engine.inference.adapter import AdaptedNetwork
 
-        module = AdaptedNetwork(module, card).eval()
+        module = AdaptedNetwork(network, card).eval()
     return LoadedModel(card, module, model_hash(path))
 
 
@@ -263,7 +268,10 @@ def torchscript_warnings() -> Iterator[None]:
 
 
 def _card_inside(path: Path) -> bytes | None:
-    """Return the bytes of the card inside a TorchScript file, or None where it holds none."""
+    """Return the bytes of the card inside a model file, or None where it holds none."""
+    source = source_of(path)
+    if source is not None:
+        return source.card_text(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

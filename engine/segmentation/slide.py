@@ -138,7 +138,7 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     path = find_model(config.model)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    model = load_model(path, str(device))
+    model = load_model(path, str(device), config.runtime)
     card = model.card
     kind: Any = registry.load(registry.POSTPROCESSORS, card.postprocessor)
     post: PostProcessor = from_mapping(kind, card.parameters, f"{path}: parameters of {card.postprocessor}")
