@@ -112,7 +112,10 @@ class PostProcessor(Protocol):
     maps within `context` pixels of it, whatever else is in the array and wherever the array was cut.
     """
 
-    maps: ClassVar[tuple[str, ...]]
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the maps that it takes, in order; a class variable will do."""
+        ...
 
     @property
     def context(self) -> int:
@@ -128,7 +131,10 @@ class PostProcessor(Protocol):
         ...
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return per pixel a value in 0..1 whose mean over a nucleus is its detection probability."""
+        """Return per pixel a value in 0..1 whose mean over a nucleus is its detection probability.
+
+        A post-processor that gives nuclei scores or classes itself is a `segmentation.detections.DetectsObjects`.
+        """
         ...
 
 
@@ -374,6 +380,9 @@ class ModelCard:
         Classes of the objects.
     training, scores : mapping
         Data, licence and settings of the training; validation scores.
+    class_maps : tuple of str
+        Names of the output channels after `maps`, whose votes decide the classes: one for each class, one of the
+        background before them, or a single one of class numbers.
     """
 
     name: str
@@ -386,3 +395,9 @@ class ModelCard:
     classes: tuple[ObjectClass, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
+    class_maps: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Number of the network's output channels."""
+        return len(self.maps) + len(self.class_maps)
