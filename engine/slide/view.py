@@ -137,8 +137,8 @@ class SlideView:
     def read_patch(self, box: Box) -> NDArray[np.uint8]:
         """Read a box for the network: as `read`, but a plain image is mirrored beyond its edges.
 
-        A slide ends in background. A plain image ends in the middle of what it shows, and white beside it, beside the black
-        of fluorescence above all, is what no network has learnt from (multi-head paper, section 5.6).
+        A slide ends in background. A plain image ends in the middle of what it shows, and white next to it, above all
+        next to the black of fluorescence, is what no network has learnt from (multi-head paper, section 5.6).
 
         Parameters
         ----------
