@@ -24,6 +24,7 @@ from nuclix.engine.segmentation.measure import shape_names
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.record import SlideRecord, write_record
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
+from nuclix.engine.slide.damage import DamageTolerant, damage_of, damage_warnings
 from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.slide.tissue import read_overview, tissue_mask
@@ -194,8 +195,10 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
         If the hooks asked to stop, or another worker has taken the slide over; what is committed stays.
     """
     started = time.perf_counter()
-    reader = open_slide(paths.slide)
+    reader = open_slide(paths.slide, context.config.reader)
     try:
+        if isinstance(reader, DamageTolerant):
+            reader.tolerate_damage(context.config.tolerate_damage)
         scale = slide_scale(reader.info, context.config.mpp)
         view = SlideView(reader, context.model.card.scale, scale)
         slide = _SlideContext(paths, context, hooks, view, fingerprint(paths.slide))
@@ -216,7 +219,7 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
     if figures.first_tile_at is not None and context.first:
         context.first = False
         record.seconds = {"start_to_first_tile": figures.first_tile_at - context.started, **record.seconds}
-    record.warnings = _warnings(figures, context)
+    record.warnings = [*damage_warnings(damage_of(reader)), *_warnings(figures, context)]
     try:
         write_record(paths.record, record)
     except OSError as error:
@@ -294,6 +297,7 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
         "nuclix": version("nuclix"),
         "torch": torch.__version__,
         "slide": slide.fingerprint,
+        "reader": type(slide.view.reader).__name__,
         "model": shared.model.sha256,
         "parameters": dict(as_mapping(shared.post)),
         "mpp": slide.view.scale.mpp,
@@ -364,11 +368,14 @@ def _record(slide: _SlideContext) -> SlideRecord:
             "path": str(info.path),
             "fingerprint": slide.fingerprint,
             "vendor": info.vendor,
+            "reader": type(view.reader).__name__,
             "height": info.levels[0].height,
             "width": info.levels[0].width,
             "mpp": view.scale.mpp / view.downsample,
+            "mpp_source": info.scale_source if shared.config.mpp is None else "--mpp",
             "bounds": asdict(info.bounds) if info.bounds else None,
             "model_downsample": view.downsample,
+            "damage": asdict(damage_of(view.reader)),
         },
         model={
             "name": shared.model.card.name,
