@@ -72,6 +72,31 @@ def read_polygons(path: Path) -> Polygons:
     DataError
         If the file can't be read or is not GeoJSON.
     """
+    return _collected(_nuclei(path), path)
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read the class of each feature that `read_polygons` numbers, in that order; "" for one without.
+
+    QuPath writes ``classification`` as a table with a ``name``, or as a name alone.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read or is not GeoJSON.
+    """
+    return [_class_name(feature.get("properties")) for feature in _nuclei(path)]
+
+
+def _class_name(properties: Any) -> str:
+    kind = properties.get("classification") if isinstance(properties, dict) else None
+    if isinstance(kind, dict):
+        kind = kind.get("name") or ": ".join(map(str, kind.get("names") or ()))
+    return kind if isinstance(kind, str) else ""
+
+
+def _nuclei(path: Path) -> list[dict[str, Any]]:
+    """Return the features of a file that are nuclei."""
     try:
         features = [feature for text in _texts(path) for feature in _features(json.loads(text))]
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError) as error:
@@ -82,7 +107,7 @@ def read_polygons(path: Path) -> Polygons:
         raise DataError(f"{path} is not GeoJSON: {error}") from error
     if any(_type_of(feature) in NUCLEUS_TYPES for feature in features):
         features = [feature for feature in features if _type_of(feature) in NUCLEUS_TYPES]
-    return _collected(features, path)
+    return features
 
 
 def _texts(path: Path) -> Iterator[bytes]:
