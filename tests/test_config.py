@@ -247,4 +247,7 @@ def test_former_names_still_work_and_name_the_present_one(
 
 
 def test_results_depend_on_the_options_that_say_so() -> None:
-    assert set(result_settings(RunConfig())) == {"writer", "mpp", "tissue", "precision", "tta"}
+    assert set(result_settings(RunConfig())) == {
+        "writer", "mpp", "tissue", "precision", "tta",
+        "outline", "simplify", "keep_holes", "measurements", "stains",
+    }  # fmt: skip
