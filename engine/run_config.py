@@ -137,6 +137,9 @@ class RunConfig:
             aliases=("flips",),
         ),
     )
+    class_map: str | None = _option(
+        None, OptionSpec(_MODEL, "TOML file that renames, merges or recolours the model's classes", "FILE")
+    )
     outline: str = _option(
         "smooth",
         OptionSpec(

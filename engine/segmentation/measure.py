@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from nuclix.engine.errors import UsageError
 from nuclix.engine.geometry import Box
 from nuclix.engine.run_config import MEASUREMENTS, RunConfig
-from nuclix.engine.segmentation.objects import Objects
+from nuclix.engine.segmentation.objects import PROBABILITY, Objects
 from nuclix.ext.label_sums import label_sums
 from nuclix.ext.outlines import DEFAULT_TOLERANCE, MAX_SMOOTH_EXTENT, Outlines, OutlineStyle, outlines
 from nuclix.ext.shapes import shape_measurements
 from nuclix.ext.stains import StainStatistics, stain_inverse, stain_statistics
 
-PROBABILITY = "Detection probability"
 # Shapes; stains as StarDist and InstanSeg name them; stains as QuPath's cell detection names them.
 FAMILIES = MEASUREMENTS
 _STAINS = ("Hematoxylin", "Eosin")
@@ -265,7 +264,7 @@ def objects_of(
     """
     found = outlines(labels, settings.outline, settings.tolerance, keep_holes=settings.keep_holes)
     corner = np.array([origin.row, origin.col], np.int64)
-    if corner.min() < -MAX_SMOOTH_EXTENT or (corner + labels.shape).max() > MAX_SMOOTH_EXTENT:
+    if corner.min() <= -MAX_SMOOTH_EXTENT or (corner + labels.shape).max() >= MAX_SMOOTH_EXTENT:
         raise ValueError(f"a block at {origin.row}, {origin.col} lies beyond {MAX_SMOOTH_EXTENT} px")
     measurements = measure(found, label_sums(labels, scores), mpp, settings.families)
     if settings.needs_pixels:

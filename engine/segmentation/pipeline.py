@@ -26,6 +26,7 @@ from nuclix.engine.geometry import Box
 from nuclix.engine.inference.predictor import Predictor
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.segmentation.checkpoint import Checkpoint
+from nuclix.engine.segmentation.classes import ClassRule, find_nuclei, with_found
 from nuclix.engine.segmentation.clump_batch import ClumpBatch, pack
 from nuclix.engine.segmentation.clumps import Clump, Stitcher
 from nuclix.engine.segmentation.context import ContextWindow
@@ -63,6 +64,8 @@ class PipelineInputs:
         From maps to nuclei.
     checkpoint : Checkpoint
         Where objects go.
+    rule : ClassRule or None
+        How class maps are read, where the network gives any.
     measurements : MeasurementSettings
         How nuclei are outlined and what is measured.
     """
@@ -72,6 +75,7 @@ class PipelineInputs:
     predictor: Predictor
     post: PostProcessor
     checkpoint: Checkpoint
+    rule: ClassRule | None = None
     measurements: MeasurementSettings = SHAPE_ONLY
 
 
@@ -336,7 +340,7 @@ class SlidePipeline:
             post = self._inputs.post
             region = self._band.region(unit.row, unit.col)
             window = self._band.feed(unit.row, unit.col, unit.maps)
-            mask = None if window is None else _inner(post.foreground(window[: self._channels]), post.context)
+            mask = None if window is None else _inner(post.foreground(window[: len(post.maps)]), post.context)
             whole: list[Clump] = []
             waited: list[Clump] = []
             for row, col in self._blocks_in(region):
@@ -367,9 +371,11 @@ class SlidePipeline:
         context = post.context
         rgb = unpacked_pixels(_inner(maps[-1], context)) if self._inputs.measurements.needs_pixels else None
         maps = maps[: self._channels]
-        labels = _inner(post.split(maps, np.pad(mask, context) if context else mask), context)
-        scores = _inner(post.score(maps), context)
-        return objects_of(labels, scores, origin, self._inputs.view.scale.mpp, self._inputs.measurements, rgb)
+        found = find_nuclei(post, maps, np.pad(mask, context) if context else mask, self._inputs.rule)
+        score = _inner(post.score(maps[: len(post.maps)]), context)
+        labels = _inner(found.labels, context)
+        objects = objects_of(labels, score, origin, self._inputs.view.scale.mpp, self._inputs.measurements, rgb)
+        return with_found(objects, found)
 
     def _split(self, clump: Clump) -> Objects:
         with self._clock.stage("split"):
