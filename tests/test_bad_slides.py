@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from conformance.reader import open_files
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box
 from nuclix.engine.slide.open import check_file, fingerprint, open_slide, slide_scale
+from nuclix.testing.reader import open_files
 from slides import damage_tile, lose_tile, noise_image, page_tiles, smooth_image, write_slide
 
 SIZE = 384

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sources import PACKAGES, ROOT, modules, tree
+from sources import ROOT, SHIPPED, modules, tree
 
 FILE_LINES = 400
 FUNCTION_LINES = 50
 
 
-@pytest.mark.parametrize("path", [*modules(*PACKAGES, "tests"), Path("setup.py")], ids=str)
+@pytest.mark.parametrize("path", [*modules(*SHIPPED, "tests"), Path("setup.py")], ids=str)
 def test_files_are_short(path: Path) -> None:
     assert len((ROOT / path).read_text().splitlines()) < FILE_LINES
 
@@ -30,7 +30,7 @@ def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return length
 
 
-@pytest.mark.parametrize("path", modules(*PACKAGES), ids=str)
+@pytest.mark.parametrize("path", modules(*SHIPPED), ids=str)
 def test_functions_are_short_and_configuration_has_names(path: Path) -> None:
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -39,7 +39,7 @@ def test_functions_are_short_and_configuration_has_names(path: Path) -> None:
             assert node.args.kwarg is None, f"{where} takes **{node.args.kwarg.arg}"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("path", modules(*PACKAGES), ids=str)
+@pytest.mark.parametrize("path", modules(*SHIPPED), ids=str)
 def test_modules_hold_no_state(path: Path) -> None:
     """A module's names are constants in capitals, dunders, types or its log; lower-case ones would be variables."""
     for name in assigned(tree(path).body):

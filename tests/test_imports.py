@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sources import PACKAGES, ROOT, Import, dotted, imports, modules
+from sources import PACKAGES, ROOT, SHIPPED, Import, dotted, imports, modules
 
 # Imported by the functions that use them, so that start-up does not pay for them.
 DEFERRED = {
@@ -66,11 +66,11 @@ def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
         assert not (seen.at_top and heavy), f"{path}:{seen.line} imports {seen.name} at the top"
 
 
-@pytest.mark.parametrize("path", modules(*PACKAGES, "tests"), ids=str)
+@pytest.mark.parametrize("path", modules(*SHIPPED, "tests"), ids=str)
 def test_nobody_imports_by_the_folders_names(path: Path) -> None:
     """From the repository's root `import engine` works too, and yields classes that are not nuclix.engine's."""
     for seen in found(path):
-        assert seen.name.partition(".")[0] not in PACKAGES, f"{path}:{seen.line} imports {seen.name}"
+        assert seen.name.partition(".")[0] not in SHIPPED, f"{path}:{seen.line} imports {seen.name}"
         assert seen.name != "nuclix", f"{path}:{seen.line} imports the bare namespace"
 
 

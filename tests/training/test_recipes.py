@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from blobs import blob_labels
-from conformance.recipe import CHECKS, Check, calm, example_images
 from nuclix.engine import registry
 from nuclix.engine.contracts import PatchShape, Recipe
 from nuclix.engine.training.unet import Exported, UNet, UNetShape, fold_batch_norm, normalise
 from nuclix.plugins.recipes.dist import DistRecipe
+from nuclix.testing.recipe import CHECKS, Check, calm, example_images
 
 SMALL = (
     DistRecipe(n_feat=4, depth=2),
