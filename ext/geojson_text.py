@@ -93,8 +93,8 @@ def feature_text(
     A feature is a Polygon, or a MultiPolygon where the object has several shells. x is column * downsample - origin
     column and y is row * downsample - origin row in float64, rounded to two decimals as Python's ``round`` does (to
     nearest, an exact tie to even), trailing zeros dropped. Rounding is monotone along each axis and corners are at
-    least 0.02 apart, so a valid outline along pixel edges stays valid. Measurements have nine significant digits, which tell any
-    two float32 apart. The identifier is the UUIDv5 of the name ``row,column`` of the first pixel.
+    least 0.02 apart, so a valid outline along pixel edges stays valid. Measurements have nine significant digits,
+    which tell any two float32 apart. The identifier is the UUIDv5 of the name ``row,column`` of the first pixel.
 
     Parameters
     ----------
