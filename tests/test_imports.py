@@ -16,7 +16,7 @@ DEFERRED = {
 }  # fmt: skip
 # Networks are classes of torch's: these modules can't wait, so whoever needs them does.
 OF_TORCH = {
-    "engine/networks.py",
+    "engine/training/unet.py",
     *(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/recipes/_*_network*.py")),
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
