@@ -300,17 +300,22 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> None:
-    """Write the checkpoint's objects in canonical order; the file gets its final name when it is complete."""
-    shared, view = slide.shared, slide.view
+def slide_header(view: SlideView, model: LoadedModel, fingerprint: str) -> SlideHeader:
+    """Return what a writer must know of a slide, whose file has the given fingerprint."""
     bounds = view.info.bounds
-    header = SlideHeader(
+    return SlideHeader(
         name=view.info.path.name,
         downsample=view.downsample,
         origin=(float(bounds.row), float(bounds.col)) if bounds else (0.0, 0.0),
-        classes=shared.model.card.classes,
-        namespace=f"{slide.fingerprint}/{shared.model.sha256}",
+        classes=model.card.classes,
+        namespace=f"{fingerprint}/{model.sha256}",
     )
+
+
+def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> None:
+    """Write the checkpoint's objects in canonical order; the file gets its final name when it is complete."""
+    shared, view = slide.shared, slide.view
+    header = slide_header(view, shared.model, slide.fingerprint)
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     summary = SummaryAccumulator(view)
     session = shared.writer.open(slide.result, header)

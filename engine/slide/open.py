@@ -18,12 +18,12 @@ CHUNK = 64 << 10  # bytes a fingerprint takes at each place
 CHUNKS = 16  # places between the head and the tail of a file that a fingerprint looks at
 
 
-def open_slide(path: Path) -> SlideReader:
+def open_slide(path: str | Path) -> SlideReader:
     """Open a slide with the reader that recognises its content, the highest priority first.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         The file.
 
     Returns
