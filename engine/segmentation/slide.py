@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nuclix.engine import registry
-from nuclix.engine.contracts import PostProcessor, SlideHeader, Writer
+from nuclix.engine.contracts import ObjectClass, PostProcessor, SlideHeader, Writer
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
 from nuclix.engine.files import checksum
 from nuclix.engine.inference.tiling import TileGrid
@@ -319,17 +319,24 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
-    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
-    shared, view = slide.shared, slide.view
+def slide_header(
+    view: SlideView, classes: tuple[ObjectClass, ...], model: LoadedModel, fingerprint: str
+) -> SlideHeader:
+    """Return what a writer must know of a slide, whose file has the given fingerprint."""
     bounds = view.info.bounds
-    header = SlideHeader(
+    return SlideHeader(
         name=view.info.path.name,
         downsample=view.downsample,
         origin=(float(bounds.row), float(bounds.col)) if bounds else (0.0, 0.0),
-        classes=shared.classes.mapping.classes,
-        namespace=f"{slide.fingerprint}/{shared.model.sha256}",
+        classes=classes,
+        namespace=f"{fingerprint}/{model.sha256}",
     )
+
+
+def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
+    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
+    shared, view = slide.shared, slide.view
+    header = slide_header(view, shared.classes.mapping.classes, shared.model, slide.fingerprint)
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     summary = SummaryAccumulator(view)
     mapping, by_class = shared.classes.mapping, np.zeros(len(header.classes), np.int64)
