@@ -8,6 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.engine import registry
+from nuclix.engine.contracts import PostProcessor
+from nuclix.engine.errors import ModelError
+from nuclix.engine.model_card import ModelCard
+from nuclix.engine.parameters import from_mapping
+
 
 @dataclass(frozen=True, slots=True)
 class Detections:
@@ -26,6 +32,34 @@ class Detections:
     labels: NDArray[np.int32]
     scores: NDArray[np.floating[Any]] | None = None
     classes: NDArray[np.integer[Any]] | None = None
+
+
+def make_postprocessor(card: ModelCard, where: str) -> PostProcessor:
+    """Return the post-processor that a model's card names, with the card's parameters.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Of the model.
+    where : str
+        The model, for messages.
+
+    Raises
+    ------
+    ModelError
+        If a parameter does not fit, or the post-processor takes other maps than the network gives.
+    PluginError
+        If it can't be loaded.
+    """
+    kind: Any = registry.load(registry.POSTPROCESSORS, card.postprocessor)
+    parameters = f"{where}: parameters of {card.postprocessor}"
+    post: PostProcessor = from_mapping(kind, card.parameters, parameters, ModelError)
+    if tuple(post.maps) != tuple(card.maps):
+        raise ModelError(
+            f"{where}: gives the maps {', '.join(card.maps)}; its post-processor {card.postprocessor} takes "
+            f"{', '.join(post.maps)}: name them so, in this order (class maps go into class_maps)"
+        )
+    return post
 
 
 @runtime_checkable

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nuclix.engine import registry
-from nuclix.engine.contracts import PostProcessor, SlideHeader, Writer
+from nuclix.engine.contracts import ObjectClass, PostProcessor, SlideHeader, Writer
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
 from nuclix.engine.files import checksum
 from nuclix.engine.inference.tiling import TileGrid
-from nuclix.engine.parameters import as_mapping, from_mapping
+from nuclix.engine.parameters import as_mapping
 from nuclix.engine.run_config import RunConfig, config_as_json
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.classes import Classes, prepare_classes
+from nuclix.engine.segmentation.detections import make_postprocessor
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
-from nuclix.engine.segmentation.record import SlideRecord, write_record
+from nuclix.engine.segmentation.record import SlideRecord, run_warnings, write_record
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
 from nuclix.engine.slide.damage import DamageTolerant, damage_of, damage_warnings
 from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
@@ -144,14 +145,8 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     model = load_model(path, str(device), config.runtime)
-    card = model.card
-    kind: Any = registry.load(registry.POSTPROCESSORS, card.postprocessor)
-    post: PostProcessor = from_mapping(kind, card.parameters, f"{path}: parameters of {card.postprocessor}")
-    if post.maps != card.maps:
-        raise ModelError(
-            f"{path}: gives the maps {card.maps}, its post-processor {card.postprocessor} takes {post.maps}"
-        )
-    classes = prepare_classes(card, post, config, str(path))
+    post = make_postprocessor(model.card, str(path))
+    classes = prepare_classes(model.card, post, config, str(path))
     make_writer: Any = registry.load(registry.WRITERS, config.writer)
     writer: Writer = make_writer()
     batch = config.batch or default_batch(device)
@@ -223,7 +218,10 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
     if figures.first_tile_at is not None and context.first:
         context.first = False
         record.seconds = {"start_to_first_tile": figures.first_tile_at - context.started, **record.seconds}
-    record.warnings = [*damage_warnings(damage_of(reader)), *_warnings(figures, context)]
+    record.warnings = [
+        *damage_warnings(damage_of(reader)),
+        *run_warnings(figures.clumps_cut, context.predictor.asked, context.predictor.batch),
+    ]
     try:
         write_record(paths.record, record)
     except OSError as error:
@@ -319,17 +317,24 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
-    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
-    shared, view = slide.shared, slide.view
+def slide_header(
+    view: SlideView, classes: tuple[ObjectClass, ...], model: LoadedModel, fingerprint: str
+) -> SlideHeader:
+    """Return what a writer must know of a slide, whose file has the given fingerprint."""
     bounds = view.info.bounds
-    header = SlideHeader(
+    return SlideHeader(
         name=view.info.path.name,
         downsample=view.downsample,
         origin=(float(bounds.row), float(bounds.col)) if bounds else (0.0, 0.0),
-        classes=shared.classes.mapping.classes,
-        namespace=f"{slide.fingerprint}/{shared.model.sha256}",
+        classes=classes,
+        namespace=f"{fingerprint}/{model.sha256}",
     )
+
+
+def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
+    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
+    shared, view = slide.shared, slide.view
+    header = slide_header(view, shared.classes.mapping.classes, shared.model, slide.fingerprint)
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     summary = SummaryAccumulator(view)
     mapping, by_class = shared.classes.mapping, np.zeros(len(header.classes), np.int64)
@@ -348,22 +353,6 @@ def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigure
         raise
     write_summary(slide.paths.summary, summary.result())
     return mapping.named(by_class)
-
-
-def _warnings(figures: PipelineFigures, context: SegmentationContext) -> list[str]:
-    """Return what the user should know of a finished slide."""
-    warnings = []
-    if figures.clumps_cut:
-        warnings.append(
-            f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges; "
-            "the model may not suit this slide"
-        )
-    batch, asked = context.predictor.batch, context.predictor.asked
-    if batch < asked:
-        warnings.append(
-            f"the device was out of memory with {asked} patches at a time: computed as with --batch {batch}"
-        )
-    return warnings
 
 
 def _record(slide: _SlideContext) -> SlideRecord:

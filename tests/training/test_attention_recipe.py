@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from blobs import blobs, write_folder
-from conformance.recipe import CHECKS, Check
 from nuclix.engine import registry
 from nuclix.engine.cli import main
 from nuclix.engine.errors import DataError
@@ -26,6 +25,7 @@ from nuclix.plugins.recipes._attention_objective import Objective, dice_loss, sm
 from nuclix.plugins.recipes._attention_tiles import area_average, covers, slide_sources, tissue
 from nuclix.plugins.recipes._reinhard import from_lab, moments, to_lab, transfer
 from nuclix.plugins.recipes.attention import AttentionRecipe
+from nuclix.testing.recipe import CHECKS, Check
 from slides import write_slide
 
 SMALL = AttentionRecipe(n_feat=2, width=2, depth=10)
