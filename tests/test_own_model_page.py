@@ -28,7 +28,7 @@ def test_the_page_works_as_it_stands(
     blocks = BLOCK.findall((ROOT / "docs" / "own-model.md").read_text(encoding="utf-8"))
     assert len([kind for kind, _ in blocks if kind != "text"]) == 9
     namespace: dict[str, object] = {"__name__": "page"}
-    printed = {}
+    printed, earlier = {}, ""
     for kind, text in blocks:
         if kind == "python":
             with warnings.catch_warnings():
@@ -44,9 +44,7 @@ def test_the_page_works_as_it_stands(
             printed[words[0]] = capsys.readouterr().out
             if words[0] == "run":
                 earlier = (tmp_path / "results" / "slide.geojson").read_text()
-                names = {
-                    feature["properties"]["classification"]["name"] for feature in json.loads(earlier)["features"]
-                }
+                names = {feature["properties"]["classification"]["name"] for feature in json.loads(earlier)["features"]}
                 assert names == ({"Other", "Lymphocyte"} if "--class-map" in words else {"Other", "Blue"})
     assert "margin 0 px" in printed["pack"]
     assert "warning" not in printed["pack"]

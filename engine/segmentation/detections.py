@@ -34,7 +34,7 @@ class Detections:
     classes: NDArray[np.integer[Any]] | None = None
 
 
-def make_postprocessor(card: ModelCard, where: str) -> PostProcessor:
+def make_postprocessor(card: ModelCard, where: str, tta: bool = False) -> PostProcessor:
     """Return the post-processor that a model's card names, with the card's parameters.
 
     Parameters
@@ -43,11 +43,14 @@ def make_postprocessor(card: ModelCard, where: str) -> PostProcessor:
         Of the model.
     where : str
         The model, for messages.
+    tta : bool
+        Whether maps are averaged over mirror images.
 
     Raises
     ------
     ModelError
-        If a parameter does not fit, or the post-processor takes other maps than the network gives.
+        If a parameter does not fit, the post-processor takes other maps than the network gives, or mirror images of
+        maps that hold directions would be averaged.
     PluginError
         If it can't be loaded.
     """
@@ -58,6 +61,11 @@ def make_postprocessor(card: ModelCard, where: str) -> PostProcessor:
         raise ModelError(
             f"{where}: gives the maps {', '.join(card.maps)}; its post-processor {card.postprocessor} takes "
             f"{', '.join(post.maps)}: name them so, in this order (class maps go into class_maps)"
+        )
+    if tta and getattr(post, "has_directions", False):
+        raise ModelError(
+            f"{where}: the maps of {card.postprocessor} hold directions, which --tta would average over mirror images: "
+            "run without it"
         )
     return post
 

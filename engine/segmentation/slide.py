@@ -145,7 +145,7 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     model = load_model(path, str(device), config.runtime)
-    post = make_postprocessor(model.card, str(path))
+    post = make_postprocessor(model.card, str(path), config.tta)
     classes = prepare_classes(model.card, post, config, str(path))
     make_writer: Any = registry.load(registry.WRITERS, config.writer)
     writer: Writer = make_writer()
