@@ -1,5 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""GeoJSON text of outlines. Called through nuclix.ext.geojson_text, which validates."""
+"""GeoJSON text of outlines. Called through nuclix.ext.geojson_text, which validates.
+
+Input: objects as columns, and what their features share. Output: one feature a line, commas between, none after the last.
+Invariants: an object's text depends on its own columns alone; room for a piece of text is reserved before it is written.
+"""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.math cimport fabs, fma, isfinite, isnan
@@ -8,7 +12,6 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 include "_digits.pxi"
-include "_uuid.pxi"
 
 cdef enum:
     OK = 0

@@ -15,7 +15,7 @@ from nuclix.ext.shapes import Rings, checked_rings
 
 _MIN_PIXEL = 0.06  # two decimals keep edges apart that are a quarter of a pixel from each other, down to here
 _NAMESPACE_BYTES = 16
-_MAX_FIRST = 10**15  # keeps an identifier's name within one block of SHA-1
+_MAX_FIRST = 2**31  # identifiers hold 32 bits of row and column
 
 
 class Named(Rings, Protocol):
@@ -79,7 +79,7 @@ def _checked_columns(
     if count and not 0 <= int(classes.min()) <= int(classes.max()) < len(style.properties):
         raise ValueError(f"an object's class is none of the {len(style.properties)}")
     if count and max(int(first.max()), -int(first.min())) >= _MAX_FIRST:
-        raise ValueError("a first pixel lies beyond 10^15")
+        raise ValueError("a first pixel lies beyond 2^31")
     if count and not bool(shells[rings[:-1]].all()):
         raise ValueError("every object's first ring must be a shell")
     return corners, (first, rings, shells.view(np.uint8), offsets, classes, values)
@@ -95,7 +95,8 @@ def feature_text(
     nearest, an exact tie to even), trailing zeros dropped. Valid outlines stay valid: along pixel edges because
     rounding is monotone along each axis, smooth ones because their edges keep a quarter of a pixel from each other.
     Measurements have nine significant digits, which tell any two float32 apart; one that is NaN is left out of its
-    object. The identifier is the UUIDv5 of the name ``row,column`` of the first pixel.
+    object. The identifier is a UUIDv8 of namespace and first pixel, distinct within a namespace by
+    construction.
 
     Parameters
     ----------
