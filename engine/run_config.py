@@ -123,6 +123,10 @@ class RunConfig:
             _SLIDES, "um/px at full resolution, for slides that do not state it", "UM", above=0, affects_results=True
         ),
     )
+    reader: str | None = _option(
+        None,
+        OptionSpec(_SLIDES, "slide reader to use for every slide (chosen by content; see `nuclix plugins`)", "NAME"),
+    )
     tissue: bool = _option(True, OptionSpec(_SLIDES, "skip background (regions without tissue)", affects_results=True))
     model: str = _option(DEFAULT_MODEL, OptionSpec(_MODEL, "installed model or model file", "NAME|FILE"))
     precision: str = _option(
@@ -200,6 +204,9 @@ class RunConfig:
     threads: int = _option(
         default_threads,
         OptionSpec(_MACHINE, "threads for reading and post-processing", "N", minimum=1, aliases=("workers",)),
+    )
+    tolerate_damage: int = _option(
+        0, OptionSpec(_FAULTS, "show up to N undecodable tiles of a slide as background", "N", minimum=0)
     )
     retry: int = _option(0, OptionSpec(_FAULTS, "retry a failed slide up to N times", "N", minimum=0))
     fail_fast: bool = _option(False, OptionSpec(_FAULTS, "stop the run at the first slide that fails"))

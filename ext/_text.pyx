@@ -307,3 +307,15 @@ def features(tuple columns, const corner_t[:, ::1] corners, double[::1] transfor
         return result
     finally:
         free(text.data)
+
+
+def identifiers(const int64_t[:, ::1] first, bytes name_space):
+    """Return the UUIDs of places as a list of str; rows and columns fit 32 bits, the namespace has 16 bytes."""
+    cdef const uint8_t *seed = <const uint8_t *> <const char *> name_space
+    cdef char text[64]
+    cdef int64_t i, size
+    cdef list found = []
+    for i in range(first.shape[0]):
+        size = put_uuid(text, seed, first[i, 0], first[i, 1])
+        found.append(text[:size].decode("ascii"))
+    return found

@@ -125,3 +125,36 @@ def feature_text(
     names = tuple(json.dumps(name, ensure_ascii=False).encode() + b":" for name in style.measurements)
     transform = np.array([style.downsample, *style.origin])
     return _text.features(columns, corners, transform, style.namespace, (properties, names), begin, end)
+
+
+def identifiers(first: NDArray[np.int64], namespace: bytes) -> list[str]:
+    """Return the UUIDs that `feature_text` gives to objects.
+
+    Parameters
+    ----------
+    first : (N, 2) int64
+        Row and column of each object's first pixel.
+    namespace : bytes
+        16 bytes, as in `FeatureStyle`.
+
+    Returns
+    -------
+    list of str
+        N UUIDs (version 8, RFC 9562), distinct where the places are.
+
+    Raises
+    ------
+    ValueError
+        If the namespace does not have 16 bytes, or a place lies beyond 2^31.
+
+    Examples
+    --------
+    >>> identifiers(np.array([[3, 4]]), bytes(16))
+    ['a696662e-cf57-88dd-b400-000000000000']
+    """
+    first = np.require(first, np.int64, ["C", "A"]).reshape(-1, 2)
+    if len(namespace) != _NAMESPACE_BYTES:
+        raise ValueError(f"a UUID has 16 bytes, not {len(namespace)}")
+    if len(first) and max(int(first.max()), -int(first.min())) >= _MAX_FIRST:
+        raise ValueError("a first pixel lies beyond 2^31")
+    return _text.identifiers(first, namespace)

@@ -24,7 +24,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from conformance.writer import CHECKS, Check, header, objects, open_files
 from identifiers import identifier
 from nuclix.engine.contracts import ObjectClass, SlideHeader
 from nuclix.engine.errors import OutputError
@@ -32,6 +31,7 @@ from nuclix.engine.geometry import Box
 from nuclix.engine.segmentation.measure import MeasurementSettings, objects_of
 from nuclix.engine.segmentation.objects import Objects, concatenate, take
 from nuclix.plugins.writers.geojson import GeoJSONWriter
+from nuclix.testing.writer import CHECKS, Check, header, objects, open_files
 from rings import gallery, label_images, polygons_of, whole
 
 PIXEL = MeasurementSettings(outline="pixel", keep_holes=True)
@@ -255,7 +255,7 @@ def test_the_longest_name_that_a_folder_takes(tmp_path: Path) -> None:
 def test_a_process_that_is_killed_leaves_no_file_with_the_final_name(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-        "from conformance.writer import header, objects\n"
+        "from nuclix.testing.writer import header, objects\n"
         "from nuclix.plugins.writers.geojson import GeoJSONWriter\n"
         "session = GeoJSONWriter().open(Path(sys.argv[1]), header())\n"
         "session.write(objects()); os._exit(9)"

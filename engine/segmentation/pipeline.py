@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box
 from nuclix.engine.inference.predictor import Predictor
 from nuclix.engine.inference.tiling import TileGrid
-from nuclix.engine.segmentation.checkpoint import Checkpoint
 from nuclix.engine.segmentation.classes import ClassRule, find_nuclei, with_found
 from nuclix.engine.segmentation.clump_batch import ClumpBatch, pack
 from nuclix.engine.segmentation.clumps import Clump, Stitcher
@@ -39,13 +38,34 @@ from nuclix.engine.segmentation.measure import (
 )
 from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.segmentation.stage_timer import StageClock
-from nuclix.engine.slide.tissue import TissueMask
 from nuclix.engine.slide.view import SlideView
 
 T = TypeVar("T", bound=np.generic)
 
 # Units that may wait between the network and the spool: enough to hide a slow one, few enough for flat memory.
 UNITS_IN_FLIGHT = 3
+
+
+class ObjectStore(Protocol):
+    """Where finished objects go: a `Checkpoint` on disk, or a `MemoryStore`."""
+
+    state: dict[str, NDArray[Any]]
+
+    def append(self, objects: Objects) -> None:
+        """Add objects, in any order."""
+        ...
+
+    def commit(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Make all objects so far durable, together with `state`."""
+        ...
+
+
+class PatchFilter(Protocol):
+    """Where to compute: a `TissueMask`, or the `RegionPatches` of a region."""
+
+    def any_in(self, box: Box) -> bool:
+        """Return whether the patch that reads `box` is needed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +76,13 @@ class PipelineInputs:
     ----------
     view : SlideView
         The slide at the model's scale.
-    tissue : TissueMask or None
+    tissue : PatchFilter or None
         Where to compute; None computes everywhere.
     predictor : Predictor
         The network.
     post : PostProcessor
         From maps to nuclei.
-    checkpoint : Checkpoint
+    checkpoint : ObjectStore
         Where objects go.
     rule : ClassRule or None
         How class maps are read, where the network gives any.
@@ -71,10 +91,10 @@ class PipelineInputs:
     """
 
     view: SlideView
-    tissue: TissueMask | None
+    tissue: PatchFilter | None
     predictor: Predictor
     post: PostProcessor
-    checkpoint: Checkpoint
+    checkpoint: ObjectStore
     rule: ClassRule | None = None
     measurements: MeasurementSettings = SHAPE_ONLY
 
@@ -100,10 +120,13 @@ class RunHooks:
         Called with a `Progress` at the start and after every forward pass.
     should_stop : callable
         Asked after every committed row; True ends the run there, with `Interrupted`.
+    on_foreground : callable or None
+        Called with a box of the slide and its foreground, for each part that was computed, from one thread.
     """
 
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
+    on_foreground: Callable[[Box, NDArray[np.bool_]], None] | None = None
 
 
 @dataclass(slots=True)
@@ -341,6 +364,8 @@ class SlidePipeline:
             region = self._band.region(unit.row, unit.col)
             window = self._band.feed(unit.row, unit.col, unit.maps)
             mask = None if window is None else _inner(post.foreground(window[: len(post.maps)]), post.context)
+            if mask is not None and self._hooks.on_foreground is not None:
+                self._hooks.on_foreground(region, mask)
             whole: list[Clump] = []
             waited: list[Clump] = []
             for row, col in self._blocks_in(region):

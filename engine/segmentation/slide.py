@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nuclix.engine import registry
-from nuclix.engine.contracts import PostProcessor, SlideHeader, Writer
+from nuclix.engine.contracts import ObjectClass, PostProcessor, SlideHeader, Writer
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
 from nuclix.engine.files import checksum
 from nuclix.engine.inference.tiling import TileGrid
@@ -24,6 +24,7 @@ from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.record import SlideRecord, write_record
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
+from nuclix.engine.slide.damage import DamageTolerant, damage_of, damage_warnings
 from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.slide.tissue import read_overview, tissue_mask
@@ -198,8 +199,10 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
         If the hooks asked to stop, or another worker has taken the slide over; what is committed stays.
     """
     started = time.perf_counter()
-    reader = open_slide(paths.slide)
+    reader = open_slide(paths.slide, context.config.reader)
     try:
+        if isinstance(reader, DamageTolerant):
+            reader.tolerate_damage(context.config.tolerate_damage)
         scale = slide_scale(reader.info, context.config.mpp)
         view = SlideView(reader, context.model.card.scale, scale)
         slide = _SlideContext(paths, context, hooks, view, fingerprint(paths.slide))
@@ -220,7 +223,7 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
     if figures.first_tile_at is not None and context.first:
         context.first = False
         record.seconds = {"start_to_first_tile": figures.first_tile_at - context.started, **record.seconds}
-    record.warnings = _warnings(figures, context)
+    record.warnings = [*damage_warnings(damage_of(reader)), *_warnings(figures, context)]
     try:
         write_record(paths.record, record)
     except OSError as error:
@@ -301,6 +304,7 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
         "nuclix": version("nuclix"),
         "torch": torch.__version__,
         "slide": slide.fingerprint,
+        "reader": type(slide.view.reader).__name__,
         "model": shared.model.sha256,
         "parameters": dict(as_mapping(shared.post)),
         "mpp": slide.view.scale.mpp,
@@ -315,17 +319,24 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
-    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
-    shared, view = slide.shared, slide.view
+def slide_header(
+    view: SlideView, classes: tuple[ObjectClass, ...], model: LoadedModel, fingerprint: str
+) -> SlideHeader:
+    """Return what a writer must know of a slide, whose file has the given fingerprint."""
     bounds = view.info.bounds
-    header = SlideHeader(
+    return SlideHeader(
         name=view.info.path.name,
         downsample=view.downsample,
         origin=(float(bounds.row), float(bounds.col)) if bounds else (0.0, 0.0),
-        classes=shared.classes.mapping.classes,
-        namespace=f"{slide.fingerprint}/{shared.model.sha256}",
+        classes=classes,
+        namespace=f"{fingerprint}/{model.sha256}",
     )
+
+
+def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
+    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
+    shared, view = slide.shared, slide.view
+    header = slide_header(view, shared.classes.mapping.classes, shared.model, slide.fingerprint)
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     summary = SummaryAccumulator(view)
     mapping, by_class = shared.classes.mapping, np.zeros(len(header.classes), np.int64)
@@ -372,11 +383,14 @@ def _record(slide: _SlideContext) -> SlideRecord:
             "path": str(info.path),
             "fingerprint": slide.fingerprint,
             "vendor": info.vendor,
+            "reader": type(view.reader).__name__,
             "height": info.levels[0].height,
             "width": info.levels[0].width,
             "mpp": view.scale.mpp / view.downsample,
+            "mpp_source": info.scale_source if shared.config.mpp is None else "--mpp",
             "bounds": asdict(info.bounds) if info.bounds else None,
             "model_downsample": view.downsample,
+            "damage": asdict(damage_of(view.reader)),
         },
         model={
             "name": shared.model.card.name,

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from identifiers import identifier
-from nuclix.ext.geojson_text import FeatureStyle, feature_text
+from nuclix.ext.geojson_text import FeatureStyle, feature_text, identifiers
 from nuclix.ext.outlines import label_outlines, outlines
 from rings import gallery, label_images, polygons_of
 
@@ -287,3 +287,17 @@ def test_values_that_do_not_fit_are_refused() -> None:
         feature_text(square(), np.empty((1, 1)), STYLE)
     with pytest.raises(ValueError, match="2\\^33"):
         feature_text(square(0, 2**30), np.empty((1, 0)), replace(STYLE, downsample=9.0))
+
+
+@given(st.lists(st.tuples(*[st.integers(-(2**31) + 1, 2**31 - 1)] * 2), unique=True, max_size=30), st.uuids())
+def test_identifiers_alone(places: list[tuple[int, int]], namespace: uuid.UUID) -> None:
+    found = identifiers(np.array(places, np.int64).reshape(-1, 2), namespace.bytes)
+    assert found == [identifier(namespace, *place) for place in places]
+    assert len(set(found)) == len(places)
+
+
+def test_identifiers_of_what_does_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        identifiers(np.zeros((1, 2), int), b"short")
+    with pytest.raises(ValueError, match="2\\^31"):
+        identifiers(np.array([[0, 2**31]]), NAMESPACE.bytes)
