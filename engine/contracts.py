@@ -138,6 +138,19 @@ class PostProcessor(Protocol):
         ...
 
 
+@runtime_checkable
+class CalibratesScores(Protocol):
+    """A post-processor whose scores can be calibrated: mapped to the share of nuclei that are right."""
+
+    def raw_scores(self, maps: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return (N,) one number per nucleus of labels 1..N, greater for surer ones, in any unit."""
+        ...
+
+    def calibrated(self, raw: Sequence[float], probability: Sequence[float]) -> Mapping[str, Any]:
+        """Return the parameters with which scores follow the piecewise-linear function through these points."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PatchShape:
     """A network's patch in pixels at its scale: `size` goes in, all but `margin` on every side comes out.

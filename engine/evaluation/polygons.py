@@ -56,7 +56,7 @@ def read_polygons(path: Path) -> Polygons:
     """Read the nuclei of a GeoJSON file, or of ImageScope's XML (see `read_regions`).
 
     GeoJSON may be a FeatureCollection, a list of features or one feature; plain, gzipped or a zip of ``.geojson``
-    files. Where any feature's ``objectType`` (QuPath's) is detection or cell, only detections and cells are read, and of
+    files. Where any feature's ``objectType`` (QuPath) is detection or cell, only detections and cells are read, and of
     a cell its nucleus; otherwise every feature with an area is. Points and lines are skipped.
 
     Parameters
