@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from conformance.postprocessor import check_postprocessor
 from nuclix.plugins.postprocessors.dist import Dist
+from nuclix.testing.postprocessor import check_postprocessor
 
 
 def predicted(shape, seed):

@@ -56,7 +56,7 @@ def read_polygons(path: Path) -> Polygons:
     """Read the nuclei of a GeoJSON file, or of ImageScope's XML (see `read_regions`).
 
     GeoJSON may be a FeatureCollection, a list of features or one feature; plain, gzipped or a zip of ``.geojson``
-    files. Where any feature's ``objectType`` (QuPath) is detection or cell, only detections and cells are read, and of
+    files. Where any feature's ``objectType`` (QuPath's) is detection or cell, only these are read, and of
     a cell its nucleus; otherwise every feature with an area is. Points and lines are skipped.
 
     Parameters
@@ -79,6 +79,31 @@ def read_polygons(path: Path) -> Polygons:
         corners = np.concatenate(rings) if rings else np.zeros((0, 2))
         ones = np.arange(len(rings) + 1, dtype=np.int64)
         return Polygons(corners, _offsets([len(ring) for ring in rings]), ones, ones[1:])
+    return _collected(_nuclei(path), path)
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read the class of each feature that `read_polygons` numbers, in that order; "" for one without.
+
+    QuPath writes ``classification`` as a table with a ``name``, or as a name alone.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read or is not GeoJSON.
+    """
+    return [_class_name(feature.get("properties")) for feature in _nuclei(path)]
+
+
+def _class_name(properties: Any) -> str:
+    kind = properties.get("classification") if isinstance(properties, dict) else None
+    if isinstance(kind, dict):
+        kind = kind.get("name") or ": ".join(map(str, kind.get("names") or ()))
+    return kind if isinstance(kind, str) else ""
+
+
+def _nuclei(path: Path) -> list[dict[str, Any]]:
+    """Return the features of a file that are nuclei."""
     try:
         features = [feature for text in _texts(path) for feature in _features(json.loads(text))]
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError) as error:
@@ -89,7 +114,7 @@ def read_polygons(path: Path) -> Polygons:
         raise DataError(f"{path} is not GeoJSON: {error}") from error
     if any(_type_of(feature) in NUCLEUS_TYPES for feature in features):
         features = [feature for feature in features if _type_of(feature) in NUCLEUS_TYPES]
-    return _collected(features, path)
+    return features
 
 
 def _texts(path: Path) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ from nuclix.engine.evaluation.scores import matches
 from nuclix.engine.training.validation import label, make_postprocessor
 
 if TYPE_CHECKING:
-    from nuclix.engine.contracts import Annotated, Recipe
+    from nuclix.engine.training.contracts import Annotated, Recipe
 
 MAX_KNOTS = 12  # groups of nuclei with the same number of members, each one point of the function
 MIN_MEMBERS = 40  # of a group: its share of matches then has a standard error below 0.08

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import Annotated
 from nuclix.engine.errors import DataError
 from nuclix.engine.evaluation.label_files import read_labels
+from nuclix.engine.training.contracts import Annotated
 from nuclix.engine.training.image_scales import resampled, scales_of
 from nuclix.engine.training.splits import PARTS, TRAIN, VALIDATION, SplitOptions, split_images
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from nuclix.engine.contracts import Annotated, Recipe
+    from nuclix.engine.training.contracts import Annotated, Recipe
     from nuclix.engine.training.dataset import Dataset
     from nuclix.engine.training.execution import Execution
 

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from blobs import blobs, write_folder
-from conformance.recipe import CHECKS, Check
 from nuclix.engine import registry
 from nuclix.engine.cli import main
-from nuclix.engine.contracts import Annotated, BatchShape, CustomLoss, CustomSampler, CustomSchedule
 from nuclix.engine.errors import DataError
 from nuclix.engine.geometry import Scale
 from nuclix.engine.inference.model_file import load_model
+from nuclix.engine.training.contracts import Annotated, BatchShape, CustomLoss, CustomSampler, CustomSchedule
 from nuclix.engine.training.schedule import Schedule
 from nuclix.engine.training.unet import normalise
 from nuclix.plugins.recipes._attention_network import Attention, ScaleClassifier, SelfSupervised, Sparsity, radius
@@ -26,6 +25,7 @@ from nuclix.plugins.recipes._attention_objective import Objective, dice_loss, sm
 from nuclix.plugins.recipes._attention_tiles import area_average, covers, slide_sources, tissue
 from nuclix.plugins.recipes._reinhard import from_lab, moments, to_lab, transfer
 from nuclix.plugins.recipes.attention import AttentionRecipe
+from nuclix.testing.recipe import CHECKS, Check
 from slides import write_slide
 
 SMALL = AttentionRecipe(n_feat=2, width=2, depth=10)

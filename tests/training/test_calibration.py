@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import Annotated, CalibratesScores
+from nuclix.engine.contracts import CalibratesScores
 from nuclix.engine.segmentation.classes import find_nuclei
 from nuclix.engine.training.calibration import Judged, average_precision, fit_curve, judged, reliability
+from nuclix.engine.training.contracts import Annotated
 from nuclix.plugins.postprocessors.dist import Dist
 from nuclix.plugins.recipes.dist import DistRecipe
 
