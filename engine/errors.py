@@ -13,6 +13,10 @@ class SlideError(NuclixError):
     """A slide can't be read or lacks what the run needs; other slides go on."""
 
 
+class UnsupportedSlideError(SlideError):
+    """A slide is intact, but of a kind that this reader does not read; another reader may."""
+
+
 class ModelError(NuclixError):
     """A model file can't be used."""
 

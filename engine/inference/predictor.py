@@ -86,9 +86,9 @@ class Predictor:
 
     def __init__(self, model: LoadedModel, settings: InferenceSettings) -> None:
         self._settings = settings
-        self._channels = len(model.card.maps)
-        self.name = model.card.name
         self.asked = settings.batch
+        self.name = model.card.name
+        self._channels = model.card.channels
         self.patch: PatchShape = model.card.patch
         try:
             self._module = model.module.to(settings.device)

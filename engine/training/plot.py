@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nuclix.engine.progress.text import tick
 from nuclix.engine.report.axes import Axis, nice_step
-from nuclix.engine.report.markup import escape
+from nuclix.engine.report.charts import escape
 
 WIDTH, HEIGHT = 760, 470
 LEFT, RIGHT = 58, 748
