@@ -21,7 +21,14 @@ DEFAULT_MODEL = "dist-kumar16"
 DEFAULT_BLOCK = 2048
 # Reading a slide of one level whole to find its tissue reports no progress for minutes.
 STALL_TIMEOUT = 1800.0
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+TF32 = "tf32"
+PRECISIONS = ("auto", "float32", TF32, "bfloat16", "float16")
+# Upper bounds: beyond them a slip of the keyboard would take all memory or all day.
+MAX_BATCH = 1024
+MAX_THREADS = 1024
+MAX_RETRIES = 100
+# Smaller blocks cost more in calls than in work (64 s a megapixel at 1 px); larger ones gain nothing.
+BLOCK_RANGE = (16, 65536)
 
 _SLIDES = "slides and results"
 _MODEL = "model"
@@ -54,12 +61,14 @@ class OptionSpec:
         Stands for the value in usage lines; empty for flags.
     choices : tuple of str
         The only values, or empty for any.
-    minimum, above : float or None
-        Bounds of a number: inclusive and exclusive lower bound.
+    minimum, above, maximum : float or None
+        Bounds of a number: inclusive lower, exclusive lower and inclusive upper bound.
     affects_results : bool
         Whether results made with different values differ, so that it is part of their key.
     aliases : tuple of str
         Former names, which still work on the command line and in files.
+    repeated : bool
+        Whether an option of several strings is given once for each of them.
     name : str
         The field, and the key in a file.
     type : type
@@ -76,8 +85,10 @@ class OptionSpec:
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     above: float | None = None
+    maximum: float | None = None
     affects_results: bool = False
     aliases: tuple[str, ...] = ()
+    repeated: bool = False
     name: str = ""
     type: type = str
     optional: bool = False
@@ -91,10 +102,20 @@ class OptionSpec:
             raise ValueError(f"must be one of {', '.join(self.choices)}, not {value!r}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"must be a finite number, not {value}")
-        if self.minimum is not None and value < self.minimum:
-            raise ValueError(f"must be {self.minimum:g} or more, not {value}")
-        if self.above is not None and value <= self.above:
-            raise ValueError(f"must be more than {self.above:g}, not {value}")
+        least = -math.inf if self.minimum is None else self.minimum
+        below = -math.inf if self.above is None else self.above
+        most = math.inf if self.maximum is None else self.maximum
+        if isinstance(value, int | float) and not (least <= value <= most and value > below):
+            raise ValueError(f"must be {self._range()}, not {value}")
+
+    def _range(self) -> str:
+        """Return the values that are allowed, in words."""
+        low = f"{self.minimum:.10g} or more" if self.minimum is not None else f"more than {self.above:.10g}"
+        if self.maximum is None:
+            return low
+        if self.minimum is not None:
+            return f"from {self.minimum:.10g} to {self.maximum:.10g}"
+        return f"{low} and at most {self.maximum:.10g}"
 
 
 def _option(default: Any, spec: OptionSpec) -> Any:
@@ -136,6 +157,26 @@ class RunConfig:
     class_map: str | None = _option(
         None, OptionSpec(_MODEL, "TOML file that renames, merges or recolours the model's classes", "FILE")
     )
+    set: tuple[str, ...] = _option(
+        (),
+        OptionSpec(
+            _MODEL,
+            "value of a parameter of the model's post-processing, such as p2=0.5 (see `nuclix info MODEL`); "
+            "may be repeated",
+            "NAME=VALUE",
+            affects_results=True,
+            repeated=True,
+        ),
+    )
+    min_score: float | None = _option(
+        None,
+        OptionSpec(
+            _MODEL, "drop nuclei with a lower detection probability", "P", minimum=0, maximum=1, affects_results=True
+        ),
+    )
+    trust_model: bool = _option(
+        False, OptionSpec(_MODEL, "run the model file's program without checking that it only computes")
+    )
     device: str = _option("auto", OptionSpec(_MACHINE, "auto, cpu, cuda or cuda:N", "DEVICE"))
     devices: tuple[str, ...] = _option(
         (), OptionSpec(_MACHINE, "one worker process per entry, such as cuda:0,cuda:1 (instead of --device)", "D,D")
@@ -147,14 +188,26 @@ class RunConfig:
         ),
     )
     batch: int | None = _option(
-        None, OptionSpec(_MACHINE, "patches per forward pass (chosen by device)", "N", minimum=1)
+        None, OptionSpec(_MACHINE, "patches per forward pass (chosen by device)", "N", minimum=1, maximum=MAX_BATCH)
     )
-    block: int = _option(DEFAULT_BLOCK, OptionSpec(_MACHINE, "edge of a post-processing block", "PX", minimum=1))
+    block: int = _option(
+        DEFAULT_BLOCK,
+        OptionSpec(_MACHINE, "edge of a post-processing block", "PX", minimum=BLOCK_RANGE[0], maximum=BLOCK_RANGE[1]),
+    )
     threads: int = _option(
         default_threads,
-        OptionSpec(_MACHINE, "threads for reading and post-processing", "N", minimum=1, aliases=("workers",)),
+        OptionSpec(
+            _MACHINE,
+            "threads for reading and post-processing",
+            "N",
+            minimum=1,
+            maximum=MAX_THREADS,
+            aliases=("workers",),
+        ),
     )
-    retry: int = _option(0, OptionSpec(_FAULTS, "retry a failed slide up to N times", "N", minimum=0))
+    retry: int = _option(
+        0, OptionSpec(_FAULTS, "retry a failed slide up to N times", "N", minimum=0, maximum=MAX_RETRIES)
+    )
     fail_fast: bool = _option(False, OptionSpec(_FAULTS, "stop the run at the first slide that fails"))
     time_limit: float | None = _option(
         None, OptionSpec(_FAULTS, "stop cleanly within S seconds; the same command resumes", "S", above=0)

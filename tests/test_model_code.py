@@ -89,14 +89,16 @@ HAND_WRITTEN = {
     "ops.aten.from_file": 'return ops.aten.from_file("{victim}", True, 5)',
     "__torch__.torch.classes.x.Y": 'y = __torch__.torch.classes.x.Y("{victim}")\n    return x',
     "save": 'x.save("{victim}")\n    return x',
-    "hidden": 'hidden(x)\n    return x',
+    "hidden": "hidden(x)\n    return x",
 }
 
 
 @pytest.mark.parametrize("operator", HAND_WRITTEN)
 def test_source_that_no_compiler_writes_is_no_way_around(tmp_path: Path, operator: str) -> None:
     code = "  def save(self, x: Tensor) -> Tensor:\n    return x\n" if operator == "save" else ""
-    code += "  def forward(self, x: Tensor) -> Tensor:\n    " + HAND_WRITTEN[operator].format(victim=tmp_path / "v") + "\n"
+    code += (
+        "  def forward(self, x: Tensor) -> Tensor:\n    " + HAND_WRITTEN[operator].format(victim=tmp_path / "v") + "\n"
+    )
     path = edited(scripted(tmp_path / "a.pt", HARMLESS), tmp_path / "b.pt", code)
     with pytest.raises(ModelError, match=f"uses {operator},"):
         load_model(path)
@@ -130,7 +132,7 @@ def test_what_can_not_be_checked_is_refused(tmp_path: Path, damage: str) -> None
                 after.writestr(name, b"\xff" + content if name.endswith("data.pkl") else content)
         path = tmp_path / "b.pt"
         path.with_suffix(".toml").write_text(TOML)
-    with pytest.raises(ModelError, match="can't be read|is not TorchScript|is damaged"):
+    with pytest.raises(ModelError, match=r"can't be read|is not TorchScript|is damaged"):
         load_model(path)
 
 

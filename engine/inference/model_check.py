@@ -50,8 +50,9 @@ def check_network(predictor: Predictor) -> list[str]:
     part = float(np.abs(first - second).max()) / extent if extent > 0 else 0.0
     if part > _REFUSED:
         raise ModelError(
-            f"model {predictor.name}: its margin of {patch.margin} px is too small: the network looks further, and maps "
-            f"change by up to {100 * part:.0f} % of their range where patches meet; state a larger `margin` in its card"
+            f"model {predictor.name}: its margin of {patch.margin} px is too small: the network looks further, and "
+            f"maps change by up to {100 * part:.0f} % of their range where patches meet; state a larger `margin` in "
+            "its card"
         )
     noted = _NOTED["float32" if predictor.precision == torch.float32 else "half"]
     if part > noted:

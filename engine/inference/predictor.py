@@ -85,6 +85,7 @@ class Predictor:
     """
 
     def __init__(self, model: LoadedModel, settings: InferenceSettings) -> None:
+        self._model = model
         self._settings = settings
         self.asked = settings.batch
         self.name = model.card.name
@@ -146,9 +147,11 @@ class Predictor:
         DeviceError
             If the device has failed and needs another process.
         """
+        import torch
+
         try:
             return self._forward(patches)
-        except RuntimeError as error:  # of which torch.OutOfMemoryError is a kind
+        except (RuntimeError, torch.jit.Error) as error:  # torch.OutOfMemoryError is of the first kind
             raise self._failure(error) from error
 
     def _forward(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -197,7 +200,7 @@ class Predictor:
             maps += self._maps(images.flip(axes)).flip(axes)
         return maps / (1 + len(MIRRORS))
 
-    def _failure(self, error: RuntimeError) -> ModelError | DeviceMemoryError | DeviceError:
+    def _failure(self, error: Exception) -> ModelError | DeviceMemoryError | DeviceError:
         text = str(error)
         if any(words in text for words in _NO_MEMORY):
             return DeviceMemoryError(

@@ -31,7 +31,7 @@ from nuclix.engine.segmentation.clump_batch import ClumpBatch, pack
 from nuclix.engine.segmentation.clumps import Clump, Stitcher
 from nuclix.engine.segmentation.context import ContextWindow
 from nuclix.engine.segmentation.measure import objects_of
-from nuclix.engine.segmentation.objects import Objects
+from nuclix.engine.segmentation.objects import PROBABILITY, Objects, take
 from nuclix.engine.segmentation.stage_timer import StageClock
 from nuclix.engine.slide.tissue import TissueMask
 from nuclix.engine.slide.view import SlideView
@@ -60,6 +60,8 @@ class PipelineInputs:
         Where objects go.
     rule : ClassRule or None
         How class maps are read, where the network gives any.
+    min_score : float or None
+        Nuclei with a lower detection probability are dropped.
     """
 
     view: SlideView
@@ -68,6 +70,7 @@ class PipelineInputs:
     post: PostProcessor
     checkpoint: Checkpoint
     rule: ClassRule | None = None
+    min_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +219,12 @@ class SlidePipeline:
         batch: list[tuple[_Unit, Box, Future[NDArray[np.uint8]]]] = []
         units: deque[_Unit] = deque()
         for unit, core, read in self._reads():
+            if batch and unit.row != batch[-1][0].row:
+                # A batch never crosses rows: after a restart at a row, each patch has the neighbours it had before.
+                self._predict(batch)
+                batch.clear()
+                while units and units[0].missing == 0:
+                    self._send(units.popleft())
             if unit is not (units[-1] if units else None):
                 units.append(unit)
             if core is not None and read is not None:
@@ -343,7 +352,10 @@ class SlidePipeline:
         found = find_nuclei(post, maps, np.pad(mask, context) if context else mask, self._inputs.rule)
         score = _inner(post.score(maps[: len(post.maps)]), context)
         objects = objects_of(_inner(found.labels, context), score, origin, self._inputs.view.scale.mpp)
-        return with_found(objects, found)
+        objects = with_found(objects, found)
+        if self._inputs.min_score is None:
+            return objects
+        return take(objects, np.flatnonzero(objects.measurements[PROBABILITY] >= self._inputs.min_score))
 
     def _split(self, clump: Clump) -> Objects:
         with self._clock.stage("split"):
