@@ -30,8 +30,9 @@ from nuclix.engine.segmentation.classes import ClassRule, find_nuclei, with_foun
 from nuclix.engine.segmentation.clump_batch import ClumpBatch, pack
 from nuclix.engine.segmentation.clumps import Clump, Stitcher
 from nuclix.engine.segmentation.context import ContextWindow
+from nuclix.engine.segmentation.large_clumps import LargeClump
 from nuclix.engine.segmentation.measure import objects_of
-from nuclix.engine.segmentation.objects import PROBABILITY, Objects, take
+from nuclix.engine.segmentation.objects import PROBABILITY, Objects, concatenate, take
 from nuclix.engine.segmentation.stage_timer import StageClock
 from nuclix.engine.slide.tissue import TissueMask
 from nuclix.engine.slide.view import SlideView
@@ -322,7 +323,7 @@ class SlidePipeline:
             window = self._band.feed(unit.row, unit.col, unit.maps)
             mask = None if window is None else _inner(post.foreground(window[: len(post.maps)]), post.context)
             whole: list[Clump] = []
-            waited: list[Clump] = []
+            waited: list[Clump | LargeClump] = []
             for row, col in self._blocks_in(region):
                 box = self._stitcher.block_box(row, col)
                 if window is None or mask is None or not mask[box.slices(region)].any():
@@ -330,9 +331,15 @@ class SlidePipeline:
                     continue
                 maps = window[(slice(None), *box.expand(post.context).slices(region.expand(post.context)))]
                 for clump in self._stitcher.add(row, col, maps, mask[box.slices(region)]):
-                    (whole if clump.box == box else waited).append(clump)
+                    if isinstance(clump, Clump) and clump.box == box:
+                        whole.append(clump)
+                    else:
+                        waited.append(clump)
             jobs = [self._splitters.submit(self._split, clump) for clump in whole]
-            jobs += [self._splitters.submit(self._split_canvas, canvas) for canvas in pack(waited, post.context)]
+            small = [clump for clump in waited if isinstance(clump, Clump)]
+            large = [clump for clump in waited if isinstance(clump, LargeClump)]
+            jobs += [self._splitters.submit(self._split_canvas, canvas) for canvas in pack(small, post.context)]
+            jobs += [self._splitters.submit(self._split_large, clump) for clump in large]
             last = unit.col == self._grid.unit_cols - 1
             unit.maps = None
             state = {**self._stitcher.snapshot(), **self._band.snapshot()} if last else None
@@ -360,6 +367,16 @@ class SlidePipeline:
     def _split(self, clump: Clump) -> Objects:
         with self._clock.stage("split"):
             return self._objects(clump.mask, clump.maps, clump.box)
+
+    def _split_large(self, clump: LargeClump) -> Objects:
+        """Split a clump window by window; a nucleus counts where its first pixel lies."""
+        with self._clock.stage("split"):
+            parts = []
+            for window in clump.windows():
+                objects = self._objects(window.mask, window.maps, window.box)
+                rows, cols = (objects.first - (window.box.row, window.box.col)).T
+                parts.append(take(objects, np.flatnonzero(window.own[rows, cols])))
+            return concatenate(parts)
 
     def _split_canvas(self, canvas: ClumpBatch) -> Objects:
         with self._clock.stage("split"):
