@@ -5,7 +5,6 @@ Command line, TOML file, record and result key are made from these fields.
 
 from __future__ import annotations
 
-import math
 import os
 import typing
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nuclix.engine.errors import UsageError
+from nuclix.engine.option_spec import OptionSpec
 from nuclix.engine.parameters import as_mapping, from_mapping
 
 DEFAULT_MODEL = "dist-kumar16"
@@ -29,10 +29,13 @@ MAX_THREADS = 1024
 MAX_RETRIES = 100
 # Smaller blocks cost more in calls than in work (64 s a megapixel at 1 px); larger ones gain nothing.
 BLOCK_RANGE = (16, 65536)
+OUTLINES = ("smooth", "pixel")
+MEASUREMENTS = ("shape", "stain", "stain-od")
 
 _SLIDES = "slides and results"
 _MODEL = "model"
 _MACHINE = "machine"
+_OBJECTS = "outlines and measurements"
 _FAULTS = "fault tolerance"
 _OUTPUT = "messages"
 
@@ -45,77 +48,6 @@ _HEADER = """\
 def default_threads() -> int:
     """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@dataclass(frozen=True, slots=True)
-class OptionSpec:
-    """Declaration of an option: what `RunConfig` states in a field's metadata, and what follows from the field.
-
-    Attributes
-    ----------
-    group : str
-        The heading under which it is listed.
-    help : str
-        What it does, with its unit; one line.
-    metavar : str
-        Stands for the value in usage lines; empty for flags.
-    choices : tuple of str
-        The only values, or empty for any.
-    minimum, above, maximum : float or None
-        Bounds of a number: inclusive lower, exclusive lower and inclusive upper bound.
-    affects_results : bool
-        Whether results made with different values differ, so that it is part of their key.
-    aliases : tuple of str
-        Former names, which still work on the command line and in files.
-    repeated : bool
-        Whether an option of several strings is given once for each of them.
-    name : str
-        The field, and the key in a file.
-    type : type
-        bool, int, float, str, or tuple for several strings.
-    optional : bool
-        Whether it may be unset.
-    default : object
-        The value where none is given.
-    """
-
-    group: str
-    help: str
-    metavar: str = ""
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    above: float | None = None
-    maximum: float | None = None
-    affects_results: bool = False
-    aliases: tuple[str, ...] = ()
-    repeated: bool = False
-    name: str = ""
-    type: type = str
-    optional: bool = False
-    default: Any = None
-
-    def check(self, value: Any) -> None:
-        """Raise `ValueError` if a value of the right type is not allowed."""
-        if value is None:
-            return
-        if self.choices and value not in self.choices:
-            raise ValueError(f"must be one of {', '.join(self.choices)}, not {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"must be a finite number, not {value}")
-        least = -math.inf if self.minimum is None else self.minimum
-        below = -math.inf if self.above is None else self.above
-        most = math.inf if self.maximum is None else self.maximum
-        if isinstance(value, int | float) and not (least <= value <= most and value > below):
-            raise ValueError(f"must be {self._range()}, not {value}")
-
-    def _range(self) -> str:
-        """Return the values that are allowed, in words."""
-        low = f"{self.minimum:.10g} or more" if self.minimum is not None else f"more than {self.above:.10g}"
-        if self.maximum is None:
-            return low
-        if self.minimum is not None:
-            return f"from {self.minimum:.10g} to {self.maximum:.10g}"
-        return f"{low} and at most {self.maximum:.10g}"
 
 
 def _option(default: Any, spec: OptionSpec) -> Any:
@@ -139,6 +71,10 @@ class RunConfig:
         OptionSpec(
             _SLIDES, "um/px at full resolution, for slides that do not state it", "UM", above=0, affects_results=True
         ),
+    )
+    reader: str | None = _option(
+        None,
+        OptionSpec(_SLIDES, "slide reader to use for every slide (chosen by content; see `nuclix plugins`)", "NAME"),
     )
     tissue: bool = _option(True, OptionSpec(_SLIDES, "skip background (regions without tissue)", affects_results=True))
     model: str = _option(DEFAULT_MODEL, OptionSpec(_MODEL, "installed model or model file", "NAME|FILE"))
@@ -177,6 +113,49 @@ class RunConfig:
     trust_model: bool = _option(
         False, OptionSpec(_MODEL, "run the model file's program without checking that it only computes")
     )
+    outline: str = _option(
+        "smooth",
+        OptionSpec(
+            _OBJECTS,
+            "smooth outlines, or outlines along pixel edges (perimeters 27 % longer)",
+            choices=OUTLINES,
+            affects_results=True,
+        ),
+    )
+    simplify: float = _option(
+        0.5,
+        OptionSpec(
+            _OBJECTS,
+            "simplify smooth outlines within PX pixels at the model's scale",
+            "PX",
+            minimum=0,
+            affects_results=True,
+        ),
+    )
+    keep_holes: bool = _option(
+        False,
+        OptionSpec(
+            _OBJECTS,
+            "keep holes in nuclei (with --outline pixel also parts apart) instead of filling them",
+            affects_results=True,
+        ),
+    )
+    measurements: tuple[str, ...] = _option(
+        ("shape", "stain"),
+        OptionSpec(
+            _OBJECTS,
+            "shape, stain (hematoxylin and eosin), stain-od (under the names of QuPath's cell detection)",
+            "NAME,NAME",
+            choices=MEASUREMENTS,
+            affects_results=True,
+        ),
+    )
+    stains: tuple[str, ...] = _option(
+        (),
+        OptionSpec(
+            _OBJECTS, "stain vectors of hematoxylin and eosin (QuPath's default)", "R,G,B,R,G,B", affects_results=True
+        ),
+    )
     device: str = _option("auto", OptionSpec(_MACHINE, "auto, cpu, cuda or cuda:N", "DEVICE"))
     devices: tuple[str, ...] = _option(
         (), OptionSpec(_MACHINE, "one worker process per entry, such as cuda:0,cuda:1 (instead of --device)", "D,D")
@@ -207,6 +186,9 @@ class RunConfig:
     )
     retry: int = _option(
         0, OptionSpec(_FAULTS, "retry a failed slide up to N times", "N", minimum=0, maximum=MAX_RETRIES)
+    )
+    tolerate_damage: int = _option(
+        0, OptionSpec(_FAULTS, "show up to N undecodable tiles of a slide as background", "N", minimum=0)
     )
     fail_fast: bool = _option(False, OptionSpec(_FAULTS, "stop the run at the first slide that fails"))
     time_limit: float | None = _option(

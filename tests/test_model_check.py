@@ -43,12 +43,13 @@ class Blur(torch.nn.Module):
 
 class Table(Blur):
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"distance": self.layer(images)}
+        return {"distance": self.layer(images.to(self.layer.weight.dtype))}
 
 
 class Pair(Blur):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.layer(images), self.layer(images)
+        maps = self.layer(images.float())
+        return maps, maps
 
 
 class Nothing(Blur):
@@ -58,29 +59,31 @@ class Nothing(Blur):
 
 class Wide(Blur):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.layer(images), self.layer(images)], 1)
+        return torch.cat(
+            [self.layer(images.to(self.layer.weight.dtype)), self.layer(images.to(self.layer.weight.dtype))], 1
+        )
 
 
 class Coarse(Blur):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layer(images)[:, :, ::2, ::2]
+        return self.layer(images.to(self.layer.weight.dtype))[:, :, ::2, ::2]
 
 
 class Whole(Blur):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layer(images).to(torch.int64)
+        return self.layer(images.to(self.layer.weight.dtype)).to(torch.int64)
 
 
 class Invalid(Blur):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layer(images) / 0 - self.layer(images) / 0
+        return self.layer(images.to(self.layer.weight.dtype)) / 0 - self.layer(images.to(self.layer.weight.dtype)) / 0
 
 
 class Raising(Blur):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if images.size(1) == 3:
             raise ValueError("I want four channels")
-        return self.layer(images)
+        return self.layer(images.to(self.layer.weight.dtype))
 
 
 def saved(path: Path, module: torch.nn.Module, *, margin: int = 16, size: int = 64) -> Path:

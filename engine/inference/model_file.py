@@ -14,7 +14,7 @@ import unicodedata
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,14 +58,14 @@ class LoadedModel:
     ----------
     card : ModelCard
         The model's metadata.
-    module : torch.jit.ScriptModule
+    module : torch.nn.Module
         (N, 3, H, W) RGB in 0..255 to (N, maps, H, W) float32; evaluation mode.
     sha256 : str
         Hash of the model file (and of the TOML file where the card comes from there), for the record.
     """
 
     card: ModelCard
-    module: torch.jit.ScriptModule
+    module: torch.nn.Module
     sha256: str
 
 
@@ -83,17 +83,34 @@ def save_model(path: Path, module: torch.nn.Module, card: ModelCard) -> None:
     """
     import torch
 
-    from nuclix.engine.training.unet import fold_batch_norm
+    from nuclix.engine.inference.batch_norm import fold_batch_norm
 
     folded = fold_batch_norm(module).cpu().requires_grad_(False)
     example = torch.zeros(1, 3, card.patch.multiple * 2, card.patch.multiple * 2)
-    with torch.inference_mode(), _torchscript():
+    with torch.inference_mode(), torchscript_warnings():
         traced = torch.jit.trace(folded, example, check_trace=False)
+    write_model(path, traced, card)
+
+
+def write_model(path: Path, module: torch.jit.ScriptModule, card: ModelCard) -> None:
+    """Write TorchScript with its card inside: temporary name first, then in place.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    module : torch.jit.ScriptModule
+        RGB 0..255 in, finished maps out.
+    card : ModelCard
+        What the file shall say of itself.
+    """
+    import torch
+
     text = json.dumps({FORMAT_KEY: FORMAT, **as_mapping(card)}, indent=1, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with _torchscript():
-        torch.jit.save(traced, str(temporary), _extra_files={CARD_NAME: text})
+    with torchscript_warnings():
+        torch.jit.save(module, str(temporary), _extra_files={CARD_NAME: text})
     temporary.replace(path)
 
 
@@ -152,26 +169,84 @@ def load_model(path: Path, device: str = "cpu", *, trust: bool = False) -> Loade
     ModelError
         As `read_card`, where the program does more than compute, and where torch can't load the network.
     """
-    import torch
-
-    from nuclix.engine.inference.model_code import checked_archive
-
     try:
         content = path.read_bytes()
     except OSError as problem:
         raise ModelError(f"{path}: can't be read: {problem.strerror or problem}") from problem
     inside = _card_inside(path, io.BytesIO(content))
     card = _read_card(path, inside)
-    archive = content if trust else checked_archive(content, str(path))
-    try:
-        with _torchscript():
-            module = torch.jit.load(io.BytesIO(archive), map_location=device).eval()
-    except (RuntimeError, ValueError, OSError) as problem:
-        raise ModelError(f"{path}: torch can't load this network: {_first_line(problem)}") from problem
+    module: torch.nn.Module = load_torchscript(path, device, trust=trust, content=content)
+    if not card.is_plain:
+        from nuclix.engine.inference.adapter import AdaptedNetwork
+
+        module = AdaptedNetwork(module, card).eval()
     digest = hashlib.sha256(content)
     if inside is None:
         digest.update(path.with_suffix(".toml").read_bytes())
     return LoadedModel(card, module, digest.hexdigest())
+
+
+def load_torchscript(
+    path: Path, device: str, *, trust: bool = False, content: bytes | None = None
+) -> torch.jit.ScriptModule:
+    """Load a TorchScript file onto a device; every network of a user is loaded here.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    device : str
+        "cpu", "cuda" or "cuda:N".
+    trust : bool
+        Load the program without checking that it only computes.
+    content : bytes, optional
+        The file's content, where it has been read.
+
+    Raises
+    ------
+    ModelError
+        If its program does more than compute, or torch can't load it.
+    """
+    import torch
+
+    from nuclix.engine.inference.model_code import checked_archive
+
+    archive = path.read_bytes() if content is None else content
+    if not trust:
+        archive = checked_archive(archive, str(path))
+    try:
+        with torchscript_warnings():
+            return torch.jit.load(io.BytesIO(archive), map_location=device).eval()
+    except (RuntimeError, ValueError, OSError) as problem:
+        raise ModelError(f"{path}: torch can't load this network: {_first_line(problem)}") from problem
+
+
+def card_from_toml(path: Path, amend: Callable[[dict[str, Any]], None] = lambda values: None) -> ModelCard:
+    """Read a card from a TOML file; `amend` may change its values before they are checked.
+
+    Raises
+    ------
+    ModelError
+        If the file can't be read or a value does not fit; the message names file and key.
+    """
+    values = _parsed_toml(path)
+    amend(values)
+    return _card(values, str(path))
+
+
+def patch_size_of(path: Path) -> int:
+    """Return ``patch.size`` of a card in TOML.
+
+    Raises
+    ------
+    ModelError
+        If the file can't be read or does not say it.
+    """
+    patch = _parsed_toml(path).get("patch")
+    size = patch.get("size") if isinstance(patch, Mapping) else None
+    if not isinstance(size, int) or size < 1:
+        raise ModelError(f"{path}: missing key 'size' in [patch]: the edge of the network's patch in px")
+    return size
 
 
 def model_hash(path: Path) -> str:
@@ -229,7 +304,7 @@ def find_model(name_or_path: str | Path) -> Path:
 
 
 @contextmanager
-def _torchscript() -> Iterator[None]:
+def torchscript_warnings() -> Iterator[None]:
     """Silence the deprecation of TorchScript in torch >= 2.13: it is the format that every version reads and writes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)

@@ -167,7 +167,7 @@ class Predictor:
             torch.autocast(self._settings.device.type, self._settings.precision if half else None, enabled=half),
         ):
             # (N, H, W, 3) seen as (N, 3, H, W) is what PyTorch calls channels last: no copy.
-            images = torch.from_numpy(stack).to(self._settings.device).permute(0, 3, 1, 2).float()
+            images = torch.from_numpy(stack).to(self._settings.device).permute(0, 3, 1, 2)
             maps = self._mirrored(images) if self.tta else self._maps(images)
             inner = slice(margin, size - margin)
             found = maps[: len(patches), :, inner, inner].float().contiguous()
@@ -208,7 +208,9 @@ class Predictor:
             )
         if any(words in text for words in _BROKEN):
             return DeviceError(f"{self._settings.device} failed: {_last_line(error)}")
-        return ModelError(f"model {self.name}: the network failed: {_last_line(error)}")
+        advice = '; a network that takes numbers needs `dtype = "float32"` in [input] of its card'
+        of_type = "unsigned char" in text or "Byte" in text
+        return ModelError(f"model {self.name}: the network failed: {_last_line(error)}{advice if of_type else ''}")
 
     def use_batch(self, batch: int) -> None:
         """Compute `batch` patches at a time from now on, and release the memory that larger batches have taken.

@@ -76,6 +76,7 @@ def slide_colours(overview: Overview, tissue: TissueMask) -> SlideColours:
     share = float(he[coloured].mean()) if coloured.sum() >= _MIN_COLOURED_PIXELS else None
     return SlideColours(share, float(np.median(pixels.max(axis=2))) if pixels.size else 255.0)
 
+
 def outside_tissue(first: NDArray[np.int64], tissue: TissueMask) -> int:
     """Return how many nuclei begin outside the tissue; `first` is their (n, 2) rows and columns."""
     rows, cols = (first / tissue.downsample).astype(np.int64).T
@@ -133,7 +134,9 @@ def _about_nuclei(found: Findings) -> list[str]:
             f"{MEDIAN_AREA_UM2[1]:.0f} um2: check the slide's scale (--mpp) and the model"
         )
     if found.in_background is not None and found.in_background > MOST * count:
-        said.append(f"{found.in_background} of {count} nuclei lie outside the tissue: the model may not suit this slide")
+        said.append(
+            f"{found.in_background} of {count} nuclei lie outside the tissue: the model may not suit this slide"
+        )
     return said
 
 
