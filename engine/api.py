@@ -242,7 +242,7 @@ class _Job:
         view, context = self.view, self.model.context
         mask = tissue_mask(view.reader, view) if tissue else None
         grid = TileGrid(view.height, view.width, context.model.card.patch, context.config.block)
-        header = slide_header(view, context.model, self.fingerprint)
+        header = slide_header(view, context, self.fingerprint)
         if region is None:
             return Nuclei(self._objects(grid, mask), header, self.scale.mpp)
         patches = self._patches(region, grid, mask)
@@ -284,7 +284,7 @@ class _Job:
         from nuclix.engine.segmentation.pipeline import PipelineInputs, RunHooks, SlidePipeline
 
         context, store = self.model.context, MemoryStore()
-        inputs = PipelineInputs(self.view, where, context.predictor, context.post, store)
+        inputs = PipelineInputs(self.view, where, context.predictor, context.post, store, context.classes.rule)
         hooks = RunHooks(self.on_progress, _never, getattr(where, "record", None))
         figures = SlidePipeline(inputs, grid, context.config.threads, hooks).run()
         if figures.clumps_cut:
@@ -292,7 +292,7 @@ class _Job:
             warnings.warn(f"{message}; the model may not suit this slide", RuntimeWarning, stacklevel=2)
         nothing = np.zeros((1, 1))
         empty = objects_of(nothing.astype(np.int32), nothing.astype(np.float32), Box(0, 0, 1, 1), self.view.scale.mpp)
-        return store.objects(empty)
+        return context.classes.mapping.apply(store.objects(empty))
 
 
 @contextmanager

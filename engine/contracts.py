@@ -48,6 +48,16 @@ class SlideInfo:
         Level 0's micrometres per pixel, or None where the file does not say.
     bounds : Box or None
         The part of level 0 that QuPath shows (openslide.bounds-*), or None for all of it.
+    scale_source : str or None
+        Where `scale` comes from, such as "vendor metadata", "OME-XML", "ImageJ" or "TIFF resolution".
+    objective_power : float or None
+        The objective's nominal magnification; a hint for messages, never used as a scale.
+    compression : str or None
+        How level 0 is compressed, such as "jpeg".
+    icc_profile : bytes or None
+        The embedded colour profile.
+    associated : tuple of str
+        Names of further images in the file, such as a label or a macro image.
     """
 
     path: Path
@@ -55,6 +65,11 @@ class SlideInfo:
     levels: tuple[Level, ...]
     scale: Scale | None
     bounds: Box | None
+    scale_source: str | None = None
+    objective_power: float | None = None
+    compression: str | None = None
+    icc_profile: bytes | None = field(default=None, repr=False)
+    associated: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -97,7 +112,10 @@ class PostProcessor(Protocol):
     maps within `context` pixels of it, whatever else is in the array and wherever the array was cut.
     """
 
-    maps: ClassVar[tuple[str, ...]]
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the maps that it takes, in order; a class variable will do."""
+        ...
 
     @property
     def context(self) -> int:
@@ -113,7 +131,10 @@ class PostProcessor(Protocol):
         ...
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return per pixel a value in 0..1 whose mean over a nucleus is its detection probability."""
+        """Return per pixel a value in 0..1 whose mean over a nucleus is its detection probability.
+
+        A post-processor that gives nuclei scores or classes itself is a `segmentation.detections.DetectsObjects`.
+        """
         ...
 
 
@@ -359,6 +380,9 @@ class ModelCard:
         Classes of the objects.
     training, scores : mapping
         Data, licence and settings of the training; validation scores.
+    class_maps : tuple of str
+        Names of the output channels after `maps`, whose votes decide the classes: one for each class, one of the
+        background before them, or a single one of class numbers.
     """
 
     name: str
@@ -371,3 +395,9 @@ class ModelCard:
     classes: tuple[ObjectClass, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
+    class_maps: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Number of the network's output channels."""
+        return len(self.maps) + len(self.class_maps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -12,7 +13,8 @@ from sources import PACKAGES, ROOT, SHIPPED, Import, dotted, imports, modules
 
 # Imported by the functions that use them, so that start-up does not pay for them.
 DEFERRED = {
-    "PIL", "cv2", "dask", "distributed", "matplotlib", "numba", "rich", "scipy", "skimage", "tiffslide", "torch",
+    "PIL", "cv2", "dask", "distributed", "jinja2", "matplotlib", "numba", "openslide", "rich",
+    "scipy", "skimage", "tiffslide", "torch",
 }  # fmt: skip
 # Networks are classes of torch's: these modules can't wait, so whoever needs them does.
 OF_TORCH = {
@@ -89,12 +91,25 @@ def test_the_reader_of_imports_sees_through_every_form() -> None:
     ]
 
 
+# Names that a distribution is imported by, where they differ.
+IMPORT_NAMES = {
+    "pillow": "PIL", "jinja2": "jinja2", "markupsafe": "markupsafe", "openslide-python": "openslide",
+}  # fmt: skip
+# Extras for developing nuclix, which its packages do not import.
+DEVELOPMENT = {"test", "bench", "docs"}
+# Installed for others' sake: imagecodecs has tifffile's decoders, openslide-bin is the library of openslide-python.
+INDIRECT = {"imagecodecs", "openslide-bin"}
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=!~\[; ]", requirement)[0].lower() for requirement in requirements}
+
+
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
-    """Nothing comes along by luck, nothing is installed for naught."""
-    renamed = {"pillow": "PIL"}
-    asked_for = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dask"]]
-    plain = [requirement.partition(">")[0] for requirement in asked_for]
-    declared = {renamed.get(name, name) for name in plain}
+    extras = PROJECT["optional-dependencies"]
+    asked_for = distributions(PROJECT["dependencies"]) | {
+        name for extra in set(extras) - DEVELOPMENT for name in distributions(extras[extra])
+    }
+    declared = {IMPORT_NAMES.get(name, name) for name in asked_for - INDIRECT}
     used = {seen.name.partition(".")[0] for path in modules(*PACKAGES) for seen in imports(path)}
-    used |= {"imagecodecs"}  # tifffile's decoders: it imports them by itself
     assert used - set(sys.stdlib_module_names) - {"nuclix"} == declared

@@ -53,7 +53,7 @@ def test_a_done_slide_is_done(case: ResumeCase) -> None:
 
 
 def test_where_and_how_fast_it_was_computed_does_not_matter(case: ResumeCase) -> None:
-    case.config = replace(case.config, device="cuda:3", block=512, workers=9, batch=4)
+    case.config = replace(case.config, device="cuda:3", block=512, threads=9, batch=4)
     assert case.plan().done
 
 

@@ -19,6 +19,7 @@ from nuclix.engine.contracts import Writer
 from nuclix.engine.errors import OutputError, SlideError
 from nuclix.engine.files import checksum
 from nuclix.engine.run_config import RunConfig, result_settings
+from nuclix.engine.segmentation.classes import class_map_hash
 from nuclix.engine.slide.open import fingerprint
 
 # Slides checked concurrently: most of the time goes into waiting for a network share.
@@ -81,7 +82,7 @@ def request_key(slide_fingerprint: str, model_hash: str, config: RunConfig) -> s
         JSON.
     """
     facts = {"slide": slide_fingerprint, "model": model_hash, "nuclix": version("nuclix")}
-    return json.dumps({**facts, **result_settings(config)})
+    return json.dumps({**facts, **result_settings(config), **class_map_hash(config.class_map)})
 
 
 def check_results(

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nuclix.engine import registry
 from nuclix.engine.contracts import PostProcessor, SlideHeader, Writer
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
@@ -17,6 +19,7 @@ from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.run_config import RunConfig, config_as_json
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
+from nuclix.engine.segmentation.classes import Classes, prepare_classes
 from nuclix.engine.segmentation.measure import shape_names
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.record import SlideRecord, write_record
@@ -80,6 +83,8 @@ class SegmentationContext:
         From objects to a file.
     started : float
         Start of the run in seconds since 1970.
+    classes : Classes
+        How class maps are read, and what becomes of the model's classes.
     first : bool
         Whether no tile has been computed yet.
     """
@@ -90,6 +95,7 @@ class SegmentationContext:
     post: PostProcessor
     writer: Writer
     started: float
+    classes: Classes
     first: bool = True
 
 
@@ -140,11 +146,12 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
         raise ModelError(
             f"{path}: gives the maps {card.maps}, its post-processor {card.postprocessor} takes {post.maps}"
         )
+    classes = prepare_classes(card, post, config, str(path))
     make_writer: Any = registry.load(registry.WRITERS, config.writer)
     writer: Writer = make_writer()
     batch = config.batch or default_batch(device)
     predictor = Predictor(model, InferenceSettings(device, precision, batch, config.tta))
-    return SegmentationContext(config, model, predictor, post, writer, started)
+    return SegmentationContext(config, model, predictor, post, writer, started, classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +224,7 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
     return SlideOutcome(slide.result.relative_to(paths.out).as_posix(), checksum(slide.result), record)
 
 
-def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, float]]:
+def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
     """Segment the slide; where the device is out of memory, restart the slide with half the batch size.
 
     It is restarted because rows of two batch sizes in one result would depend on when memory was short.
@@ -240,7 +247,7 @@ def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, di
         predictor.use_batch(predictor.batch // 2)
 
 
-def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, float]]:
+def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
     """Run the pipeline into the checkpoint, and write the result from it."""
     shared, config, view = slide.shared, slide.shared.config, slide.view
     started = time.perf_counter()
@@ -256,15 +263,15 @@ def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, float]]:
     key = _checkpoint_key(slide, shared.predictor.batch)
     checkpoint = Checkpoint(slide.paths.checkpoint, shape_names(view.scale.mpp), key)
     try:
-        inputs = PipelineInputs(view, tissue, shared.predictor, shared.post, checkpoint)
+        inputs = PipelineInputs(view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule)
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         started = time.perf_counter()
-        _write(slide, checkpoint, figures)
+        by_class = _write(slide, checkpoint, figures)
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
         figures.seconds = {**spent, **figures.seconds, "write": time.perf_counter() - started}
     finally:
         checkpoint.close()
-    return figures, {} if tissue is None else {"tissue_mm2": tissue.area_mm2}
+    return figures, {"nuclei_by_class": by_class} | ({} if tissue is None else {"tissue_mm2": tissue.area_mm2})
 
 
 def _make_folder(out: Path, folder: Path) -> None:
@@ -300,27 +307,30 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def slide_header(view: SlideView, model: LoadedModel, fingerprint: str) -> SlideHeader:
+def slide_header(view: SlideView, context: SegmentationContext, fingerprint: str) -> SlideHeader:
     """Return what a writer must know of a slide, whose file has the given fingerprint."""
     bounds = view.info.bounds
     return SlideHeader(
         name=view.info.path.name,
         downsample=view.downsample,
         origin=(float(bounds.row), float(bounds.col)) if bounds else (0.0, 0.0),
-        classes=model.card.classes,
-        namespace=f"{fingerprint}/{model.sha256}",
+        classes=context.classes.mapping.classes,
+        namespace=f"{fingerprint}/{context.model.sha256}",
     )
 
 
-def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> None:
-    """Write the checkpoint's objects in canonical order; the file gets its final name when it is complete."""
+def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
+    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
     shared, view = slide.shared, slide.view
-    header = slide_header(view, shared.model, slide.fingerprint)
+    header = slide_header(view, shared, slide.fingerprint)
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     summary = SummaryAccumulator(view)
+    mapping, by_class = shared.classes.mapping, np.zeros(len(header.classes), np.int64)
     session = shared.writer.open(slide.result, header)
     try:
-        for objects in checkpoint.blocks():
+        for block in checkpoint.blocks():
+            objects = mapping.apply(block)
+            by_class += np.bincount(objects.classes, minlength=len(by_class))
             session.write(objects)
             summary.add(objects)
             slide.hooks.on_progress(end)
@@ -330,6 +340,7 @@ def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigure
         session.abort()
         raise
     write_summary(slide.paths.summary, summary.result())
+    return mapping.named(by_class)
 
 
 def _warnings(figures: PipelineFigures, context: SegmentationContext) -> list[str]:
@@ -369,6 +380,7 @@ def _record(slide: _SlideContext) -> SlideRecord:
             "sha256": shared.model.sha256,
             "postprocessor": shared.model.card.postprocessor,
             "parameters": dict(as_mapping(shared.post)),
+            "classes": [as_mapping(item) for item in shared.classes.mapping.classes],
             "device": f"{predictor.device} ({hardware_name(predictor.device)})",
             "precision": str(predictor.precision).removeprefix("torch."),
             "tta": predictor.tta,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import Annotated
 from nuclix.engine.errors import OutputError
-from nuclix.engine.training.dataset import PARTS, SPLIT_FILE
+from nuclix.engine.training.splits import PARTS, SPLIT_FILE
 
 LEAST_NUCLEI = 5  # of a square: the emptiest image of the paper's data set has so many (section III-A)
 CHANNELS = 3
