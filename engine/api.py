@@ -27,6 +27,7 @@ from nuclix.engine.segmentation.slide import SegmentationContext
 
 if TYPE_CHECKING:
     from nuclix.engine.inference.tiling import TileGrid
+    from nuclix.engine.segmentation.measure import MeasurementSettings
     from nuclix.engine.segmentation.objects import Objects
     from nuclix.engine.segmentation.region import RegionPatches
     from nuclix.engine.slide.tissue import TissueMask
@@ -242,7 +243,8 @@ class _Job:
         view, context = self.view, self.model.context
         mask = tissue_mask(view.reader, view) if tissue else None
         grid = TileGrid(view.height, view.width, context.model.card.patch, context.config.block)
-        header = slide_header(view, context, self.fingerprint)
+        classes = context.classes.mapping.classes
+        header = slide_header(view, classes, context.model, self.fingerprint)
         if region is None:
             return Nuclei(self._objects(grid, mask), header, self.scale.mpp)
         patches = self._patches(region, grid, mask)
@@ -279,20 +281,27 @@ class _Job:
             predictor.use_batch(predictor.batch // 2)
 
     def _run(self, grid: TileGrid, where: TissueMask | RegionPatches | None) -> Objects:
-        from nuclix.engine.segmentation.measure import objects_of
         from nuclix.engine.segmentation.memory import MemoryStore
         from nuclix.engine.segmentation.pipeline import PipelineInputs, RunHooks, SlidePipeline
 
         context, store = self.model.context, MemoryStore()
-        inputs = PipelineInputs(self.view, where, context.predictor, context.post, store, context.classes.rule)
+        rule, measurements = context.classes.rule, context.measurements
+        inputs = PipelineInputs(self.view, where, context.predictor, context.post, store, rule, measurements)
         hooks = RunHooks(self.on_progress, _never, getattr(where, "record", None))
         figures = SlidePipeline(inputs, grid, context.config.threads, hooks).run()
         if figures.clumps_cut:
             message = f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges"
             warnings.warn(f"{message}; the model may not suit this slide", RuntimeWarning, stacklevel=2)
-        nothing = np.zeros((1, 1))
-        empty = objects_of(nothing.astype(np.int32), nothing.astype(np.float32), Box(0, 0, 1, 1), self.view.scale.mpp)
+        empty = _no_objects(self.view.scale.mpp, measurements)
         return context.classes.mapping.apply(store.objects(empty))
+
+
+def _no_objects(mpp: float, measurements: MeasurementSettings) -> Objects:
+    """Return zero objects with the columns that the measurements give."""
+    from nuclix.engine.segmentation.measure import objects_of
+
+    labels, scores = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32)
+    return objects_of(labels, scores, Box(0, 0, 1, 1), mpp, measurements, np.full((1, 1, 3), 255, np.uint8))
 
 
 @contextmanager
