@@ -31,7 +31,7 @@ types: $(INSTALLED)
 docs: $(DOCS)
 	mkdir -p $(TYPES)/nuclix
 	for package in engine ext plugins testing; do ln -sfn ../../../$$package $(TYPES)/nuclix/$$package; done
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "open build/site/index.html"
 
 pictures: $(DOCS)
