@@ -30,7 +30,8 @@ from nuclix.engine.segmentation.classes import (
     read_class_map,
     vote,
 )
-from nuclix.engine.segmentation.detections import Detections, DetectsObjects, make_postprocessor
+from nuclix.engine.segmentation.detections import Detections, DetectsObjects
+from nuclix.engine.segmentation.preparation import post_processor
 from nuclix.ext.outlines import label_outlines
 from nuclix.plugins.postprocessors.dist import Dist
 from nuclix.plugins.postprocessors.stardist import StarDist
@@ -121,12 +122,12 @@ def test_class_numbers_are_not_averaged() -> None:
 def test_maps_with_directions_are_not_averaged(name: str) -> None:
     maps = registry.load(registry.POSTPROCESSORS, name)().maps  # type: ignore[operator]
     facts = replace(card(classes=THREE[:1]), maps=maps, postprocessor=name, parameters={})
-    make_postprocessor(facts, "m.pt")
+    post_processor(facts, RunConfig(), "m.pt")
     if name == "boundary":
-        make_postprocessor(facts, "m.pt", tta=True)
+        post_processor(facts, RunConfig(tta=True), "m.pt")
     else:
         with pytest.raises(ModelError, match=r"m\.pt.*--tta"):
-            make_postprocessor(facts, "m.pt", tta=True)
+            post_processor(facts, RunConfig(tta=True), "m.pt")
 
 
 # ---- scores and classes of a post-processor ----

@@ -63,7 +63,7 @@ def make_onnx(path: Path, card: dict[str, Any] | None = None) -> Path:
 
 def maps_of(path: Path, runtime: str = "auto") -> np.ndarray:
     device = choose_device("cpu")
-    model = load_model(path, "cpu", runtime)
+    model = load_model(path, runtime=runtime)
     predictor = Predictor(model, InferenceSettings(device, torch.float32, 1))
     return predictor([np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)])
 
@@ -114,7 +114,7 @@ def test_openvino_runs_torchscript_as_pytorch_does(tmp_path: Path) -> None:
     path = make_model(tmp_path / "red.pt")
     np.testing.assert_allclose(maps_of(path, "openvino"), maps_of(path, "torch"), atol=1e-6)
     with pytest.raises(DeviceError, match="cuda"):
-        load_model(path, "cuda", "openvino")
+        load_model(path, "cuda", runtime="openvino")
 
 
 def test_sources_follow_the_contract() -> None:
@@ -159,4 +159,4 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(
     for name, file, runtime in (("onnxruntime", path, "auto"), ("openvino", torchscript, "openvino")):
         monkeypatch.setitem(__import__("sys").modules, name, None)
         with pytest.raises(ModelError, match=r"pip install 'nuclix\["):
-            load_model(file, "cpu", runtime)
+            load_model(file, runtime=runtime)

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import PostProcessor
 from nuclix.engine.errors import ModelError
-from nuclix.engine.inference.model_file import card_from_toml, write_model
+from nuclix.engine.inference.card import card_from_toml
+from nuclix.engine.inference.model_file import write_model
 from nuclix.engine.model_card import InputFormat, ModelCard, PatchShape
+from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.classes import check_classes, class_rule, find_nuclei
-from nuclix.engine.segmentation.detections import make_postprocessor
+from nuclix.engine.segmentation.preparation import post_processor
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +102,7 @@ def pack_model(network: Path, card_file: Path, out: Path, image: NDArray[np.uint
         If the network can't be loaded or run, its output does not fit the card, or the card is not valid.
     """
     card, measured = _read(card_file)
-    post = make_postprocessor(card, str(card_file))
+    post = post_processor(card, RunConfig(), str(card_file))
     class_rule(card, str(card_file))
     check_classes(card, post, str(card_file))
     module = _load(network)
