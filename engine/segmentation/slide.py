@@ -23,7 +23,7 @@ from nuclix.engine.segmentation.classes import Classes, prepare_classes
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
-from nuclix.engine.segmentation.record import SlideRecord, write_record
+from nuclix.engine.segmentation.record import SlideRecord, run_warnings, write_record
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
 from nuclix.engine.slide.damage import DamageTolerant, damage_of, damage_warnings
 from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
@@ -141,11 +141,14 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     DeviceError, DeviceMemoryError
         If the device can't be used now.
     """
+    from nuclix.engine.inference.device import choose_device
     from nuclix.engine.inference.model_file import find_model, load_model
+    from nuclix.engine.inference.model_source import choose_source
 
     measurements = measurement_settings(config)
     path = find_model(config.model)
-    model = load_model(path, trust=config.trust_model)
+    device = "cpu" if choose_source(path, config.runtime) is None else str(choose_device(config.device))
+    model = load_model(path, device, runtime=config.runtime, trust=config.trust_model)
     post = post_processor(model.card, config, str(path))
     classes = prepare_classes(model.card, post, config, str(path))
     make_writer: Any = registry.load(registry.WRITERS, config.writer)
@@ -218,7 +221,8 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
     if figures.first_tile_at is not None and context.first:
         context.first = False
         record.seconds = {"start_to_first_tile": figures.first_tile_at - context.started, **record.seconds}
-    record.warnings = [*context.notes, *damage_warnings(damage_of(reader)), *_warnings(figures, context)]
+    warnings = run_warnings(figures.clumps_cut, context.predictor.asked, context.predictor.batch)
+    record.warnings = [*context.notes, *damage_warnings(damage_of(reader)), *warnings]
     try:
         write_record(paths.record, record)
     except OSError as error:
@@ -353,22 +357,6 @@ def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigure
         raise
     write_summary(slide.paths.summary, summary.result())
     return mapping.named(by_class)
-
-
-def _warnings(figures: PipelineFigures, context: SegmentationContext) -> list[str]:
-    """Return what the user should know of a finished slide."""
-    warnings = []
-    if figures.clumps_cut:
-        warnings.append(
-            f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges; "
-            "the model may not suit this slide"
-        )
-    batch, asked = context.predictor.batch, context.predictor.asked
-    if batch < asked:
-        warnings.append(
-            f"the device was out of memory with {asked} patches at a time: computed as with --batch {batch}"
-        )
-    return warnings
 
 
 def _record(slide: _SlideContext) -> SlideRecord:
