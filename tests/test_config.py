@@ -30,7 +30,8 @@ from nuclix.engine.run_config import (
 OTHER: dict[str, tuple[Any, list[str]]] = {
     "inputs": (("a.svs", "b c.svs"), ["a.svs", "b c.svs"]),
     "out": ("results", ["--out", "results"]),
-    "writer": ("zip", ["--writer", "zip"]),
+    "format": (("geojson", "csv"), ["--format", "geojson,csv"]),
+    "tissue_annotations": (True, ["--tissue-annotations"]),
     "mpp": (0.25, ["--mpp", "0.25"]),
     "tissue": (False, ["--no-tissue"]),
     "model": ("my model.pt", ["--model", "my model.pt"]),
@@ -242,4 +243,10 @@ def test_former_names_still_work_and_name_the_present_one(
 
 
 def test_results_depend_on_the_options_that_say_so() -> None:
-    assert set(result_settings(RunConfig())) == {"writer", "mpp", "tissue", "precision", "tta"}
+    assert set(result_settings(RunConfig())) == {"mpp", "tissue", "precision", "tta"}
+
+
+def test_the_former_writer_is_a_single_format(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('writer = "geojson"')
+    assert read_config(file).format == ("geojson",)

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuclix.engine import registry
-from nuclix.engine.contracts import PostProcessor, SlideHeader, Writer
+from nuclix.engine.contracts import PostProcessor
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
-from nuclix.engine.files import checksum
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping, from_mapping
-from nuclix.engine.run_config import RunConfig, config_as_json
+from nuclix.engine.run_config import RunConfig, result_settings
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
+from nuclix.engine.segmentation.description import slide_header, slide_record
 from nuclix.engine.segmentation.measure import shape_names
+from nuclix.engine.segmentation.outputs import (
+    WritersByFormat,
+    chosen_formats,
+    load_writers,
+    merged_outputs,
+    output_files,
+    write_outputs,
+)
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
-from nuclix.engine.segmentation.record import SlideRecord, write_record
+from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
+from nuclix.engine.segmentation.store import ObjectStore, StoredSlide, StoreWriter, open_store
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
 from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
-from nuclix.engine.slide.tissue import read_overview, tissue_mask
+from nuclix.engine.slide.tissue import TissueMask, read_overview, tissue_mask
 from nuclix.engine.slide.view import SlideView
 
 if TYPE_CHECKING:
@@ -49,6 +58,8 @@ class SlidePaths:
         Folder of the committed objects of a slide in progress.
     thumbnail, summary : Path
         For the report.
+    objects : Path
+        The finished objects, from which further formats are written.
     """
 
     slide: Path
@@ -58,6 +69,7 @@ class SlidePaths:
     checkpoint: Path
     thumbnail: Path
     summary: Path
+    objects: Path
 
     def result(self, suffix: str) -> Path:
         """Return the path of the result with a writer's suffix."""
@@ -76,8 +88,8 @@ class SegmentationContext:
         The network, and the device that runs it.
     post : PostProcessor
         From maps to nuclei.
-    writer : Writer
-        From objects to a file.
+    writers : mapping of str to Writer
+        From objects to files, by format.
     started : float
         Start of the run in seconds since 1970.
     first : bool
@@ -88,7 +100,7 @@ class SegmentationContext:
     model: LoadedModel
     predictor: Predictor
     post: PostProcessor
-    writer: Writer
+    writers: WritersByFormat
     started: float
     first: bool = True
 
@@ -100,9 +112,9 @@ class SlideOutcome:
     Attributes
     ----------
     output, checksum : str
-        The result's path in the output folder, and its SHA-256.
+        The path of the first result file in the output folder, and its SHA-256; the record has all of them.
     record : SlideRecord
-        The record that stands beside it.
+        The record in the same folder.
     """
 
     output: str
@@ -111,7 +123,7 @@ class SlideOutcome:
 
 
 def make_context(config: RunConfig, started: float) -> SegmentationContext:
-    """Load model, post-processor and writer.
+    """Load model, post-processor and writers.
 
     Parameters
     ----------
@@ -140,31 +152,45 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
         raise ModelError(
             f"{path}: gives the maps {card.maps}, its post-processor {card.postprocessor} takes {post.maps}"
         )
-    make_writer: Any = registry.load(registry.WRITERS, config.writer)
-    writer: Writer = make_writer()
+    writers = load_writers(config.format)
     batch = config.batch or default_batch(device)
     predictor = Predictor(model, InferenceSettings(device, precision, batch, config.tta))
-    return SegmentationContext(config, model, predictor, post, writer, started)
+    return SegmentationContext(config, model, predictor, post, writers, started)
 
 
 @dataclass(frozen=True, slots=True)
-class _SlideContext:
-    """One slide in progress."""
+class SlideContext:
+    """One slide in progress.
+
+    Attributes
+    ----------
+    paths : SlidePaths
+        Its files.
+    shared : SegmentationContext
+        Model and plugins.
+    hooks : RunHooks
+        Callbacks.
+    view : SlideView
+        The slide at the model's scale.
+    fingerprint, key : str
+        Its fingerprint, and what its objects depend on.
+    started : float
+        When this attempt started, by `time.perf_counter`.
+    """
 
     paths: SlidePaths
     shared: SegmentationContext
     hooks: RunHooks
     view: SlideView
     fingerprint: str
-
-    @property
-    def result(self) -> Path:
-        """Path of the result."""
-        return self.paths.result(self.shared.writer.suffix)
+    key: str
+    started: float
 
 
 def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks) -> SlideOutcome:
     """Segment the nuclei of one slide; its checkpoint stays until the caller has recorded the result.
+
+    Where its objects are stored already, only the files of the formats that are asked for are written.
 
     Parameters
     ----------
@@ -186,38 +212,70 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
     Interrupted
         If the hooks asked to stop, or another worker has taken the slide over; what is committed stays.
     """
+    key = objects_key(fingerprint(paths.slide), context.model.sha256, context.config)
+    store = open_store(paths.objects, key)
+    computed = store is None
+    if store is None:
+        _compute(paths, context, hooks, key)
+        store = ObjectStore(paths.objects)
+    with store:
+        return _write_results(_StoredResult(paths, context, store), hooks, computed=computed)
+
+
+def objects_key(slide_fingerprint: str, model_sha256: str, config: RunConfig) -> str:
+    """Return what stored objects depend on: objects of another key are not written."""
+    facts = {"slide": slide_fingerprint, "model": model_sha256, "nuclix": version("nuclix")}
+    return json.dumps({**facts, **result_settings(config)}, sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredResult:
+    """A slide whose objects are stored."""
+
+    paths: SlidePaths
+    shared: SegmentationContext
+    store: ObjectStore
+
+
+def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, key: str) -> None:
+    """Segment a slide and store its objects."""
     started = time.perf_counter()
     reader = open_slide(paths.slide)
     try:
         scale = slide_scale(reader.info, context.config.mpp)
         view = SlideView(reader, context.model.card.scale, scale)
-        slide = _SlideContext(paths, context, hooks, view, fingerprint(paths.slide))
-        figures, extra = _retry_with_smaller_batch(slide)
+        slide = SlideContext(paths, context, hooks, view, fingerprint(paths.slide), key, started)
+        _retry_with_smaller_batch(slide)
     finally:
         reader.close()
-    record = _record(slide)
-    record.counts = {
-        "tiles": figures.tiles,
-        "tiles_total": figures.tiles_total,
-        "pixels": figures.pixels,
-        "nuclei": figures.nuclei,
-        "rows_resumed": figures.rows_resumed,
-        "pixels_resumed": figures.pixels_resumed,
-        **extra,
-    }
-    record.seconds = {"wall": time.perf_counter() - started, **figures.seconds}
-    if figures.first_tile_at is not None and context.first:
-        context.first = False
-        record.seconds = {"start_to_first_tile": figures.first_tile_at - context.started, **record.seconds}
-    record.warnings = _warnings(figures, context)
+
+
+def _write_results(result: _StoredResult, hooks: RunHooks, *, computed: bool) -> SlideOutcome:
+    """Write a slide's files in all formats from its stored objects, then its record."""
+    paths, config, store = result.paths, result.shared.config, result.store
+    started = time.perf_counter()
+    record = SlideRecord(**store.slide.record)
+    counts = record.counts
+    end = Progress(counts["tiles"], counts["tiles_total"], counts["pixels"], counts["nuclei"], counts["rows"])
+    writers = result.shared.writers
+    targets = {name: paths.result(writers[name].suffix) for name in chosen_formats(config.format, len(store))}
+    annotations = config.tissue_annotations
+    write_outputs(store, targets, writers, annotations=annotations, on_block=lambda: hooks.on_progress(end))
+    written = output_files(targets, paths.out, annotations=annotations)
+    before = None if computed else read_record(paths.record)
+    record.outputs = merged_outputs(before.outputs if before else (), written)
+    if computed:
+        spent = time.perf_counter() - started
+        seconds = record.seconds
+        record.seconds = {**seconds, "wall": seconds["wall"] + spent, "write": seconds["write"] + spent}
     try:
         write_record(paths.record, record)
     except OSError as error:
         raise OutputError(f"{paths.record}: can't be written: {error.strerror}") from error
-    return SlideOutcome(slide.result.relative_to(paths.out).as_posix(), checksum(slide.result), record)
+    return SlideOutcome(str(written[0]["path"]), str(written[0]["sha256"]), record)
 
 
-def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, float]]:
+def _retry_with_smaller_batch(slide: SlideContext) -> None:
     """Segment the slide; where the device is out of memory, restart the slide with half the batch size.
 
     It is restarted because rows of two batch sizes in one result would depend on when memory was short.
@@ -230,7 +288,8 @@ def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, di
         predictor.use_batch(earlier)  # an attempt before this one had to make do with it
     while True:
         try:
-            return _segment(slide)
+            _segment(slide)
+            return
         except DeviceMemoryError as error:
             if predictor.batch == 1:
                 raise ModelError(
@@ -240,31 +299,29 @@ def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, di
         predictor.use_batch(predictor.batch // 2)
 
 
-def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, float]]:
-    """Run the pipeline into the checkpoint, and write the result from it."""
+def _segment(slide: SlideContext) -> None:
+    """Run the pipeline into the checkpoint, and store the objects from it."""
     shared, config, view = slide.shared, slide.shared.config, slide.view
     started = time.perf_counter()
     overview = read_overview(view.reader, view) if config.tissue else None
     tissue = tissue_mask(view.reader, view, overview) if config.tissue else None
     tissue_seconds = time.perf_counter() - started
-    _make_folder(slide.paths.out, slide.paths.thumbnail.parent)
+    for folder in (slide.paths.thumbnail.parent, slide.paths.objects.parent, slide.paths.checkpoint.parent):
+        _make_folder(slide.paths.out, folder)
     write_thumbnail(slide.paths.thumbnail, thumbnail(view.reader, overview))
     thumbnail_seconds = time.perf_counter() - started - tissue_seconds
     del overview
     grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
-    _make_folder(slide.paths.out, slide.paths.checkpoint.parent)
     key = _checkpoint_key(slide, shared.predictor.batch)
     checkpoint = Checkpoint(slide.paths.checkpoint, shape_names(view.scale.mpp), key)
     try:
         inputs = PipelineInputs(view, tissue, shared.predictor, shared.post, checkpoint)
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
-        started = time.perf_counter()
-        _write(slide, checkpoint, figures)
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
-        figures.seconds = {**spent, **figures.seconds, "write": time.perf_counter() - started}
+        figures.seconds = {**spent, **figures.seconds}
+        _store(slide, checkpoint, figures, tissue)
     finally:
         checkpoint.close()
-    return figures, {} if tissue is None else {"tissue_mm2": tissue.area_mm2}
 
 
 def _make_folder(out: Path, folder: Path) -> None:
@@ -276,7 +333,7 @@ def _make_folder(out: Path, folder: Path) -> None:
         raise OutputError(f"{folder}: can't be written: {error.strerror}") from error
 
 
-def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
+def _checkpoint_key(slide: SlideContext, batch: int) -> str:
     """Return what a spool's content depends on: only a run that agrees in all of it may go on with it."""
     import torch
 
@@ -300,74 +357,22 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> None:
-    """Write the checkpoint's objects in canonical order; the file gets its final name when it is complete."""
-    shared, view = slide.shared, slide.view
-    bounds = view.info.bounds
-    header = SlideHeader(
-        name=view.info.path.name,
-        downsample=view.downsample,
-        origin=(float(bounds.row), float(bounds.col)) if bounds else (0.0, 0.0),
-        classes=shared.model.card.classes,
-        namespace=f"{slide.fingerprint}/{shared.model.sha256}",
-    )
+def _store(slide: SlideContext, checkpoint: Checkpoint, figures: PipelineFigures, tissue: TissueMask | None) -> None:
+    """Store the checkpoint's objects in canonical order, with what is known of the slide."""
+    started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
-    summary = SummaryAccumulator(view)
-    session = shared.writer.open(slide.result, header)
+    summary = SummaryAccumulator(slide.view)
+    writer = StoreWriter(slide.paths.objects)
     try:
         for objects in checkpoint.blocks():
-            session.write(objects)
+            writer.write(objects)
             summary.add(objects)
             slide.hooks.on_progress(end)
         checkpoint.check()
-        session.commit()
+        write_summary(slide.paths.summary, summary.result())
+        figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
+        record = slide_record(slide, figures, tissue)
+        writer.commit(StoredSlide(slide.key, slide_header(slide, record), as_mapping(record)), tissue)
     except BaseException:
-        session.abort()
+        writer.abort()
         raise
-    write_summary(slide.paths.summary, summary.result())
-
-
-def _warnings(figures: PipelineFigures, context: SegmentationContext) -> list[str]:
-    """Return what the user should know of a finished slide."""
-    warnings = []
-    if figures.clumps_cut:
-        warnings.append(
-            f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges; "
-            "the model may not suit this slide"
-        )
-    batch, asked = context.predictor.batch, context.predictor.asked
-    if batch < asked:
-        warnings.append(
-            f"the device was out of memory with {asked} patches at a time: computed as with --batch {batch}"
-        )
-    return warnings
-
-
-def _record(slide: _SlideContext) -> SlideRecord:
-    from nuclix.engine.inference.device import hardware_name
-
-    info, view, shared = slide.view.info, slide.view, slide.shared
-    predictor = shared.predictor
-    return SlideRecord(
-        slide={
-            "path": str(info.path),
-            "fingerprint": slide.fingerprint,
-            "vendor": info.vendor,
-            "height": info.levels[0].height,
-            "width": info.levels[0].width,
-            "mpp": view.scale.mpp / view.downsample,
-            "bounds": asdict(info.bounds) if info.bounds else None,
-            "model_downsample": view.downsample,
-        },
-        model={
-            "name": shared.model.card.name,
-            "sha256": shared.model.sha256,
-            "postprocessor": shared.model.card.postprocessor,
-            "parameters": dict(as_mapping(shared.post)),
-            "device": f"{predictor.device} ({hardware_name(predictor.device)})",
-            "precision": str(predictor.precision).removeprefix("torch."),
-            "tta": predictor.tta,
-            "batch": predictor.batch,
-        },
-        settings=config_as_json(shared.config),
-    )
