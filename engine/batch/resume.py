@@ -16,6 +16,7 @@ from nuclix.engine.batch.ledger import DONE, LedgerRow
 from nuclix.engine.batch.outputs import check_outputs
 from nuclix.engine.errors import OutputError, SlideError
 from nuclix.engine.run_config import RunConfig, result_settings
+from nuclix.engine.segmentation.classes import class_map_hash
 from nuclix.engine.segmentation.outputs import WritersByFormat, load_writers
 from nuclix.engine.slide.open import fingerprint
 
@@ -79,7 +80,7 @@ def request_key(slide_fingerprint: str, model_hash: str, config: RunConfig) -> s
         JSON.
     """
     facts = {"slide": slide_fingerprint, "model": model_hash, "nuclix": version("nuclix")}
-    return json.dumps({**facts, **result_settings(config)})
+    return json.dumps({**facts, **result_settings(config), **class_map_hash(config.class_map)})
 
 
 def check_results(

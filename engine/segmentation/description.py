@@ -23,12 +23,12 @@ def slide_header(slide: SlideContext, record: SlideRecord) -> SlideHeader:
     """Return what writers must know of the slide."""
     shared, view = slide.shared, slide.view
     bounds = slide_bounds(view.info)
-    model = {name: record.model[name] for name in ("name", "sha256", "postprocessor", "parameters")}
+    model = {name: record.model[name] for name in ("name", "sha256", "postprocessor", "parameters", "classes")}
     return SlideHeader(
         name=view.info.path.name,
         downsample=view.downsample,
         origin=(float(bounds.row), float(bounds.col)),
-        classes=shared.model.card.classes,
+        classes=shared.classes.mapping.classes,
         namespace=f"{slide.fingerprint}/{shared.model.sha256}",
         shape=bounds.shape,
         mpp=view.scale.mpp / view.downsample,
@@ -85,6 +85,7 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
             "sha256": shared.model.sha256,
             "postprocessor": shared.model.card.postprocessor,
             "parameters": dict(as_mapping(shared.post)),
+            "classes": [as_mapping(item) for item in shared.classes.mapping.classes],
             "device": f"{predictor.device} ({hardware_name(predictor.device)})",
             "precision": str(predictor.precision).removeprefix("torch."),
             "tta": predictor.tta,

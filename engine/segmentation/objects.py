@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 # Pixels along a cell of the canonical order: some thousand nuclei, few enough to lie close to each other.
 ORDER_CELL = 2048
 _CURVE_EDGE = 2**20  # cells along the square that the curve fills: more than 32-bit coordinates reach
+PROBABILITY = "Detection probability"  # the measurement that holds the score, named as QuPath's StarDist does
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,16 @@ class Objects:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def class_index(self) -> NDArray[np.int32]:
+        """(N,) int32, index of each object's class: the same as `classes`."""
+        return self.classes
+
+    @property
+    def score(self) -> NDArray[np.float64]:
+        """(N,) float64, detection probability of each object."""
+        return self.measurements[PROBABILITY]
 
 
 def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nuclix.engine import registry
 from nuclix.engine.contracts import PostProcessor
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
@@ -16,6 +18,7 @@ from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.run_config import RunConfig, result_settings
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
+from nuclix.engine.segmentation.classes import Classes, class_map_hash, prepare_classes
 from nuclix.engine.segmentation.description import slide_header, slide_record
 from nuclix.engine.segmentation.measure import shape_names
 from nuclix.engine.segmentation.outputs import (
@@ -92,6 +95,8 @@ class SegmentationContext:
         From objects to files, by format.
     started : float
         Start of the run in seconds since 1970.
+    classes : Classes
+        How class maps are read, and what becomes of the model's classes.
     first : bool
         Whether no tile has been computed yet.
     """
@@ -102,6 +107,7 @@ class SegmentationContext:
     post: PostProcessor
     writers: WritersByFormat
     started: float
+    classes: Classes
     first: bool = True
 
 
@@ -152,10 +158,11 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
         raise ModelError(
             f"{path}: gives the maps {card.maps}, its post-processor {card.postprocessor} takes {post.maps}"
         )
+    classes = prepare_classes(card, post, config, str(path))
     writers = load_writers(config.format)
     batch = config.batch or default_batch(device)
     predictor = Predictor(model, InferenceSettings(device, precision, batch, config.tta))
-    return SegmentationContext(config, model, predictor, post, writers, started)
+    return SegmentationContext(config, model, predictor, post, writers, started, classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +232,7 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
 def objects_key(slide_fingerprint: str, model_sha256: str, config: RunConfig) -> str:
     """Return what stored objects depend on: objects of another key are not written."""
     facts = {"slide": slide_fingerprint, "model": model_sha256, "nuclix": version("nuclix")}
-    return json.dumps({**facts, **result_settings(config)}, sort_keys=True)
+    return json.dumps({**facts, **result_settings(config), **class_map_hash(config.class_map)}, sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +322,7 @@ def _segment(slide: SlideContext) -> None:
     key = _checkpoint_key(slide, shared.predictor.batch)
     checkpoint = Checkpoint(slide.paths.checkpoint, shape_names(view.scale.mpp), key)
     try:
-        inputs = PipelineInputs(view, tissue, shared.predictor, shared.post, checkpoint)
+        inputs = PipelineInputs(view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule)
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
         figures.seconds = {**spent, **figures.seconds}
@@ -363,8 +370,12 @@ def _store(slide: SlideContext, checkpoint: Checkpoint, figures: PipelineFigures
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     summary = SummaryAccumulator(slide.view)
     writer = StoreWriter(slide.paths.objects)
+    mapping = slide.shared.classes.mapping
+    by_class = np.zeros(len(mapping.classes), np.int64)
     try:
-        for objects in checkpoint.blocks():
+        for block in checkpoint.blocks():
+            objects = mapping.apply(block)
+            by_class += np.bincount(objects.classes, minlength=len(by_class))
             writer.write(objects)
             summary.add(objects)
             slide.hooks.on_progress(end)
@@ -372,6 +383,7 @@ def _store(slide: SlideContext, checkpoint: Checkpoint, figures: PipelineFigures
         write_summary(slide.paths.summary, summary.result())
         figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
         record = slide_record(slide, figures, tissue)
+        record.counts = {**record.counts, "nuclei_by_class": mapping.named(by_class)}
         writer.commit(StoredSlide(slide.key, slide_header(slide, record), as_mapping(record)), tissue)
     except BaseException:
         writer.abort()
