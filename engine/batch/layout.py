@@ -7,6 +7,8 @@
     OUT/.nuclix/slides/NAME.jpg, .npz   thumbnail and summary, for the report
     OUT/.nuclix/objects/NAME.npz        finished objects, from which further formats are written
     OUT/.nuclix/runs/                   status of each run
+    OUT/summary.csv                     one line per slide
+    OUT/nuclix-index.json               the result file of each slide, for import into QuPath
     OUT/nuclix.db, run.log, report.html, .nuclix.lock
 """
 
@@ -25,6 +27,8 @@ LEDGER_NAME = "nuclix.db"
 LOCK_NAME = ".nuclix.lock"
 LOG_NAME = "run.log"
 REPORT_NAME = "report.html"
+INDEX_NAME = "nuclix-index.json"
+SUMMARY_NAME = "summary.csv"
 _HIDDEN = ".nuclix"
 _PROBE = ".nuclix-probe-"
 

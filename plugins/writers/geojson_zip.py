@@ -40,7 +40,6 @@ class ZipSession:
     """
 
     def __init__(self, path: Path, header: SlideHeader) -> None:
-        self._stem = path.name.removesuffix(GeoJSONZipWriter.suffix)
         self._format = FeatureFormatter(header)
         self._pending = PendingFile(path)
         self._archive = zipfile.ZipFile(self._pending.file, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
@@ -69,7 +68,7 @@ class ZipSession:
         self._entry.write(text)
 
     def _begin_entry(self, name: str) -> None:
-        info = zipfile.ZipInfo(f"{self._stem}-{name}.geojson", _DATE)
+        info = zipfile.ZipInfo(f"nuclei-{name}.geojson", _DATE)
         info.create_system, info.external_attr, info.compress_type = _UNIX, _MODE, zipfile.ZIP_DEFLATED
         self._entry = self._archive.open(info, "w")
         self._put(self._format.head)
