@@ -33,16 +33,23 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "format": (("geojson", "csv"), ["--format", "geojson,csv"]),
     "tissue_annotations": (True, ["--tissue-annotations"]),
     "mpp": (0.25, ["--mpp", "0.25"]),
+    "reader": ("openslide", ["--reader", "openslide"]),
     "tissue": (False, ["--no-tissue"]),
     "model": ("my model.pt", ["--model", "my model.pt"]),
     "precision": ("float16", ["--precision", "float16"]),
     "tta": (True, ["--tta"]),
+    "outline": ("pixel", ["--outline", "pixel"]),
+    "simplify": (0.25, ["--simplify", "0.25"]),
+    "keep_holes": (True, ["--keep-holes"]),
+    "measurements": (("stain-od", "shape"), ["--measurements", "stain-od,shape"]),
+    "stains": (("0.6", "0.7", "0.3", "0.2", "0.8", "0.5"), ["--stains", "0.6,0.7,0.3,0.2,0.8,0.5"]),
     "device": ("cuda:1", ["--device", "cuda:1"]),
     "devices": (("cuda:0", "cuda:1"), ["--devices", "cuda:0,cuda:1"]),
     "scheduler": ("tcp://host:8786", ["--scheduler", "tcp://host:8786"]),
     "batch": (3, ["--batch", "3"]),
     "block": (512, ["--block", "512"]),
     "threads": (77, ["--threads", "77"]),
+    "tolerate_damage": (3, ["--tolerate-damage", "3"]),
     "retry": (2, ["--retry", "2"]),
     "fail_fast": (True, ["--fail-fast"]),
     "time_limit": (3600.0, ["--time-limit", "3600"]),
@@ -243,7 +250,10 @@ def test_former_names_still_work_and_name_the_present_one(
 
 
 def test_results_depend_on_the_options_that_say_so() -> None:
-    assert set(result_settings(RunConfig())) == {"mpp", "tissue", "precision", "tta"}
+    assert set(result_settings(RunConfig())) == {
+        "mpp", "tissue", "precision", "tta",
+        "outline", "simplify", "keep_holes", "measurements", "stains",
+    }  # fmt: skip
 
 
 def test_the_former_writer_is_a_single_format(tmp_path: Path) -> None:

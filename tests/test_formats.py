@@ -1,108 +1,91 @@
-"""Several formats in one run, and further ones afterwards without the network."""
+"""Slides of every format through the whole engine: the same picture gives the same nuclei."""
 
 from __future__ import annotations
 
 import json
-import zipfile
-from dataclasses import replace
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from end_to_end import RecordingObserver, config_for, make_model, make_slide
-from nuclix.engine.batch.outputs import large_slide_notice
-from nuclix.engine.batch.runner import RunSummary, StopFlag, run_batch
-from nuclix.engine.run_config import LARGE_SLIDE, RunConfig
-from nuclix.engine.segmentation.outputs import chosen_formats
-from nuclix.engine.segmentation.record import SlideRecord
+from end_to_end import blobs, make_model, make_slide, nuclix, run_options
+from slides import damage_tile, lose_tile, write_slide
+
+SIZE = 384
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """Return the configuration of a run that is finished."""
-    folder = tmp_path_factory.mktemp("formats")
-    slide = make_slide(folder / "a.tif")
-    config = config_for(folder / "out", make_model(folder / "model.pt"), slide)
-    summary, _ = run(config)
-    assert list(summary.done) == ["a"]
-    return config
+def run(folder: Path, *slides: Path, options: tuple[object, ...] = ()) -> tuple[int, str]:
+    """Run the command line on slides; return its exit code and what it said."""
+    model = folder / "red.pt"
+    if not model.exists():
+        make_model(model)
+    process = nuclix("run", *slides, *run_options(folder / "out", model), *options)
+    said, errors = process.communicate()
+    return process.returncode, said + errors
 
 
-def run(config: RunConfig) -> tuple[RunSummary, RecordingObserver]:
-    observer = RecordingObserver()
-    return run_batch(config, observer, StopFlag()), observer
+def record_of(folder: Path, slide: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "out" / f"{slide.stem}.json").read_text())
+    return record
 
 
-def features_of(path: Path) -> list[dict[str, Any]]:
-    if path.suffix != ".zip":
-        return list(json.loads(path.read_bytes())["features"])
-    with zipfile.ZipFile(path) as archive:
-        return [item for name in archive.namelist() for item in json.loads(archive.read(name))["features"]]
+def outlines_of(folder: Path, slide: Path) -> list[Any]:
+    """Return the nuclei's rings; identifiers depend on the file's bytes."""
+    found = json.loads((folder / "out" / f"{slide.stem}.geojson").read_text())
+    return [feature["geometry"]["coordinates"] for feature in found["features"]]
 
 
-def test_a_further_format_is_written_without_the_network(finished: RunConfig) -> None:
-    out = finished.output_folder
-    before = (out / "a.geojson").stat().st_mtime_ns
-    config = replace(finished, format=("geojson-zip", "geojson.gz"))
-    summary, observer = run(config)
-    assert list(summary.done) == ["a"] and not summary.failed
-    assert observer.notices == ["a.tif: adding geojson-zip, geojson.gz to the finished result"]
-    tiles = {progress.tiles for _, progress in observer.progress}
-    assert tiles <= {summary.done["a"].counts["tiles"]}, "nothing is computed"
-    assert (out / "a.geojson").stat().st_mtime_ns == before
-    assert features_of(out / "a.zip") == features_of(out / "a.geojson")
-    record = json.loads((out / "a.json").read_bytes())
-    assert [item["path"] for item in record["outputs"]] == ["a.geojson", "a.zip", "a.geojson.gz"]
-    for same in (config, finished):
-        summary, observer = run(same)
-        assert summary.skipped == ["a"] and not observer.notices
+def test_damage_is_tolerated_on_request_and_recorded(tmp_path: Path) -> None:
+    slide = make_slide(tmp_path / "a.svs")
+    damage_tile(slide, 0, 0, b"\0")  # uncompressed: any bytes are pixels
+    lose_tile(slide, 0, 4)
+    code, _ = run(tmp_path, slide)
+    assert code == 0
+    record = record_of(tmp_path, slide)
+    assert record["slide"]["damage"] == {"missing": 1, "undecodable": 0}
+    assert record["warnings"][0] == "tiles without data in the file, shown as background: 1"
+    assert record["slide"]["mpp_source"] == "vendor metadata"
+    assert record["slide"]["reader"] == "TiffSlideReader"
 
 
-def test_a_deleted_result_is_written_again_to_the_same_bytes(finished: RunConfig) -> None:
-    result = finished.output_folder / "a.geojson"
-    content = result.read_bytes()
-    result.unlink()
-    summary, observer = run(finished)
-    assert list(summary.done) == ["a"] and "writing it again" in observer.notices[0]
-    assert result.read_bytes() == content
+def test_an_undecodable_tile_fails_the_slide_unless_tolerated(tmp_path: Path) -> None:
+    slide = write_slide(tmp_path / "a.svs", blobs(0, SIZE, SIZE))
+    damage_tile(slide, 0, 4)
+    code, said = run(tmp_path, slide)
+    assert code == 1
+    assert "level 0, tile in row 1, column 1 is cut short" in said
+    code, said = run(tmp_path, slide, options=("--tolerate-damage", 1))
+    assert code == 0, said
+    record = record_of(tmp_path, slide)
+    assert record["slide"]["damage"] == {"missing": 0, "undecodable": 1}
+    assert "--tolerate-damage: 1" in record["warnings"][0]
 
 
-def test_a_damaged_store_is_computed_again(finished: RunConfig) -> None:
-    out = finished.output_folder
-    content = (out / "a.geojson").read_bytes()
-    (out / ".nuclix" / "objects" / "a.npz").write_bytes(b"PK nonsense")
-    (out / "a.geojson").unlink()
-    summary, _ = run(finished)
-    assert list(summary.done) == ["a"] and (out / "a.geojson").read_bytes() == content
+def test_a_named_reader_is_used(tmp_path: Path) -> None:
+    slide = make_slide(tmp_path / "a.svs")
+    assert run(tmp_path, slide)[0] == 0
+    nuclei = outlines_of(tmp_path, slide)
+    assert len(nuclei) > 20
+    (tmp_path / "out" / "a.geojson").unlink()
+    assert run(tmp_path, slide, options=("--reader", "openslide"))[0] == 0
+    assert record_of(tmp_path, slide)["slide"]["reader"] == "OpenSlideReader"
+    assert outlines_of(tmp_path, slide) == nuclei
+    code, said = run(tmp_path, slide, options=("--reader", "opensilde", "--no-tissue"))
+    assert code != 0
+    assert "did you mean 'openslide'?" in said
 
 
-def test_the_file_says_what_made_it(finished: RunConfig) -> None:
-    content = json.loads((finished.output_folder / "a.geojson").read_bytes())
-    record = json.loads((finished.output_folder / "a.json").read_bytes())
-    assert content["nuclix"]["model"]["sha256"] == record["model"]["sha256"]
-    assert content["nuclix"]["settings"] == {"mpp": None, "precision": "auto", "tissue": True, "tta": False}
-
-
-def test_tissue_annotations_are_added_to_a_finished_result(finished: RunConfig) -> None:
-    out = finished.output_folder
-    nuclei = features_of(out / "a.geojson")
-    summary, _ = run(replace(finished, tissue_annotations=True))
-    assert list(summary.done) == ["a"]
-    found = features_of(out / "a.geojson")
-    regions = [item for item in found if item["properties"]["objectType"] == "annotation"]
-    assert [item for item in found if item not in regions] == nuclei
-    assert regions and all(item["properties"]["isLocked"] for item in regions)
-    assert sum(item["properties"]["measurements"]["Num Nuclei"] for item in regions) <= len(nuclei)
-    run(finished)
-    assert features_of(out / "a.geojson") == nuclei
-
-
-def test_auto_zips_large_slides_and_says_so() -> None:
-    assert chosen_formats(("auto",), LARGE_SLIDE) == ("geojson",)
-    assert chosen_formats(("auto", "csv", "geojson-zip"), LARGE_SLIDE + 1) == ("geojson-zip", "csv")
-    counts = {"nuclei": 996_621}
-    record = SlideRecord({}, {}, {}, counts=counts, outputs=[{"format": "geojson-zip", "path": "sub/a.zip"}])
-    assert "996,621 nuclei are written as sub/a.zip" in large_slide_notice("a.svs", ("auto",), record)
-    assert large_slide_notice("a.svs", ("geojson-zip",), record) == ""
-    assert large_slide_notice("a.svs", ("auto",), SlideRecord({}, {}, {}, counts={"nuclei": 5})) == ""
+@pytest.mark.shared
+def test_both_readers_give_a_real_slide_the_same_nuclei(shared: Path, tmp_path: Path) -> None:
+    slide = shared / "slides" / "CMU-1-Small-Region.svs"
+    found = []
+    model = make_model(tmp_path / "red.pt")
+    for reader in ("tiffslide", "openslide"):
+        folder = tmp_path / reader
+        folder.mkdir()
+        shutil.copy(model, folder)
+        code, said = run(folder, slide, options=("--reader", reader, "--block", 512))
+        assert code == 0, said
+        found.append((folder / "out" / f"{slide.stem}.geojson").read_bytes())
+    assert found[0] == found[1]

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from conformance.writer import blocks, header, objects
 from nuclix.engine.errors import DataError, OutputError
 from nuclix.engine.geometry import Box
 from nuclix.engine.segmentation.measure import objects_of
 from nuclix.engine.segmentation.objects import Objects, concatenate
 from nuclix.engine.segmentation.store import ObjectStore, StoredSlide, StoreWriter, open_store
 from nuclix.engine.slide.tissue import TissueMask
+from nuclix.testing.writer import blocks, header, objects
 from rings import label_images
 
 SLIDE = StoredSlide("key", replace(header(), provenance={"model": "m"}, mpp=0.25, shape=(9, 8)), {"counts": {"n": 1}})

@@ -16,8 +16,6 @@ import pytest
 import shapely
 import tifffile
 
-from conformance import writer as suite
-from conformance.writer import CHECKS, Check, blocks, header, written
 from nuclix.engine.contracts import Annotation, ObjectClass, SlideHeader, Writer
 from nuclix.engine.errors import PluginError
 from nuclix.engine.geometry import Box
@@ -29,6 +27,8 @@ from nuclix.plugins.writers.geojson_zip import GeoJSONZipWriter
 from nuclix.plugins.writers.label_image import LabelImageWriter
 from nuclix.plugins.writers.parquet import GeoParquetWriter
 from nuclix.plugins.writers.table import TableWriter
+from nuclix.testing import writer as suite
+from nuclix.testing.writer import CHECKS, Check, blocks, header, written
 from rings import polygons_of, whole
 
 WRITERS: list[type[Any]] = [

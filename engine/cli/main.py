@@ -15,6 +15,7 @@ from nuclix.engine.cli import (
     experiment,
     export,
     info,
+    pack,
     plugins,
     qupath,
     report,
@@ -25,7 +26,10 @@ from nuclix.engine.cli import (
 )
 from nuclix.engine.errors import NuclixError, UsageError
 
-COMMANDS = (run, status, report, export, qupath, config, demo, simulate, train, experiment, evaluate, info, plugins)
+COMMANDS = (
+    *(run, status, report, export, qupath, config, demo, simulate),
+    *(train, experiment, evaluate, pack, info, plugins),
+)
 
 FAILED = 1
 USAGE = 2  # argparse's own

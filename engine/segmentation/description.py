@@ -3,42 +3,65 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nuclix.engine.contracts import SlideHeader
+from nuclix.engine.contracts import ObjectClass, SlideHeader
 from nuclix.engine.parameters import as_mapping
-from nuclix.engine.run_config import config_as_json, result_settings
+from nuclix.engine.run_config import config_as_json
 from nuclix.engine.segmentation.pipeline import PipelineFigures
 from nuclix.engine.segmentation.record import SlideRecord
+from nuclix.engine.slide.damage import damage_of, damage_warnings
 from nuclix.engine.slide.tissue import TissueMask
-from nuclix.engine.slide.view import slide_bounds
+from nuclix.engine.slide.view import SlideView, slide_bounds
 
 if TYPE_CHECKING:
+    from nuclix.engine.inference.model_file import LoadedModel
     from nuclix.engine.segmentation.slide import SegmentationContext, SlideContext
 
 
-def slide_header(slide: SlideContext, record: SlideRecord) -> SlideHeader:
-    """Return what writers must know of the slide."""
-    shared, view = slide.shared, slide.view
+def slide_header(
+    view: SlideView,
+    classes: tuple[ObjectClass, ...],
+    model: LoadedModel,
+    fingerprint: str,
+    settings: Mapping[str, Any] | None = None,
+) -> SlideHeader:
+    """Return what writers must know of a slide.
+
+    Parameters
+    ----------
+    view : SlideView
+        The slide at the model's scale.
+    classes : tuple of ObjectClass
+        The classes of its objects.
+    model : LoadedModel
+        The model that found them.
+    fingerprint : str
+        The slide's.
+    settings : mapping, optional
+        Options that the objects depend on, for the provenance.
+    """
     bounds = slide_bounds(view.info)
-    model = {name: record.model[name] for name in ("name", "sha256", "postprocessor", "parameters", "classes")}
+    mpp = view.scale.mpp / view.downsample
+    card = model.card
     return SlideHeader(
         name=view.info.path.name,
         downsample=view.downsample,
         origin=(float(bounds.row), float(bounds.col)),
-        classes=shared.classes.mapping.classes,
-        namespace=f"{slide.fingerprint}/{shared.model.sha256}",
+        classes=classes,
+        namespace=f"{fingerprint}/{model.sha256}",
         shape=bounds.shape,
-        mpp=view.scale.mpp / view.downsample,
+        mpp=mpp,
         provenance={
             "version": version("nuclix"),
             "slide": view.info.path.name,
-            "fingerprint": slide.fingerprint,
-            "mpp": view.scale.mpp / view.downsample,
-            "model": model,
-            "settings": result_settings(shared.config),
+            "fingerprint": fingerprint,
+            "mpp": mpp,
+            "model": {"name": card.name, "sha256": model.sha256, "postprocessor": card.postprocessor},
+            "settings": dict(settings or {}),
         },
     )
 
@@ -74,11 +97,14 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
             "path": str(info.path),
             "fingerprint": slide.fingerprint,
             "vendor": info.vendor,
+            "reader": type(view.reader).__name__,
             "height": info.levels[0].height,
             "width": info.levels[0].width,
             "mpp": view.scale.mpp / view.downsample,
+            "mpp_source": info.scale_source if shared.config.mpp is None else "--mpp",
             "bounds": asdict(info.bounds) if info.bounds else None,
             "model_downsample": view.downsample,
+            "damage": asdict(damage_of(view.reader)),
         },
         model={
             "name": shared.model.card.name,
@@ -103,5 +129,5 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
             "pixels_resumed": figures.pixels_resumed,
             **({} if tissue is None else {"tissue_mm2": tissue.area_mm2}),
         },
-        warnings=_warnings(figures, shared),
+        warnings=[*damage_warnings(damage_of(view.reader)), *_warnings(figures, shared)],
     )

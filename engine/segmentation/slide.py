@@ -20,7 +20,7 @@ from nuclix.engine.run_config import RunConfig, result_settings
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.classes import Classes, class_map_hash, prepare_classes
 from nuclix.engine.segmentation.description import slide_header, slide_record
-from nuclix.engine.segmentation.measure import shape_names
+from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
 from nuclix.engine.segmentation.outputs import (
     WritersByFormat,
     chosen_formats,
@@ -33,6 +33,7 @@ from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs,
 from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
 from nuclix.engine.segmentation.store import ObjectStore, StoredSlide, StoreWriter, open_store
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
+from nuclix.engine.slide.damage import DamageTolerant
 from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.slide.tissue import TissueMask, read_overview, tissue_mask
@@ -93,6 +94,8 @@ class SegmentationContext:
         From maps to nuclei.
     writers : mapping of str to Writer
         From objects to files, by format.
+    measurements : MeasurementSettings
+        How nuclei are outlined and what is measured.
     started : float
         Start of the run in seconds since 1970.
     classes : Classes
@@ -106,6 +109,7 @@ class SegmentationContext:
     predictor: Predictor
     post: PostProcessor
     writers: WritersByFormat
+    measurements: MeasurementSettings
     started: float
     classes: Classes
     first: bool = True
@@ -147,6 +151,7 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     from nuclix.engine.inference.model_file import find_model, load_model
     from nuclix.engine.inference.predictor import InferenceSettings, Predictor, default_batch
 
+    measurements = measurement_settings(config)
     path = find_model(config.model)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
@@ -162,7 +167,7 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     writers = load_writers(config.format)
     batch = config.batch or default_batch(device)
     predictor = Predictor(model, InferenceSettings(device, precision, batch, config.tta))
-    return SegmentationContext(config, model, predictor, post, writers, started, classes)
+    return SegmentationContext(config, model, predictor, post, writers, measurements, started, classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +231,7 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
         _compute(paths, context, hooks, key)
         store = ObjectStore(paths.objects)
     with store:
-        return _write_results(_StoredResult(paths, context, store), hooks, computed=computed)
+        return _write_results(paths, context, store, hooks, computed=computed)
 
 
 def objects_key(slide_fingerprint: str, model_sha256: str, config: RunConfig) -> str:
@@ -235,20 +240,13 @@ def objects_key(slide_fingerprint: str, model_sha256: str, config: RunConfig) ->
     return json.dumps({**facts, **result_settings(config), **class_map_hash(config.class_map)}, sort_keys=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _StoredResult:
-    """A slide whose objects are stored."""
-
-    paths: SlidePaths
-    shared: SegmentationContext
-    store: ObjectStore
-
-
 def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, key: str) -> None:
     """Segment a slide and store its objects."""
     started = time.perf_counter()
-    reader = open_slide(paths.slide)
+    reader = open_slide(paths.slide, context.config.reader)
     try:
+        if isinstance(reader, DamageTolerant):
+            reader.tolerate_damage(context.config.tolerate_damage)
         scale = slide_scale(reader.info, context.config.mpp)
         view = SlideView(reader, context.model.card.scale, scale)
         slide = SlideContext(paths, context, hooks, view, fingerprint(paths.slide), key, started)
@@ -257,14 +255,15 @@ def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, k
         reader.close()
 
 
-def _write_results(result: _StoredResult, hooks: RunHooks, *, computed: bool) -> SlideOutcome:
+def _write_results(
+    paths: SlidePaths, context: SegmentationContext, store: ObjectStore, hooks: RunHooks, *, computed: bool
+) -> SlideOutcome:
     """Write a slide's files in all formats from its stored objects, then its record."""
-    paths, config, store = result.paths, result.shared.config, result.store
+    config, writers = context.config, context.writers
     started = time.perf_counter()
     record = SlideRecord(**store.slide.record)
     counts = record.counts
     end = Progress(counts["tiles"], counts["tiles_total"], counts["pixels"], counts["nuclei"], counts["rows"])
-    writers = result.shared.writers
     targets = {name: paths.result(writers[name].suffix) for name in chosen_formats(config.format, len(store))}
     annotations = config.tissue_annotations
     write_outputs(store, targets, writers, annotations=annotations, on_block=lambda: hooks.on_progress(end))
@@ -320,9 +319,12 @@ def _segment(slide: SlideContext) -> None:
     del overview
     grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
     key = _checkpoint_key(slide, shared.predictor.batch)
-    checkpoint = Checkpoint(slide.paths.checkpoint, shape_names(view.scale.mpp), key)
+    names = measurement_names(view.scale.mpp, shared.measurements)
+    checkpoint = Checkpoint(slide.paths.checkpoint, names, key)
     try:
-        inputs = PipelineInputs(view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule)
+        inputs = PipelineInputs(
+            view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule, shared.measurements
+        )
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
         figures.seconds = {**spent, **figures.seconds}
@@ -341,7 +343,7 @@ def _make_folder(out: Path, folder: Path) -> None:
 
 
 def _checkpoint_key(slide: SlideContext, batch: int) -> str:
-    """Return what a spool's content depends on: only a run that agrees in all of it may go on with it."""
+    """Return what a checkpoint depends on: only a run that agrees in all of it resumes from it."""
     import torch
 
     from nuclix.engine.inference.device import hardware_name
@@ -351,11 +353,13 @@ def _checkpoint_key(slide: SlideContext, batch: int) -> str:
         "nuclix": version("nuclix"),
         "torch": torch.__version__,
         "slide": slide.fingerprint,
+        "reader": type(slide.view.reader).__name__,
         "model": shared.model.sha256,
         "parameters": dict(as_mapping(shared.post)),
         "mpp": slide.view.scale.mpp,
         "block": config.block,
         "tissue": config.tissue,
+        "measurements": as_mapping(shared.measurements),
         "device": hardware_name(shared.predictor.device),
         "precision": str(shared.predictor.precision),
         "tta": shared.predictor.tta,
@@ -368,7 +372,8 @@ def _store(slide: SlideContext, checkpoint: Checkpoint, figures: PipelineFigures
     """Store the checkpoint's objects in canonical order, with what is known of the slide."""
     started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
-    summary = SummaryAccumulator(slide.view)
+    view = slide.view
+    summary = SummaryAccumulator(view)
     writer = StoreWriter(slide.paths.objects)
     mapping = slide.shared.classes.mapping
     by_class = np.zeros(len(mapping.classes), np.int64)
@@ -384,7 +389,10 @@ def _store(slide: SlideContext, checkpoint: Checkpoint, figures: PipelineFigures
         figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
         record = slide_record(slide, figures, tissue)
         record.counts = {**record.counts, "nuclei_by_class": mapping.named(by_class)}
-        writer.commit(StoredSlide(slide.key, slide_header(slide, record), as_mapping(record)), tissue)
+        header = slide_header(
+            view, mapping.classes, slide.shared.model, slide.fingerprint, result_settings(slide.shared.config)
+        )
+        writer.commit(StoredSlide(slide.key, header, as_mapping(record)), tissue)
     except BaseException:
         writer.abort()
         raise

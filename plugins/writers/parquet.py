@@ -1,4 +1,4 @@
-"""Nuclei as GeoParquet 1.1: geopandas, R's sf, DuckDB and GDAL read it, and of a large slide only the part asked for."""
+"""Nuclei as GeoParquet 1.1, which geopandas, R's sf, DuckDB and GDAL read, also one region of a slide alone."""
 
 from __future__ import annotations
 
