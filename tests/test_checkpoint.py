@@ -171,6 +171,57 @@ def test_a_damaged_checkpoint_is_begun_anew(tmp_path: Path, how: str) -> None:
     assert len(content(again)) == 4
 
 
+@pytest.mark.parametrize(
+    "name", ["first", "pixels", "ring_counts", "shells", "corner_counts", "corners", "classes", "m0"]
+)
+def test_a_flipped_bit_in_any_column_is_noticed(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    spool = Checkpoint(tmp_path / "s", NAMES, "key")
+    spool.append(some_objects(np.random.default_rng(3), 20))
+    spool.commit({"row": np.array([0])})
+    spool.close()
+    file = spool.folder / f"{name}.bin"
+    content_before = bytearray(file.read_bytes())
+    content_before[len(content_before) // 2] ^= 1
+    file.write_bytes(content_before)
+    again = Checkpoint(tmp_path / "s", NAMES, "key")
+    assert not again.state and len(again) == 0
+    assert f"{name}.bin has another checksum" in caplog.text and "started again" in caplog.text
+
+
+def test_damage_of_every_kind_at_any_place_is_noticed(tmp_path: Path) -> None:
+    """Zeroed, swapped, shortened, lengthened or flipped: what is resumed is what was committed, or nothing."""
+    rng = np.random.default_rng(7)
+    for trial in range(60):
+        folder = tmp_path / str(trial)
+        spool = Checkpoint(folder, NAMES, "key")
+        spool.append(some_objects(rng, 20))
+        spool.commit({"row": np.array([0]), "edge": rng.random(5)})
+        expected, state = content(spool), spool.state
+        spool.close()
+        files = sorted(spool.folder.iterdir())
+        file = files[rng.integers(len(files))]
+        damaged = bytearray(file.read_bytes())
+        place = int(rng.integers(len(damaged)))
+        how = trial % 5
+        if how == 0:
+            damaged[place] ^= 1 << int(rng.integers(8))
+        elif how == 1:
+            damaged[:] = bytes(len(damaged))
+        elif how == 2:
+            del damaged[place:]
+        elif how == 3:
+            damaged += b"more"  # past what was committed
+        else:
+            damaged[place:] = rng.bytes(len(damaged) - place)
+        file.write_bytes(damaged)
+        again = Checkpoint(folder, NAMES, "key")
+        if again.state:
+            assert content(again) == expected and int(again.state["row"][0]) == 0
+        else:
+            assert len(again) == 0 and state == {}
+        again.close()
+
+
 def test_a_kill_while_it_is_taken_over_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = Checkpoint(tmp_path / "s", NAMES, "key")
     checkpoint.append(some_objects(np.random.default_rng(4), 20))
@@ -183,7 +234,7 @@ def test_a_kill_while_it_is_taken_over_leaves_the_older_one(tmp_path: Path, monk
     def killed(*_: object) -> None:
         raise Kill
 
-    for moment in ("_write_all", "replace_file"):
+    for moment in ("_write_all", "write_state"):
         with monkeypatch.context() as patch, pytest.raises(Kill):
             patch.setattr(checkpoint_module, moment, killed)
             Checkpoint(tmp_path / "s", NAMES, "key")

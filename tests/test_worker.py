@@ -34,6 +34,8 @@ from nuclix.engine.batch.processes import ProcessExecutor
 from nuclix.engine.batch.runner import RunSummary, StopFlag, run_batch
 from nuclix.engine.batch.worker import RowClock, process_slide
 from nuclix.engine.errors import DeviceError, Interrupted, OutputError, SlideError, UsageError
+from nuclix.engine.run_config import RunConfig
+from nuclix.engine.segmentation.pipeline import RunHooks
 
 
 @pytest.fixture(scope="module")

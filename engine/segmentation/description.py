@@ -113,7 +113,7 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
             "parameters": dict(as_mapping(shared.post)),
             "classes": [as_mapping(item) for item in shared.classes.mapping.classes],
             "device": f"{predictor.device} ({hardware_name(predictor.device)})",
-            "precision": str(predictor.precision).removeprefix("torch."),
+            "precision": predictor.precision_name,
             "tta": predictor.tta,
             "batch": predictor.batch,
         },
@@ -129,5 +129,5 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
             "pixels_resumed": figures.pixels_resumed,
             **({} if tissue is None else {"tissue_mm2": tissue.area_mm2}),
         },
-        warnings=[*damage_warnings(damage_of(view.reader)), *_warnings(figures, shared)],
+        warnings=[*shared.notes, *damage_warnings(damage_of(view.reader)), *_warnings(figures, shared)],
     )

@@ -7,15 +7,14 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nuclix.engine import registry
 from nuclix.engine.contracts import PostProcessor
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
 from nuclix.engine.inference.tiling import TileGrid
-from nuclix.engine.parameters import as_mapping, from_mapping
+from nuclix.engine.parameters import as_mapping
 from nuclix.engine.run_config import RunConfig, result_settings
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.classes import Classes, class_map_hash, prepare_classes
@@ -30,6 +29,7 @@ from nuclix.engine.segmentation.outputs import (
     write_outputs,
 )
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
+from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
 from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
 from nuclix.engine.segmentation.store import ObjectStore, StoredSlide, StoreWriter, open_store
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
@@ -100,6 +100,8 @@ class SegmentationContext:
         Start of the run in seconds since 1970.
     classes : Classes
         How class maps are read, and what becomes of the model's classes.
+    notes : tuple of str
+        Warnings about the model, for each record.
     first : bool
         Whether no tile has been computed yet.
     """
@@ -112,6 +114,7 @@ class SegmentationContext:
     measurements: MeasurementSettings
     started: float
     classes: Classes
+    notes: tuple[str, ...] = ()
     first: bool = True
 
 
@@ -145,29 +148,20 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     Raises
     ------
     ModelError, PluginError, UsageError
-        If the model, a plugin or the device can't be used.
+        If the model or a plugin can't be used, or the device does not exist.
+    DeviceError, DeviceMemoryError
+        If the device can't be used now.
     """
-    from nuclix.engine.inference.device import choose_device, choose_precision
     from nuclix.engine.inference.model_file import find_model, load_model
-    from nuclix.engine.inference.predictor import InferenceSettings, Predictor, default_batch
 
     measurements = measurement_settings(config)
     path = find_model(config.model)
-    device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
-    model = load_model(path, str(device))
-    card = model.card
-    kind: Any = registry.load(registry.POSTPROCESSORS, card.postprocessor)
-    post: PostProcessor = from_mapping(kind, card.parameters, f"{path}: parameters of {card.postprocessor}")
-    if post.maps != card.maps:
-        raise ModelError(
-            f"{path}: gives the maps {card.maps}, its post-processor {card.postprocessor} takes {post.maps}"
-        )
-    classes = prepare_classes(card, post, config, str(path))
+    model = load_model(path, trust=config.trust_model)
+    post = post_processor(model.card, config, str(path))
+    classes = prepare_classes(model.card, post, config, str(path))
     writers = load_writers(config.format)
-    batch = config.batch or default_batch(device)
-    predictor = Predictor(model, InferenceSettings(device, precision, batch, config.tta))
-    return SegmentationContext(config, model, predictor, post, writers, measurements, started, classes)
+    predictor, notes = prepare_predictor(model, config)
+    return SegmentationContext(config, model, predictor, post, writers, measurements, started, classes, notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +281,7 @@ def _retry_with_smaller_batch(slide: SlideContext) -> None:
     It is restarted because rows of two batch sizes in one result would depend on when memory was short.
     """
     predictor = slide.shared.predictor
+    predictor.use_batch(predictor.asked)  # memory that was short for an earlier slide may be there again
     committed = committed_key(slide.paths.checkpoint)
     smaller = [predictor.batch >> halvings for halvings in range(predictor.batch.bit_length())]
     earlier = next((batch for batch in smaller if _checkpoint_key(slide, batch) == committed), predictor.batch)
@@ -322,8 +317,9 @@ def _segment(slide: SlideContext) -> None:
     names = measurement_names(view.scale.mpp, shared.measurements)
     checkpoint = Checkpoint(slide.paths.checkpoint, names, key)
     try:
+        classes = shared.classes
         inputs = PipelineInputs(
-            view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule, shared.measurements
+            view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, shared.measurements, config.min_score
         )
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
@@ -356,12 +352,13 @@ def _checkpoint_key(slide: SlideContext, batch: int) -> str:
         "reader": type(slide.view.reader).__name__,
         "model": shared.model.sha256,
         "parameters": dict(as_mapping(shared.post)),
+        "min_score": config.min_score,
         "mpp": slide.view.scale.mpp,
         "block": config.block,
         "tissue": config.tissue,
         "measurements": as_mapping(shared.measurements),
         "device": hardware_name(shared.predictor.device),
-        "precision": str(shared.predictor.precision),
+        "precision": shared.predictor.precision_name,
         "tta": shared.predictor.tta,
         "batch": batch,
     }
