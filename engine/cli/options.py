@@ -53,7 +53,11 @@ def _add(group: Any, spec: OptionSpec) -> None:
         default_text = ",".join(spec.default) if spec.type is tuple else spec.default
         text = f"{text} (default: {default_text})"
     metavar = spec.metavar or "|".join(spec.choices)
-    group.add_argument(flag, type=_parser_of(spec), metavar=metavar, help=text.replace("%", "%%"), default=default)
+    shown = text.replace("%", "%%")
+    if spec.repeated:
+        group.add_argument(flag, action="append", metavar=metavar, help=shown, default=default)
+    else:
+        group.add_argument(flag, type=_parser_of(spec), metavar=metavar, help=shown, default=default)
 
 
 def _add_alias(group: Any, spec: OptionSpec, alias: str) -> None:
@@ -120,4 +124,6 @@ def config_of(args: argparse.Namespace) -> RunConfig:
     base = read_config(Path(args.config)) if args.config else RunConfig()
     given = {item.name: getattr(args, item.name) for item in option_specs() if hasattr(args, item.name)}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    if "device" in given:
+        given.setdefault("devices", ())  # the file's `devices` do not overrule the command line's --device
     return replace(base, **given)

@@ -1,15 +1,19 @@
-"""Model files: TorchScript with the facts about it in ``nuclix.json`` inside, or in a TOML file beside it.
+"""Model files: TorchScript with its card in ``nuclix.json`` inside, or in a TOML file next to it.
 
-Model files are untrusted input: nothing is unpickled, and reading a card imports no torch.
+Model files are untrusted input. Reading a card runs nothing and imports no torch; a network is loaded only after
+`model_code` has found that its program does nothing but compute.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tomllib
+import unicodedata
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +32,12 @@ FORMAT_KEY = "format"
 FORMAT = 1
 CARD_LIMIT = 1 << 20  # bytes; a card is a few kB, and a file from elsewhere may claim anything
 HASH_CHUNK = 1 << 20
+MAX_PATCH_PX = 8192  # 64 Mpx in one forward pass
+MIN_VALID_SHARE = 8  # a network that keeps less than an eighth of its patch's edge computes each pixel 64 times
+MPP_RANGE = (0.01, 50.0)  # um/px: from super-resolution to a slide's thumbnail
+MAX_MAPS = 256
+# What zipfile raises for archives that are damaged, encrypted or compressed in an unknown way.
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError)
 TOML_HELP = """\
 write its facts in {toml}:
   name = "..."
@@ -47,7 +57,7 @@ class LoadedModel:
     Attributes
     ----------
     card : ModelCard
-        What the file says of itself.
+        The model's metadata.
     module : torch.nn.Module
         (N, 3, H, W) RGB in 0..255 to (N, maps, H, W) float32; evaluation mode.
     sha256 : str
@@ -69,7 +79,7 @@ def save_model(path: Path, module: torch.nn.Module, card: ModelCard) -> None:
     module : torch.nn.Module
         As `Exported`: RGB 0..255 in, finished maps out. Batch norms are folded into the convolutions.
     card : ModelCard
-        What the file shall say of itself.
+        The model's metadata.
     """
     import torch
 
@@ -105,24 +115,27 @@ def write_model(path: Path, module: torch.jit.ScriptModule, card: ModelCard) -> 
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read what a model file says of itself, without loading the network.
+    """Read a model's card without loading its network.
 
     Parameters
     ----------
     path : Path
-        A model file; a TOML file of the same name beside it stands in for metadata that is not inside.
+        A model file; a TOML file of the same name next to it is used where the file holds no card.
 
     Returns
     -------
     ModelCard
-        The facts.
 
     Raises
     ------
     ModelError
         If the file is not TorchScript, has no metadata, or the metadata does not fit; the message names the key.
     """
-    inside = _card_inside(path)
+    return _read_card(path, _card_inside(path))
+
+
+def _read_card(path: Path, inside: bytes | None) -> ModelCard:
+    """Return the card from the bytes found inside the file, or from the TOML file where there are none."""
     toml = path.with_suffix(".toml")
     if inside is not None:
         return _card(_parsed_json(inside, path), f"{path}, {CARD_NAME}")
@@ -134,8 +147,8 @@ def read_card(path: Path) -> ModelCard:
     )
 
 
-def load_model(path: Path, device: str = "cpu") -> LoadedModel:
-    """Load a model file onto a device.
+def load_model(path: Path, device: str = "cpu", *, trust: bool = False) -> LoadedModel:
+    """Load a model file onto a device. The file is read once: what is hashed is what is checked and loaded.
 
     Parameters
     ----------
@@ -143,6 +156,8 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
         The file.
     device : str
         "cpu", "cuda" or "cuda:N".
+    trust : bool
+        Load the program without checking that it only computes.
 
     Returns
     -------
@@ -152,30 +167,56 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
     Raises
     ------
     ModelError
-        As `read_card`, and where torch can't load the network.
+        As `read_card`, where the program does more than compute, and where torch can't load the network.
     """
-    card = read_card(path)
-    module: torch.nn.Module = load_torchscript(path, device)
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise ModelError(f"{path}: can't be read: {problem.strerror or problem}") from problem
+    inside = _card_inside(path, io.BytesIO(content))
+    card = _read_card(path, inside)
+    module: torch.nn.Module = load_torchscript(path, device, trust=trust, content=content)
     if not card.is_plain:
         from nuclix.engine.inference.adapter import AdaptedNetwork
 
         module = AdaptedNetwork(module, card).eval()
-    return LoadedModel(card, module, model_hash(path))
+    digest = hashlib.sha256(content)
+    if inside is None:
+        digest.update(path.with_suffix(".toml").read_bytes())
+    return LoadedModel(card, module, digest.hexdigest())
 
 
-def load_torchscript(path: Path, device: str) -> torch.jit.ScriptModule:
-    """Load a TorchScript file onto a device; every network of a user comes by here.
+def load_torchscript(
+    path: Path, device: str, *, trust: bool = False, content: bytes | None = None
+) -> torch.jit.ScriptModule:
+    """Load a TorchScript file onto a device; every network of a user is loaded here.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    device : str
+        "cpu", "cuda" or "cuda:N".
+    trust : bool
+        Load the program without checking that it only computes.
+    content : bytes, optional
+        The file's content, where it has been read.
 
     Raises
     ------
     ModelError
-        If torch can't load it.
+        If its program does more than compute, or torch can't load it.
     """
     import torch
 
+    from nuclix.engine.inference.model_code import checked_archive
+
+    archive = path.read_bytes() if content is None else content
+    if not trust:
+        archive = checked_archive(archive, str(path))
     try:
         with torchscript_warnings():
-            return torch.jit.load(str(path), map_location=device).eval()
+            return torch.jit.load(io.BytesIO(archive), map_location=device).eval()
     except (RuntimeError, ValueError, OSError) as problem:
         raise ModelError(f"{path}: torch can't load this network: {_first_line(problem)}") from problem
 
@@ -209,9 +250,17 @@ def patch_size_of(path: Path) -> int:
 
 
 def model_hash(path: Path) -> str:
-    """Return the SHA-256 of a model file, of its TOML file too where the card comes from there."""
+    """Return the SHA-256 of a model file, of its TOML file too where the card comes from there.
+
+    Raises
+    ------
+    ModelError
+        As `read_card`.
+    """
+    inside = _card_inside(path)
+    _read_card(path, inside)
     digest = hashlib.sha256()
-    files = [path] if _card_inside(path) is not None else [path, path.with_suffix(".toml")]
+    files = [path] if inside is not None else [path, path.with_suffix(".toml")]
     for item in files:
         with item.open("rb") as file:
             while chunk := file.read(HASH_CHUNK):
@@ -220,7 +269,7 @@ def model_hash(path: Path) -> str:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """Return the file of a model that came with a package (by name) or of the user's (by path).
+    """Return the file of an installed model (by name) or of the user's own (by path).
 
     Parameters
     ----------
@@ -256,16 +305,16 @@ def find_model(name_or_path: str | Path) -> Path:
 
 @contextmanager
 def torchscript_warnings() -> Iterator[None]:
-    """Keep torch >= 2.13 from saying that TorchScript is old: it is the format that every version reads and writes."""
+    """Silence the deprecation of TorchScript in torch >= 2.13: it is the format that every version reads and writes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         yield
 
 
-def _card_inside(path: Path) -> bytes | None:
+def _card_inside(path: Path, content: io.BytesIO | None = None) -> bytes | None:
     """Return the bytes of the card inside a TorchScript file, or None where it holds none."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(content or path) as archive:
             names = archive.namelist()
             if not any(name.endswith("/constants.pkl") for name in names):
                 raise ModelError(f"{path}: is a zip file but not TorchScript (save it with torch.jit.save)")
@@ -274,8 +323,9 @@ def _card_inside(path: Path) -> bytes | None:
                 return None
             if archive.getinfo(inside[0]).file_size > CARD_LIMIT:
                 raise ModelError(f"{path}: its {CARD_NAME} is larger than {CARD_LIMIT} bytes")
-            return archive.read(inside[0])
-    except zipfile.BadZipFile as problem:
+            with archive.open(inside[0]) as card:
+                return card.read(CARD_LIMIT)  # whatever the header claims
+    except _BAD_ZIP as problem:
         raise ModelError(f"{path}: is not TorchScript: {problem}") from problem
     except OSError as problem:
         raise ModelError(f"{path}: can't be read: {problem.strerror or problem}") from problem
@@ -316,7 +366,40 @@ def _card(values: Mapping[str, Any], where: str) -> ModelCard:
     for item in card.classes:
         if not all(0 <= value <= 255 for value in item.color):
             raise ModelError(f"{where}: the color of class {item.name!r} must be three numbers in 0..255")
+    _check_ranges(card, where)
+    _check_text(values, where)
     return card
+
+
+def _check_ranges(card: ModelCard, where: str) -> None:
+    """Refuse figures with which a slide would take years or more memory than there is."""
+    patch = card.patch
+    if patch.size > MAX_PATCH_PX:
+        raise ModelError(f"{where}: patches of {patch.size} px are larger than {MAX_PATCH_PX} px")
+    if patch.valid * MIN_VALID_SHARE < patch.size:
+        raise ModelError(
+            f"{where}: a margin of {patch.margin} px leaves {patch.valid} of {patch.size} px of each patch; "
+            f"at least {patch.size // MIN_VALID_SHARE} px are needed: use larger patches"
+        )
+    if not MPP_RANGE[0] <= card.scale.mpp <= MPP_RANGE[1]:
+        raise ModelError(f"{where}: a scale of {card.scale.mpp:g} um/px is not within {MPP_RANGE[0]} to {MPP_RANGE[1]}")
+    if len(card.maps) > MAX_MAPS:
+        raise ModelError(f"{where}: {len(card.maps)} maps are more than {MAX_MAPS}")
+
+
+def _check_text(value: Any, where: str) -> None:
+    """Refuse text that is no Unicode or that would steer a terminal."""
+    if isinstance(value, str):
+        bad = [char for char in value if unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t"]
+        if bad:
+            raise ModelError(f"{where}: holds the control character {bad[0]!r} in {value[:40]!r}")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_text(key, where)
+            _check_text(item, where)
+    elif isinstance(value, list):
+        for item in value:
+            _check_text(item, where)
 
 
 def _first_line(problem: Exception) -> str:
