@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 OF_THE_ROOT = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 # Links from the root's files into docs/, and from pages to files that are no pages.
 OPTIONS_MARK = "<!-- options of nuclix run -->"
+PLANNED = ("batch.md", "own-model.md")  # pages that others link to; a link to one that is not written yet is plain text
 DOCS_LINK = re.compile(r"\]\(docs/")
 SOURCE_LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?!images|notebooks)(?:plugins|tests|engine|ext|testing)/[^)]*\)")
 SOURCE_LINK_OF_THE_ROOT = re.compile(r"\[([^\]]+)\]\((?:plugins|tests|engine|ext|testing|Makefile|LICENSE)[^)]*\)")
@@ -51,6 +52,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in the table of options, and turn links to source files into plain names: a site has no source tree."""
     if OPTIONS_MARK in markdown:
         markdown = markdown.replace(OPTIONS_MARK, options_table())
+    for page in PLANNED:
+        if not (ROOT / "docs" / page).is_file():
+            markdown = re.sub(rf"\[([^\]]+)\]\({re.escape(page)}\)", r"\1", markdown)
     markdown = markdown.replace("](../CONTRIBUTING.md)", "](contributing.md)")
     return SOURCE_LINK.sub(r"`\1`", markdown)
 
