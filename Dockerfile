@@ -34,8 +34,8 @@ FROM python:${PYTHON}-slim-bookworm
 COPY --from=build /opt/nuclix /opt/nuclix
 ENV PATH=/opt/nuclix/bin:$PATH \
     NUMBA_CACHE_DIR=/tmp/numba
-RUN useradd --create-home nuclix
-USER nuclix
+RUN useradd --create-home --uid 1000 nuclix
+USER 1000:1000
 WORKDIR /data
 ENTRYPOINT ["nuclix"]
 CMD ["--help"]

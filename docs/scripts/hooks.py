@@ -77,6 +77,9 @@ def options_table() -> str:
             ]
         flag = f"--{'no-' if spec.default is True else ''}{spec.name.replace('_', '-')}"
         flag = f"{spec.metavar} ..." if spec.name == "inputs" else f"{flag} {spec.metavar}".strip()
+        if spec.type is bool:
+            lines.append(f"| `{spec.name}` | `{flag}` | {spec.help} | {'yes' if spec.default else 'no'} |")
+            continue
         plain = spec.default is None or spec.default == () or spec.name == "threads"
         default = "" if plain else ", ".join(spec.default) if isinstance(spec.default, tuple) else str(spec.default)
         flag = flag.replace("|", "\\|")
