@@ -30,12 +30,8 @@ from nuclix.engine.segmentation.outputs import (
 )
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
-<<<<<<< HEAD
-from nuclix.engine.segmentation.record import SlideRecord, run_warnings, write_record
-=======
 from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
 from nuclix.engine.segmentation.store import ObjectStore, StoredSlide, StoreWriter, open_store
->>>>>>> qupath
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
 from nuclix.engine.slide.damage import DamageTolerant
 from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
@@ -254,24 +250,6 @@ def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, k
         _retry_with_smaller_batch(slide)
     finally:
         reader.close()
-<<<<<<< HEAD
-    record = _record(slide)
-    record.counts = {
-        "tiles": figures.tiles,
-        "tiles_total": figures.tiles_total,
-        "pixels": figures.pixels,
-        "nuclei": figures.nuclei,
-        "rows_resumed": figures.rows_resumed,
-        "pixels_resumed": figures.pixels_resumed,
-        **extra,
-    }
-    record.seconds = {"wall": time.perf_counter() - started, **figures.seconds}
-    if figures.first_tile_at is not None and context.first:
-        context.first = False
-        record.seconds = {"start_to_first_tile": figures.first_tile_at - context.started, **record.seconds}
-    warnings = run_warnings(figures.clumps_cut, context.predictor.asked, context.predictor.batch)
-    record.warnings = [*context.notes, *damage_warnings(damage_of(reader)), *warnings]
-=======
 
 
 def _write_results(
@@ -293,7 +271,6 @@ def _write_results(
         spent = time.perf_counter() - started
         seconds = record.seconds
         record.seconds = {**seconds, "wall": seconds["wall"] + spent, "write": seconds["write"] + spent}
->>>>>>> qupath
     try:
         write_record(paths.record, record)
     except OSError as error:
@@ -419,42 +396,3 @@ def _store(slide: SlideContext, checkpoint: Checkpoint, figures: PipelineFigures
     except BaseException:
         writer.abort()
         raise
-<<<<<<< HEAD
-    write_summary(slide.paths.summary, summary.result())
-    return mapping.named(by_class)
-
-
-def _record(slide: _SlideContext) -> SlideRecord:
-    from nuclix.engine.inference.device import hardware_name
-
-    info, view, shared = slide.view.info, slide.view, slide.shared
-    predictor = shared.predictor
-    return SlideRecord(
-        slide={
-            "path": str(info.path),
-            "fingerprint": slide.fingerprint,
-            "vendor": info.vendor,
-            "reader": type(view.reader).__name__,
-            "height": info.levels[0].height,
-            "width": info.levels[0].width,
-            "mpp": view.scale.mpp / view.downsample,
-            "mpp_source": info.scale_source if shared.config.mpp is None else "--mpp",
-            "bounds": asdict(info.bounds) if info.bounds else None,
-            "model_downsample": view.downsample,
-            "damage": asdict(damage_of(view.reader)),
-        },
-        model={
-            "name": shared.model.card.name,
-            "sha256": shared.model.sha256,
-            "postprocessor": shared.model.card.postprocessor,
-            "parameters": dict(as_mapping(shared.post)),
-            "classes": [as_mapping(item) for item in shared.classes.mapping.classes],
-            "device": f"{predictor.device} ({hardware_name(predictor.device)})",
-            "precision": predictor.precision_name,
-            "tta": predictor.tta,
-            "batch": predictor.batch,
-        },
-        settings=config_as_json(shared.config),
-    )
-=======
->>>>>>> qupath
