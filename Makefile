@@ -32,7 +32,7 @@ docs: $(DOCS)
 	mkdir -p $(TYPES)/nuclix
 	for package in engine ext plugins testing; do ln -sfn ../../../$$package $(TYPES)/nuclix/$$package; done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
-	@echo "open build/site/index.html"
+	@echo "open build/site/index.html; with the search: $(BIN)/python -m http.server -d build/site"
 
 pictures: $(DOCS)
 	$(BIN)/python docs/scripts/make_pictures.py docs/images

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class SlideRecord:
         Tiles, pixels, nuclei.
     warnings : list of str
         What the user should know.
+    outputs : list of dict
+        The result files: format, path in the output folder, SHA-256, options.
     """
 
     slide: Mapping[str, Any]
@@ -42,6 +44,7 @@ class SlideRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
 
 
 def versions() -> dict[str, str]:
@@ -76,3 +79,13 @@ def write_record(path: Path, record: SlideRecord) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     # A file's name may hold bytes that are no text; Python's escapes for them are JSON's too.
     replace_file(path, text.encode("utf-8", "backslashreplace"))
+
+
+def read_record(path: Path) -> SlideRecord | None:
+    """Return the record at `path`, or None where there is none that can be read."""
+    try:
+        content = json.loads(path.read_bytes())
+        known = {item.name: content[item.name] for item in fields(SlideRecord) if item.name in content}
+        return SlideRecord(**known) if content["format"] == RECORD_FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
