@@ -1,4 +1,4 @@
-"""The documentation: links lead to files, install hints work without an index, the site loads nothing from elsewhere."""
+"""The documentation: links lead to files, install hints need no index, the site loads nothing from elsewhere."""
 
 from __future__ import annotations
 
