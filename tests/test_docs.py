@@ -1,4 +1,4 @@
-"""The documentation: links lead to files, install hints need no index, the site loads nothing from elsewhere."""
+"""The documentation: links, install hints without an index, a site that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
