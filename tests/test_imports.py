@@ -127,7 +127,7 @@ IMPORT_NAMES = {
     "pylibczirw": "pylibCZIrw",
 }  # fmt: skip
 # Extras for developing nuclix, which its packages do not import.
-DEVELOPMENT = {"test", "bench", "docs"}
+DEVELOPMENT = {"test", "bench", "docs", "wheel"}
 # Installed for others' sake: imagecodecs has tifffile's decoders, openslide-bin is the library of openslide-python.
 INDIRECT = {"imagecodecs", "openslide-bin"}
 
