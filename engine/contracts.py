@@ -5,22 +5,31 @@ Arrays are (row, column). Nothing here imports a plugin or a heavy library.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box, Scale
+from nuclix.engine.model_card import ModelCard, ObjectClass, PatchShape
 
 if TYPE_CHECKING:
-    import torch
-
     from nuclix.engine.segmentation.objects import Objects
 
-USUAL_PATCH_PX = 1024  # larger ones bring nothing on a CPU, whose caches they outgrow
+__all__ = [
+    "Level",
+    "ModelCard",
+    "ObjectClass",
+    "PatchShape",
+    "PostProcessor",
+    "SlideHeader",
+    "SlideInfo",
+    "SlideReader",
+    "Writer",
+    "WriterSession",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,174 +148,6 @@ class PostProcessor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PatchShape:
-    """A network's patch in pixels at its scale: `size` goes in, all but `margin` on every side comes out.
-
-    `size` and `margin` are multiples of `multiple` (the network's total down-sampling), so that every patch of
-    the fixed grid meets the pooling grid in the same phase.
-    """
-
-    size: int
-    margin: int
-    multiple: int = 16
-
-    def __post_init__(self) -> None:
-        if self.valid <= 0 or self.margin < 0:
-            raise ValueError(f"a patch of {self.size} px has no middle inside a margin of {self.margin} px")
-        if self.size % self.multiple or self.margin % self.multiple:
-            raise ValueError(f"patch {self.size} and margin {self.margin} must be multiples of {self.multiple}")
-
-    @classmethod
-    def around(cls, reach: int, multiple: int) -> Self:
-        """Return the usual patch of a network that sees `reach` px around a pixel: at most half its edge is margin."""
-        margin = -(-reach // multiple) * multiple
-        return cls(-(-max(USUAL_PATCH_PX, 4 * margin) // multiple) * multiple, margin, multiple)
-
-    @property
-    def valid(self) -> int:
-        """Edge of the middle that is used."""
-        return self.size - 2 * self.margin
-
-
-@dataclass(frozen=True, slots=True)
-class Annotated:
-    """An image with its nuclei.
-
-    Attributes
-    ----------
-    name : str
-        File name without suffix.
-    image : (H, W, 3) uint8
-        RGB.
-    labels : (H, W) int32
-        0 is background, k is nucleus k.
-    """
-
-    name: str
-    image: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-
-
-@runtime_checkable
-class Recipe(Protocol):
-    """How a method is trained. Entry-point group ``nuclix.recipes``.
-
-    The plugin is a frozen dataclass; its fields, all with defaults, are its hyper-parameters.
-    """
-
-    maps: ClassVar[tuple[str, ...]]
-    postprocessor: ClassVar[str]
-
-    @property
-    def scale(self) -> Scale:
-        """The scale that the network works at."""
-        ...
-
-    @property
-    def patch(self) -> PatchShape:
-        """The patch that the exported model works on."""
-        ...
-
-    def network(self) -> torch.nn.Module:
-        """Return a fresh network: normalised (N, 3, H, W) floats to raw outputs (N, channels, H, W)."""
-        ...
-
-    def targets(self, labels: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return the (channels, H, W) training target of an (H, W) label image."""
-        ...
-
-    def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return the loss of (raw outputs, targets), both (N, channels, H, W)."""
-        ...
-
-    def exported(self, network: torch.nn.Module) -> torch.nn.Module:
-        """Wrap a trained network so that RGB in 0..255 goes in and the named maps come out."""
-        ...
-
-    def candidates(self) -> Sequence[Mapping[str, Any]]:
-        """Return the post-processor's parameter sets among which validation AJI chooses."""
-        ...
-
-
-@runtime_checkable
-class AuxiliaryMaps(Protocol):
-    """A recipe whose targets depend on more of an image than its labels, such as where its stains are."""
-
-    def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return (planes, H, W) of an (H, W, 3) image: made once, from the image as it is, then warped like labels."""
-        ...
-
-    def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the (channels, H, W) training target of a patch's labels and guide; used in place of `targets`."""
-        ...
-
-
-@runtime_checkable
-class CustomLoss(Protocol):
-    """A recipe whose loss needs more than the network's outputs, such as a second pass over turned images."""
-
-    def objective(self) -> Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return the loss of (network, normalised images, targets) that training follows; `loss` then validates."""
-        ...
-
-
-class BatchSource(Protocol):
-    """Where a training's batches come from."""
-
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return batch `step`, a function of the seed and the step: RGB 0..255 (N, 3, S, S) and float32 targets."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class BatchShape:
-    """How many patches make a batch, and their edge in pixels."""
-
-    batch: int = 8
-    patch: int = 256
-
-
-@runtime_checkable
-class CustomSampler(Protocol):
-    """A recipe that draws its batches itself, such as unlabelled tiles at several magnifications."""
-
-    def batches(self, images: Sequence[Annotated], shape: BatchShape, seed: int) -> BatchSource:
-        """Return the source of batches from the training images."""
-        ...
-
-
-@runtime_checkable
-class CustomSchedule(Protocol):
-    """A recipe with training settings of its own; the command line's options go before them."""
-
-    def schedule(self) -> Mapping[str, Any]:
-        """Return what differs from the usual `Schedule`, by field; "augmentation" is a mapping by field."""
-        ...
-
-
-@runtime_checkable
-class SeesWholePatch(Protocol):
-    """A recipe whose network may average over its whole patch, so that no margin hides where patches meet.
-
-    The patch grid is fixed, so results still do not depend on blocks; but two patches may judge the nuclei on their
-    common edge differently.
-    """
-
-    @property
-    def sees_whole_patch(self) -> bool:
-        """Whether this network does."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectClass:
-    """A class of objects: its name and RGB colour in QuPath."""
-
-    name: str
-    color: tuple[int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
 class SlideHeader:
     """What a writer must know of a slide before its first object.
 
@@ -356,48 +197,3 @@ class Writer(Protocol):
     def open(self, path: Path, header: SlideHeader) -> WriterSession:
         """Begin `path`; raise `OutputError` where the folder can't be written."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What a model file says of itself (``nuclix.json`` inside it, or a TOML file beside it).
-
-    Attributes
-    ----------
-    name, method : str
-        The model's name and its recipe.
-    scale : Scale
-        The um/px that it was trained at.
-    patch : PatchShape
-        The patch that it works on.
-    maps : tuple of str
-        Names of the output channels.
-    postprocessor : str
-        Entry-point name of the post-processor.
-    parameters : mapping
-        The post-processor's parameters.
-    classes : tuple of ObjectClass
-        Classes of the objects.
-    training, scores : mapping
-        Data, licence and settings of the training; validation scores.
-    class_maps : tuple of str
-        Names of the output channels after `maps`, whose votes decide the classes: one for each class, one of the
-        background before them, or a single one of class numbers.
-    """
-
-    name: str
-    method: str
-    scale: Scale
-    patch: PatchShape
-    maps: tuple[str, ...]
-    postprocessor: str
-    parameters: Mapping[str, Any]
-    classes: tuple[ObjectClass, ...]
-    training: Mapping[str, Any] = field(default_factory=dict)
-    scores: Mapping[str, Any] = field(default_factory=dict)
-    class_maps: tuple[str, ...] = ()
-
-    @property
-    def channels(self) -> int:
-        """Number of the network's output channels."""
-        return len(self.maps) + len(self.class_maps)

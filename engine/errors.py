@@ -42,4 +42,4 @@ class DataError(NuclixError):
 
 
 class Interrupted(NuclixError):  # noqa: N818 (a request that was met, not an error)
-    """The run was asked to stop; what is committed stays, and the same command goes on from there."""
+    """The run was asked to stop; what is committed stays, and the same command resumes."""

@@ -37,6 +37,11 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "model": ("my model.pt", ["--model", "my model.pt"]),
     "precision": ("float16", ["--precision", "float16"]),
     "tta": (True, ["--tta"]),
+    "outline": ("pixel", ["--outline", "pixel"]),
+    "simplify": (0.25, ["--simplify", "0.25"]),
+    "keep_holes": (True, ["--keep-holes"]),
+    "measurements": (("stain-od", "shape"), ["--measurements", "stain-od,shape"]),
+    "stains": (("0.6", "0.7", "0.3", "0.2", "0.8", "0.5"), ["--stains", "0.6,0.7,0.3,0.2,0.8,0.5"]),
     "device": ("cuda:1", ["--device", "cuda:1"]),
     "devices": (("cuda:0", "cuda:1"), ["--devices", "cuda:0,cuda:1"]),
     "scheduler": ("tcp://host:8786", ["--scheduler", "tcp://host:8786"]),
@@ -244,4 +249,7 @@ def test_former_names_still_work_and_name_the_present_one(
 
 
 def test_results_depend_on_the_options_that_say_so() -> None:
-    assert set(result_settings(RunConfig())) == {"writer", "mpp", "tissue", "precision", "tta"}
+    assert set(result_settings(RunConfig())) == {
+        "writer", "mpp", "tissue", "precision", "tta",
+        "outline", "simplify", "keep_holes", "measurements", "stains",
+    }  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from conformance.reader import CHECKS, Check
+
 from nuclix.engine.errors import SlideError, UnsupportedSlideError
 from nuclix.engine.geometry import Box
 from nuclix.engine.slide.open import open_slide

@@ -177,7 +177,7 @@ def short_run(sinks: list[EventSink]) -> None:
     """A short run of which something is to be said at every step."""
     publish = EventPublisher(RunMeter(), sinks)
     publish(events.run_started(4, 1, {"a": 10, "b": 10, NASTY: 5}))
-    publish(events.notice("b: has a result of another model"))
+    publish(events.notice("b: the existing result was made with a different model"))
     publish(events.slide_started(job(), 1))
     publish(events.slide_progress(job(), progress(0, 10)))
     publish(events.slide_progress(job(), progress(5, 10, 100)))
@@ -203,7 +203,7 @@ def test_lines_say_what_a_user_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "LINE_INTERVAL", 0.0)
     lines: list[str] = []
     short_run([PlainLines(lines.append)])
-    assert lines[:2] == ["1 of 4 slides are done already", "b: has a result of another model"]
+    assert lines[:2] == ["1 of 4 slides are done already", "b: the existing result was made with a different model"]
     assert "a: 1,234 nuclei in 10 s (2.0 Mpx/s)" in lines and "a: warning: clumps were cut" in lines
     assert any(line.startswith("  a: 5/10 tiles") for line in lines)
     assert all(line.isprintable() for line in lines)
@@ -270,7 +270,7 @@ def test_no_log_is_begun_where_nothing_is_said(tmp_path: Path) -> None:
     with RunLog(tmp_path):
         pass
     with pytest.raises(UsageError), RunLog(tmp_path):
-        raise UsageError("another run is at work here")
+        raise UsageError("another nuclix run is using this output folder")
     assert not (tmp_path / "run.log").exists()
 
 

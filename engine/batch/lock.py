@@ -61,7 +61,7 @@ class FolderLock:
         if holder is not None and not _dead(holder):
             since = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._path.stat().st_mtime))
             raise UsageError(
-                f"{self._path.parent}: another run is at work here (host {holder['host']}, process "
+                f"{self._path.parent}: another nuclix run is using this output folder (host {holder['host']}, process "
                 f"{holder['pid']}, since {since}); wait for it, or use another output folder. "
                 f"If that host is gone for good, delete {self._path}"
             )

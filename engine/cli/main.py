@@ -8,10 +8,23 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from nuclix.engine.cli import config, demo, evaluate, experiment, info, plugins, report, run, simulate, status, train
+from nuclix.engine.cli import (
+    config,
+    demo,
+    evaluate,
+    experiment,
+    info,
+    pack,
+    plugins,
+    report,
+    run,
+    simulate,
+    status,
+    train,
+)
 from nuclix.engine.errors import NuclixError, UsageError
 
-COMMANDS = (run, status, report, config, demo, simulate, train, experiment, evaluate, info, plugins)
+COMMANDS = (run, status, report, config, demo, simulate, train, experiment, evaluate, pack, info, plugins)
 
 FAILED = 1
 USAGE = 2  # argparse's own

@@ -68,11 +68,12 @@ def _problem(entry: PluginEntry) -> str:
 def _members(group: str) -> list[str]:
     """Return what a plugin class of `group` must have: the methods and class attributes of its protocol."""
     from nuclix.engine import contracts, registry
+    from nuclix.engine.training.contracts import Recipe
 
     protocols: dict[str, type] = {
         registry.READERS: contracts.SlideReader,
         registry.POSTPROCESSORS: contracts.PostProcessor,
-        registry.RECIPES: contracts.Recipe,
+        registry.RECIPES: Recipe,
         registry.WRITERS: contracts.Writer,
     }
     if group not in protocols:

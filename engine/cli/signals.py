@@ -86,6 +86,6 @@ class SignalHandler:
         with suppress(OSError, RuntimeError):  # the second: in the midst of another such write
             if sys.stderr.isatty():
                 sys.stderr.write("\x1b[?25h")  # the cursor, which a progress bar hides
-            sys.stderr.write("nuclix: stopped at once; the same command goes on from the last committed row\n")
+            sys.stderr.write("nuclix: stopped immediately; the same command resumes from the last committed row\n")
             sys.stderr.flush()
         os._exit(self.exit_code)

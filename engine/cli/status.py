@@ -105,10 +105,10 @@ def status_lines(folder: FolderFacts) -> list[str]:
             lines.append(
                 f"  {one_line(slide.name)}: {share}, {slide.mpx_per_s:.1f} Mpx/s, {grouped(slide.nuclei)} nuclei"
             )
-        lines.append(f"heard of {duration(max(0.0, folder.made - folder.last.updated))} ago")
+        lines.append(f"last update {duration(max(0.0, folder.made - folder.last.updated))} ago")
     lines += [f"failed: {one_line(name)}: {one_line(error)}" for name, error in facts["failed"].items()]
     if facts["state"] in ("stopped", "killed"):
-        lines.append("the same command goes on from here")
+        lines.append("the same command resumes")
     return lines
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nuclix.engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from nuclix.engine.contracts import ModelCard, Recipe
+    from nuclix.engine.contracts import ModelCard
+    from nuclix.engine.training.contracts import Recipe
     from nuclix.engine.training.dataset import Dataset
     from nuclix.engine.training.schedule import Schedule
     from nuclix.engine.training.splits import SplitOptions
@@ -228,9 +229,9 @@ def shipped_tables(kind: Any) -> list[Path]:
 
 def _schedule(args: argparse.Namespace, recipe: Recipe) -> Schedule:
     """Return the training settings: the options', else the recipe's, else the usual ones."""
-    from nuclix.engine.contracts import CustomSchedule
     from nuclix.engine.parameters import as_mapping, assignments, from_mapping
     from nuclix.engine.training.augmentation import NONE, Augmentation
+    from nuclix.engine.training.contracts import CustomSchedule
     from nuclix.engine.training.schedule import Schedule
 
     settings = dict(recipe.schedule()) if isinstance(recipe, CustomSchedule) else {}

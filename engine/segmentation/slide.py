@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nuclix.engine import registry
-from nuclix.engine.contracts import PostProcessor, SlideHeader, Writer
+from nuclix.engine.contracts import ObjectClass, PostProcessor, SlideHeader, Writer
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
 from nuclix.engine.files import checksum
 from nuclix.engine.inference.tiling import TileGrid
@@ -20,7 +20,7 @@ from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.run_config import RunConfig, config_as_json
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.classes import Classes, prepare_classes
-from nuclix.engine.segmentation.measure import shape_names
+from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.record import SlideRecord, write_record
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
@@ -82,6 +82,8 @@ class SegmentationContext:
         From maps to nuclei.
     writer : Writer
         From objects to a file.
+    measurements : MeasurementSettings
+        How nuclei are outlined and what is measured.
     started : float
         Start of the run in seconds since 1970.
     classes : Classes
@@ -95,6 +97,7 @@ class SegmentationContext:
     predictor: Predictor
     post: PostProcessor
     writer: Writer
+    measurements: MeasurementSettings
     started: float
     classes: Classes
     first: bool = True
@@ -136,6 +139,7 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     from nuclix.engine.inference.model_file import find_model, load_model
     from nuclix.engine.inference.predictor import InferenceSettings, Predictor, default_batch
 
+    measurements = measurement_settings(config)
     path = find_model(config.model)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
@@ -152,7 +156,7 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     writer: Writer = make_writer()
     batch = config.batch or default_batch(device)
     predictor = Predictor(model, InferenceSettings(device, precision, batch, config.tta))
-    return SegmentationContext(config, model, predictor, post, writer, started, classes)
+    return SegmentationContext(config, model, predictor, post, writer, measurements, started, classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +268,12 @@ def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
     grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
     _make_folder(slide.paths.out, slide.paths.checkpoint.parent)
     key = _checkpoint_key(slide, shared.predictor.batch)
-    checkpoint = Checkpoint(slide.paths.checkpoint, shape_names(view.scale.mpp), key)
+    names = measurement_names(view.scale.mpp, shared.measurements)
+    checkpoint = Checkpoint(slide.paths.checkpoint, names, key)
     try:
-        inputs = PipelineInputs(view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule)
+        inputs = PipelineInputs(
+            view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule, shared.measurements
+        )
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         started = time.perf_counter()
         by_class = _write(slide, checkpoint, figures)
@@ -303,6 +310,7 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
         "mpp": slide.view.scale.mpp,
         "block": config.block,
         "tissue": config.tissue,
+        "measurements": as_mapping(shared.measurements),
         "device": hardware_name(shared.predictor.device),
         "precision": str(shared.predictor.precision),
         "tta": shared.predictor.tta,
@@ -311,17 +319,24 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
-    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
-    shared, view = slide.shared, slide.view
+def slide_header(
+    view: SlideView, classes: tuple[ObjectClass, ...], model: LoadedModel, fingerprint: str
+) -> SlideHeader:
+    """Return what a writer must know of a slide, whose file has the given fingerprint."""
     bounds = view.info.bounds
-    header = SlideHeader(
+    return SlideHeader(
         name=view.info.path.name,
         downsample=view.downsample,
         origin=(float(bounds.row), float(bounds.col)) if bounds else (0.0, 0.0),
-        classes=shared.classes.mapping.classes,
-        namespace=f"{slide.fingerprint}/{shared.model.sha256}",
+        classes=classes,
+        namespace=f"{fingerprint}/{model.sha256}",
     )
+
+
+def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
+    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
+    shared, view = slide.shared, slide.view
+    header = slide_header(view, shared.classes.mapping.classes, shared.model, slide.fingerprint)
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     summary = SummaryAccumulator(view)
     mapping, by_class = shared.classes.mapping, np.zeros(len(header.classes), np.int64)

@@ -34,7 +34,7 @@ from nuclix.engine.training.validation import ImageScores, label, score_image
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import Annotated, Recipe
+    from nuclix.engine.training.contracts import Annotated, Recipe
     from nuclix.engine.training.log import Progress
 
 RECORD = "scores.json"

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuclix.engine import registry
-from nuclix.engine.contracts import CustomSchedule
 from nuclix.engine.errors import PluginError, UsageError
 from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.training.augmentation import NONE
+from nuclix.engine.training.contracts import CustomSchedule
 from nuclix.engine.training.schedule import Schedule
 
 if TYPE_CHECKING:
-    from nuclix.engine.contracts import Recipe
+    from nuclix.engine.training.contracts import Recipe
 
 STILL = "none"  # augmentation = "none" leaves patches as they are
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -38,8 +36,9 @@ def write_plot(experiment: Experiment, table: Sequence[Summary], rows: Sequence[
     ImportError
         If matplotlib is not installed (the extra ``plots``).
     """
-    module: Any = importlib.import_module("matplotlib.figure")  # no pyplot: no window, no global state
-    figure = module.Figure((INCHES_WIDE, INCHES_AROUND + INCHES_PER_WAY * len(table)), layout="constrained")
+    from matplotlib.figure import Figure  # no pyplot: no window, no global state
+
+    figure = Figure((INCHES_WIDE, INCHES_AROUND + INCHES_PER_WAY * len(table)), layout="constrained")
     axes = figure.subplots()
     for place, summary in enumerate(table):
         scores: dict[str, list[float]] = {}

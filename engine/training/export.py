@@ -16,7 +16,7 @@ from nuclix.engine.training.validation import make_postprocessor
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import Recipe
+    from nuclix.engine.training.contracts import Recipe
     from nuclix.engine.training.dataset import Dataset
     from nuclix.engine.training.execution import Execution
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nuclix.engine.contracts import Annotated
 from nuclix.engine.errors import DataError
+from nuclix.engine.training.contracts import Annotated
 from nuclix.engine.training.tables import read_column, read_rows
 
 if TYPE_CHECKING:

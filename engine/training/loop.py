@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nuclix.engine.contracts import BatchShape, BatchSource, CustomLoss, CustomSampler
 from nuclix.engine.errors import UsageError
 from nuclix.engine.parameters import as_mapping
+from nuclix.engine.training.contracts import BatchShape, BatchSource, CustomLoss, CustomSampler
 from nuclix.engine.training.dataset import Dataset
 from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.log import Progress, TrainingLog
@@ -24,7 +24,7 @@ from nuclix.engine.training.warm_start import initialise
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import Recipe
+    from nuclix.engine.training.contracts import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "training.csv"

@@ -5,9 +5,7 @@ This is the one module that imports torch at its top (its classes are torch's); 
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -207,31 +205,3 @@ class ClassProbability(nn.Module):
     def forward(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return the class's probability."""
         return torch.softmax(outputs, 1)[:, self.index : self.index + 1]
-
-
-def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode whose convolutions have absorbed the batch norms that follow them.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Any module; batch norms directly after a convolution in an ``nn.Sequential`` are folded.
-
-    Returns
-    -------
-    torch.nn.Module
-        A copy; the input is left as it was.
-    """
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-    folded = deepcopy(module).eval()
-    for part in folded.modules():
-        if not isinstance(part, nn.Sequential):
-            continue
-        names = list(part._modules)
-        for first, second in pairwise(names):
-            before, norm = part._modules[first], part._modules[second]
-            if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                part._modules[first] = fuse_conv_bn_eval(before, norm)
-                part._modules[second] = nn.Identity()
-    return folded

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from blobs import blob_dataset, blobs
-from conformance import recipe as conformance
 from nuclix.engine.cli import train as command
-from nuclix.engine.contracts import (
+from nuclix.engine.errors import UsageError
+from nuclix.engine.training.augmentation import NONE, Augmentation
+from nuclix.engine.training.contracts import (
     Annotated,
     AuxiliaryMaps,
     BatchShape,
@@ -25,14 +26,13 @@ from nuclix.engine.contracts import (
     CustomSampler,
     CustomSchedule,
 )
-from nuclix.engine.errors import UsageError
-from nuclix.engine.training.augmentation import NONE, Augmentation
 from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.loop import Place, train
 from nuclix.engine.training.sampler import Sampler
 from nuclix.engine.training.schedule import Schedule
 from nuclix.engine.training.validation import validate
 from nuclix.plugins.recipes.dist import DistRecipe
+from nuclix.testing import recipe as conformance
 
 SHORT = Schedule(steps=3, batch=2, patch=32, warmup=1, precision="float32", augmentation=NONE)
 

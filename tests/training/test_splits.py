@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from nuclix.engine.contracts import Annotated
 from nuclix.engine.errors import DataError, UsageError
+from nuclix.engine.training.contracts import Annotated
 from nuclix.engine.training.dataset import load_dataset
 from nuclix.engine.training.image_scales import nearest, read_scales, resampled
 from nuclix.engine.training.splits import Fold, SplitOptions, deal_folds, read_folds, split_images
