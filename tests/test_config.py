@@ -37,6 +37,10 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "model": ("my model.pt", ["--model", "my model.pt"]),
     "precision": ("float16", ["--precision", "float16"]),
     "tta": (True, ["--tta"]),
+    "class_map": ("classes.toml", ["--class-map", "classes.toml"]),
+    "set": (("p2=0.5", "min_area=30"), ["--set", "p2=0.5", "--set", "min_area=30"]),
+    "min_score": (0.4, ["--min-score", "0.4"]),
+    "trust_model": (True, ["--trust-model"]),
     "outline": ("pixel", ["--outline", "pixel"]),
     "simplify": (0.25, ["--simplify", "0.25"]),
     "keep_holes": (True, ["--keep-holes"]),
@@ -110,7 +114,9 @@ def configs() -> st.SearchStrategy[RunConfig]:
         mpp=st.none() | positive,
         tissue=st.booleans(),
         devices=st.lists(words(), max_size=2).map(tuple),
-        batch=st.none() | st.integers(1, 10**9),
+        set=st.lists(words(), max_size=2).map(tuple),
+        min_score=st.none() | st.floats(0, 1),
+        batch=st.none() | st.integers(1, 1024),
         retry=st.integers(0, 5),
         time_limit=st.none() | positive,
         json_log=st.none() | words(),
@@ -154,14 +160,18 @@ def test_a_wrong_type_is_named_with_file_and_key(item: OptionSpec, tmp_path: Pat
         ("modle = 'x'", ["unknown key 'modle'", "model"]),
         ("fail-fast = true", ["unknown key 'fail-fast'", "fail_fast"]),
         ("[machine]\nthreads = 2", ["unknown key 'machine'"]),
-        ("threads = 0", ["key 'threads' must be 1 or more, not 0"]),
+        ("threads = 0", ["key 'threads' must be from 1 to 1024, not 0"]),
+        ("batch = 99999999999999999999", ["key 'batch'", "32 bits"]),
+        ("batch = 2000", ["key 'batch' must be from 1 to 1024, not 2000"]),
+        ("block = 1", ["key 'block' must be from 16 to 65536, not 1"]),
+        ("min_score = 1.5", ["key 'min_score' must be from 0 to 1, not 1.5"]),
         ("threads = true", ["key 'threads'", "expected int"]),
         ("batch = 2.0", ["key 'batch'", "expected int"]),
         ("mpp = 0", ["key 'mpp' must be more than 0"]),
         ("mpp = nan", ["key 'mpp' must be a finite number"]),
         ("time_limit = inf", ["key 'time_limit' must be a finite number"]),
-        ("retry = -1", ["key 'retry' must be 0 or more"]),
-        ("precision = 'half'", ["key 'precision' must be one of auto, float32, bfloat16, float16, not 'half'"]),
+        ("retry = -1", ["key 'retry' must be from 0 to 100"]),
+        ("precision = 'half'", ["key 'precision' must be one of auto, float32, tf32, bfloat16, float16, not 'half'"]),
         ("inputs = ['a', 3]", ["key 'inputs'", "expected str"]),
         ("threads = 2\nretry = = 3", ["not TOML", "line 2"]),
         ("threads", ["not TOML"]),
@@ -191,7 +201,10 @@ def test_a_file_that_is_no_text_or_not_there(content: bytes | None, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--threads", "0"], "--threads: must be 1 or more"),
+        (["--threads", "0"], "--threads: must be from 1 to 1024, not 0"),
+        (["--batch", "5000"], "--batch: must be from 1 to 1024, not 5000"),
+        (["--block", "1"], "--block: must be from 16 to 65536, not 1"),
+        (["--retry", "1000000000"], "--retry: must be from 0 to 100"),
         (["--threads", "two"], "--threads: must be a whole number, not 'two'"),
         (["--mpp", "-1"], "--mpp: must be more than 0"),
         (["--mpp", "nan"], "--mpp: must be a finite number"),
@@ -230,6 +243,14 @@ def test_a_record_holds_the_whole_configuration() -> None:
     }
 
 
+def test_a_device_on_the_command_line_wins_over_devices_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('devices = ["cuda:0", "cuda:1"]\n')
+    assert parsed("--config", str(file), "--device", "cpu").devices == ()
+    assert parsed("--config", str(file)).devices == ("cuda:0", "cuda:1")
+    assert parsed("--device", "cpu", "--devices", "cuda:0,cuda:1").devices == ("cuda:0", "cuda:1")
+
+
 ALIASES = [(spec, alias) for spec in SPECS for alias in spec.aliases]
 
 
@@ -249,7 +270,7 @@ def test_former_names_still_work_and_name_the_present_one(
 
 
 def test_results_depend_on_the_options_that_say_so() -> None:
-    assert set(result_settings(RunConfig())) == {
-        "writer", "mpp", "tissue", "precision", "tta",
+    assert set(result_settings(RunConfig())) >= {
+        "set", "min_score", "tissue", "precision", "tta",
         "outline", "simplify", "keep_holes", "measurements", "stains",
     }  # fmt: skip

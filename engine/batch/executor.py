@@ -19,9 +19,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRejected:
-    """The worker can't start: model, plugin or device."""
+    """The worker can't start: model, plugin or device; `device` says that others may."""
 
     message: str
+    device: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from nuclix.engine.batch.executor import (
     WorkerRejected,
 )
 from nuclix.engine.batch.layout import LOG_NAME, slide_paths
-from nuclix.engine.errors import DeviceError, Interrupted, NuclixError, OutputError
+from nuclix.engine.errors import DeviceError, DeviceMemoryError, Interrupted, NuclixError, OutputError
 from nuclix.engine.inference.device import share_threads
 from nuclix.engine.segmentation.pipeline import Progress, RunHooks
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context, segment_slide
@@ -124,7 +124,7 @@ def run_worker(connection: Connection, context: RunContext, cpu_workers: int) ->
         share_threads(cpu_workers)
         shared = make_context(context.config, context.started)
     except NuclixError as error:
-        connection.send(WorkerRejected(str(error)))
+        connection.send(WorkerRejected(str(error), isinstance(error, DeviceError | DeviceMemoryError)))
         return
     connection.send(Ready())
     while True:

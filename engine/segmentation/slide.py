@@ -16,13 +16,14 @@ from nuclix.engine.contracts import ObjectClass, PostProcessor, SlideHeader, Wri
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
 from nuclix.engine.files import checksum
 from nuclix.engine.inference.tiling import TileGrid
-from nuclix.engine.parameters import as_mapping, from_mapping
+from nuclix.engine.parameters import as_mapping
 from nuclix.engine.run_config import RunConfig, config_as_json
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.classes import Classes, prepare_classes
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
-from nuclix.engine.segmentation.record import SlideRecord, write_record
+from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
+from nuclix.engine.segmentation.record import SlideRecord, run_warnings, write_record
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
 from nuclix.engine.slide.damage import DamageTolerant, damage_of, damage_warnings
 from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
@@ -88,6 +89,8 @@ class SegmentationContext:
         Start of the run in seconds since 1970.
     classes : Classes
         How class maps are read, and what becomes of the model's classes.
+    notes : tuple of str
+        Warnings about the model, for each record.
     first : bool
         Whether no tile has been computed yet.
     """
@@ -100,6 +103,7 @@ class SegmentationContext:
     measurements: MeasurementSettings
     started: float
     classes: Classes
+    notes: tuple[str, ...] = ()
     first: bool = True
 
 
@@ -133,30 +137,24 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     Raises
     ------
     ModelError, PluginError, UsageError
-        If the model, a plugin or the device can't be used.
+        If the model or a plugin can't be used, or the device does not exist.
+    DeviceError, DeviceMemoryError
+        If the device can't be used now.
     """
-    from nuclix.engine.inference.device import choose_device, choose_precision
+    from nuclix.engine.inference.device import choose_device
     from nuclix.engine.inference.model_file import find_model, load_model
-    from nuclix.engine.inference.predictor import InferenceSettings, Predictor, default_batch
+    from nuclix.engine.inference.model_source import choose_source
 
     measurements = measurement_settings(config)
     path = find_model(config.model)
-    device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
-    model = load_model(path, str(device))
-    card = model.card
-    kind: Any = registry.load(registry.POSTPROCESSORS, card.postprocessor)
-    post: PostProcessor = from_mapping(kind, card.parameters, f"{path}: parameters of {card.postprocessor}")
-    if post.maps != card.maps:
-        raise ModelError(
-            f"{path}: gives the maps {card.maps}, its post-processor {card.postprocessor} takes {post.maps}"
-        )
-    classes = prepare_classes(card, post, config, str(path))
+    device = "cpu" if choose_source(path, config.runtime) is None else str(choose_device(config.device))
+    model = load_model(path, device, runtime=config.runtime, trust=config.trust_model)
+    post = post_processor(model.card, config, str(path))
+    classes = prepare_classes(model.card, post, config, str(path))
     make_writer: Any = registry.load(registry.WRITERS, config.writer)
     writer: Writer = make_writer()
-    batch = config.batch or default_batch(device)
-    predictor = Predictor(model, InferenceSettings(device, precision, batch, config.tta))
-    return SegmentationContext(config, model, predictor, post, writer, measurements, started, classes)
+    predictor, notes = prepare_predictor(model, config)
+    return SegmentationContext(config, model, predictor, post, writer, measurements, started, classes, notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +221,8 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
     if figures.first_tile_at is not None and context.first:
         context.first = False
         record.seconds = {"start_to_first_tile": figures.first_tile_at - context.started, **record.seconds}
-    record.warnings = [*damage_warnings(damage_of(reader)), *_warnings(figures, context)]
+    warnings = run_warnings(figures.clumps_cut, context.predictor.asked, context.predictor.batch)
+    record.warnings = [*context.notes, *damage_warnings(damage_of(reader)), *warnings]
     try:
         write_record(paths.record, record)
     except OSError as error:
@@ -237,6 +236,7 @@ def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, di
     It is restarted because rows of two batch sizes in one result would depend on when memory was short.
     """
     predictor = slide.shared.predictor
+    predictor.use_batch(predictor.asked)  # memory that was short for an earlier slide may be there again
     committed = committed_key(slide.paths.checkpoint)
     smaller = [predictor.batch >> halvings for halvings in range(predictor.batch.bit_length())]
     earlier = next((batch for batch in smaller if _checkpoint_key(slide, batch) == committed), predictor.batch)
@@ -271,8 +271,9 @@ def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
     names = measurement_names(view.scale.mpp, shared.measurements)
     checkpoint = Checkpoint(slide.paths.checkpoint, names, key)
     try:
+        classes = shared.classes
         inputs = PipelineInputs(
-            view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule, shared.measurements
+            view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, shared.measurements, config.min_score
         )
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         started = time.perf_counter()
@@ -294,7 +295,7 @@ def _make_folder(out: Path, folder: Path) -> None:
 
 
 def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
-    """Return what a spool's content depends on: only a run that agrees in all of it may go on with it."""
+    """Return what a checkpoint depends on: only a run that agrees in all of it resumes from it."""
     import torch
 
     from nuclix.engine.inference.device import hardware_name
@@ -307,12 +308,13 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
         "reader": type(slide.view.reader).__name__,
         "model": shared.model.sha256,
         "parameters": dict(as_mapping(shared.post)),
+        "min_score": config.min_score,
         "mpp": slide.view.scale.mpp,
         "block": config.block,
         "tissue": config.tissue,
         "measurements": as_mapping(shared.measurements),
         "device": hardware_name(shared.predictor.device),
-        "precision": str(shared.predictor.precision),
+        "precision": shared.predictor.precision_name,
         "tta": shared.predictor.tta,
         "batch": batch,
     }
@@ -357,22 +359,6 @@ def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigure
     return mapping.named(by_class)
 
 
-def _warnings(figures: PipelineFigures, context: SegmentationContext) -> list[str]:
-    """Return what the user should know of a finished slide."""
-    warnings = []
-    if figures.clumps_cut:
-        warnings.append(
-            f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges; "
-            "the model may not suit this slide"
-        )
-    batch, asked = context.predictor.batch, context.predictor.asked
-    if batch < asked:
-        warnings.append(
-            f"the device was out of memory with {asked} patches at a time: computed as with --batch {batch}"
-        )
-    return warnings
-
-
 def _record(slide: _SlideContext) -> SlideRecord:
     from nuclix.engine.inference.device import hardware_name
 
@@ -399,7 +385,7 @@ def _record(slide: _SlideContext) -> SlideRecord:
             "parameters": dict(as_mapping(shared.post)),
             "classes": [as_mapping(item) for item in shared.classes.mapping.classes],
             "device": f"{predictor.device} ({hardware_name(predictor.device)})",
-            "precision": str(predictor.precision).removeprefix("torch."),
+            "precision": predictor.precision_name,
             "tta": predictor.tta,
             "batch": predictor.batch,
         },
