@@ -160,22 +160,28 @@ def check_zip(path: Path) -> dict[str, int]:
     return {"entries": entries, "objects": features, "invalid": invalid}
 
 
+def _say(result: object) -> None:
+    sys.stdout.write(f"{result}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Measure what the command line asks for."""
     if sys.argv[1] == "--one":
-        print(json.dumps(write(Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))))
+        sys.stdout.write(json.dumps(write(Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))) + "\n")
         return
     count, formats = int(sys.argv[1]), sys.argv[2:] or FORMATS
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "objects.npz"
-        print(f"stored: {store(path, count):.1f} s, {path.stat().st_size / 1e6:.0f} MB", flush=True)
+        seconds = store(path, count)
+        _say(f"stored: {seconds:.1f} s, {path.stat().st_size / 1e6:.0f} MB")
         for name in formats:
             target = Path(folder) / f"result.{name}"
             subprocess.run([sys.executable, __file__, "--one", path, name, target], check=True)
             if name == "geojson-zip":
-                print(check_zip(target), flush=True)
+                _say(check_zip(target))
             target.unlink()
-        print(peers(path, Path(folder)))
+        _say(peers(path, Path(folder)))
 
 
 if __name__ == "__main__":
