@@ -72,13 +72,13 @@ class LabelCanvas:
         content = np.zeros((WINDOW, WINDOW), np.uint32)
         if key in self._drawn:
             self._file.seek(self._place(key))
-            self._file.readinto(memoryview(content).cast("B"))
+            self._file.readinto(content.data.cast("B"))
         return content
 
     def _store(self, key: tuple[int, int], content: NDArray[np.uint32]) -> None:
         if key not in self._drawn:
             return
-        view, place = memoryview(content).cast("B"), self._place(key)
+        view, place = content.data.cast("B"), self._place(key)
         while view:
             written = os.pwrite(self._file.fileno(), view, place)
             view, place = view[written:], place + written

@@ -182,7 +182,7 @@ class ParquetSession:
 
 
 def _nothing() -> Objects:
-    integers, corners = np.zeros(1, np.int64), np.zeros((0, 2), np.int32)
+    integers, corners = np.zeros(1, np.int64), np.zeros((0, 2), np.float32)
     empty = np.zeros(0, np.int64)
     return Objects(
         first=np.zeros((0, 2), np.int64),
