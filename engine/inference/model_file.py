@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import tomllib
-import unicodedata
 import warnings
 import zipfile
 import zlib
@@ -32,10 +31,6 @@ FORMAT_KEY = "format"
 FORMAT = 1
 CARD_LIMIT = 1 << 20  # bytes; a card is a few kB, and a file from elsewhere may claim anything
 HASH_CHUNK = 1 << 20
-MAX_PATCH_PX = 8192  # 64 Mpx in one forward pass
-MIN_VALID_SHARE = 8  # a network that keeps less than an eighth of its patch's edge computes each pixel 64 times
-MPP_RANGE = (0.01, 50.0)  # um/px: from super-resolution to a slide's thumbnail
-MAX_MAPS = 256
 # What zipfile raises for archives that are damaged, encrypted or compressed in an unknown way.
 _BAD_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError)
 TOML_HELP = """\
@@ -70,7 +65,7 @@ class LoadedModel:
 
 
 def save_model(path: Path, module: torch.nn.Module, card: ModelCard) -> None:
-    """Write a model file: temporary name first, then in place.
+    """Write a model file under a temporary name, then rename it.
 
     Parameters
     ----------
@@ -80,11 +75,17 @@ def save_model(path: Path, module: torch.nn.Module, card: ModelCard) -> None:
         As `Exported`: RGB 0..255 in, finished maps out. Batch norms are folded into the convolutions.
     card : ModelCard
         The model's metadata.
+
+    Raises
+    ------
+    ModelError
+        If a weight is not a finite number; no file is written.
     """
     import torch
 
     from nuclix.engine.inference.batch_norm import fold_batch_norm
 
+    check_weights(module)
     folded = fold_batch_norm(module).cpu().requires_grad_(False)
     example = torch.zeros(1, 3, card.patch.multiple * 2, card.patch.multiple * 2)
     with torch.inference_mode(), torchscript_warnings():
@@ -93,7 +94,7 @@ def save_model(path: Path, module: torch.nn.Module, card: ModelCard) -> None:
 
 
 def write_model(path: Path, module: torch.jit.ScriptModule, card: ModelCard) -> None:
-    """Write TorchScript with its card inside: temporary name first, then in place.
+    """Write TorchScript with its card inside under a temporary name, then rename it.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ def write_model(path: Path, module: torch.jit.ScriptModule, card: ModelCard) -> 
     module : torch.jit.ScriptModule
         RGB 0..255 in, finished maps out.
     card : ModelCard
-        What the file shall say of itself.
+        The model's metadata.
     """
     import torch
 
@@ -112,6 +113,18 @@ def write_model(path: Path, module: torch.jit.ScriptModule, card: ModelCard) -> 
     with torchscript_warnings():
         torch.jit.save(module, str(temporary), _extra_files={CARD_NAME: text})
     temporary.replace(path)
+
+
+def check_weights(module: torch.nn.Module) -> None:
+    """Raise `ModelError` if a network has a weight that is not a finite number."""
+    import torch
+
+    bad = [name for name, value in module.state_dict().items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise ModelError(
+            f"the training diverged: {len(bad)} of the network's arrays hold values that are not finite numbers, so no "
+            "model is written; train again with a lower --learning-rate"
+        )
 
 
 def read_card(path: Path) -> ModelCard:
@@ -366,40 +379,9 @@ def _card(values: Mapping[str, Any], where: str) -> ModelCard:
     for item in card.classes:
         if not all(0 <= value <= 255 for value in item.color):
             raise ModelError(f"{where}: the color of class {item.name!r} must be three numbers in 0..255")
-    _check_ranges(card, where)
-    _check_text(values, where)
+    check_ranges(card, where)
+    check_text(values, where)
     return card
-
-
-def _check_ranges(card: ModelCard, where: str) -> None:
-    """Refuse figures with which a slide would take years or more memory than there is."""
-    patch = card.patch
-    if patch.size > MAX_PATCH_PX:
-        raise ModelError(f"{where}: patches of {patch.size} px are larger than {MAX_PATCH_PX} px")
-    if patch.valid * MIN_VALID_SHARE < patch.size:
-        raise ModelError(
-            f"{where}: a margin of {patch.margin} px leaves {patch.valid} of {patch.size} px of each patch; "
-            f"at least {patch.size // MIN_VALID_SHARE} px are needed: use larger patches"
-        )
-    if not MPP_RANGE[0] <= card.scale.mpp <= MPP_RANGE[1]:
-        raise ModelError(f"{where}: a scale of {card.scale.mpp:g} um/px is not within {MPP_RANGE[0]} to {MPP_RANGE[1]}")
-    if len(card.maps) > MAX_MAPS:
-        raise ModelError(f"{where}: {len(card.maps)} maps are more than {MAX_MAPS}")
-
-
-def _check_text(value: Any, where: str) -> None:
-    """Refuse text that is no Unicode or that would steer a terminal."""
-    if isinstance(value, str):
-        bad = [char for char in value if unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t"]
-        if bad:
-            raise ModelError(f"{where}: holds the control character {bad[0]!r} in {value[:40]!r}")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            _check_text(key, where)
-            _check_text(item, where)
-    elif isinstance(value, list):
-        for item in value:
-            _check_text(item, where)
 
 
 def _first_line(problem: Exception) -> str:

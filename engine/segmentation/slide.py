@@ -20,11 +20,13 @@ from nuclix.engine.parameters import as_mapping
 from nuclix.engine.run_config import RunConfig, config_as_json
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.classes import Classes, prepare_classes
+from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, doubts, slide_colours
+from nuclix.engine.segmentation.large_clumps import CLUMP_PIXELS
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
 from nuclix.engine.segmentation.record import SlideRecord, write_record
-from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
+from nuclix.engine.segmentation.summary import SlideSummary, SummaryAccumulator, write_summary
 from nuclix.engine.slide.damage import DamageTolerant, damage_of, damage_warnings
 from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
@@ -260,6 +262,7 @@ def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
     _make_folder(slide.paths.out, slide.paths.thumbnail.parent)
     write_thumbnail(slide.paths.thumbnail, thumbnail(view.reader, overview))
     thumbnail_seconds = time.perf_counter() - started - tissue_seconds
+    colours = slide_colours(overview, tissue) if overview is not None and tissue is not None else None
     del overview
     grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
     _make_folder(slide.paths.out, slide.paths.checkpoint.parent)
@@ -273,7 +276,10 @@ def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
         )
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         started = time.perf_counter()
-        by_class = _write(slide, checkpoint, figures)
+        outside = BackgroundCounter(tissue)
+        by_class, summary = _write(slide, checkpoint, figures, outside)
+        found = Findings(figures.tiles_total, summary, outside.count, colours)
+        figures.doubts = doubts(found, shared.model.card)
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
         figures.seconds = {**spent, **figures.seconds, "write": time.perf_counter() - started}
     finally:
@@ -291,7 +297,7 @@ def _make_folder(out: Path, folder: Path) -> None:
 
 
 def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
-    """Return what a spool's content depends on: only a run that agrees in all of it may go on with it."""
+    """Return what a checkpoint depends on: only a run that agrees in all of it may resume from it."""
     import torch
 
     from nuclix.engine.inference.device import hardware_name
@@ -331,8 +337,10 @@ def slide_header(
     )
 
 
-def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
-    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
+def _write(
+    slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures, outside: BackgroundCounter
+) -> tuple[dict[str, int], SlideSummary]:
+    """Write the checkpoint's objects in canonical order; return how many there are of each class, and their summary."""
     shared, view = slide.shared, slide.view
     header = slide_header(view, shared.classes.mapping.classes, shared.model, slide.fingerprint)
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
@@ -345,23 +353,25 @@ def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigure
             by_class += np.bincount(objects.classes, minlength=len(by_class))
             session.write(objects)
             summary.add(objects)
+            outside.add(objects.first)
             slide.hooks.on_progress(end)
         checkpoint.check()
         session.commit()
     except BaseException:
         session.abort()
         raise
-    write_summary(slide.paths.summary, summary.result())
-    return mapping.named(by_class)
+    result = summary.result()
+    write_summary(slide.paths.summary, result)
+    return mapping.named(by_class), result
 
 
 def _warnings(figures: PipelineFigures, context: SegmentationContext) -> list[str]:
     """Return what the user should know of a finished slide."""
-    warnings = []
+    warnings = list(figures.doubts)
     if figures.clumps_cut:
         warnings.append(
-            f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges; "
-            "the model may not suit this slide"
+            f"clumps of foreground of more than {CLUMP_PIXELS / 1e6:.0f} Mpx were split in {figures.clumps_cut} parts "
+            "that overlap; the model may not suit this slide"
         )
     batch, asked = context.predictor.batch, context.predictor.asked
     if batch < asked:

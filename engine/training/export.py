@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.contracts import ModelCard, ObjectClass
-from nuclix.engine.inference.model_file import save_model
+from nuclix.engine.inference.model_file import check_weights, save_model
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.training.selection import Selection, choose_parameters, predict, score_parameters
 from nuclix.engine.training.validation import make_postprocessor
@@ -77,7 +77,13 @@ def export(
     -------
     ModelCard
         What was written.
+
+    Raises
+    ------
+    ModelError
+        If the training has diverged.
     """
+    check_weights(network)
     parameters, scores = _chosen(recipe, network, dataset, execution, provenance)
     card = ModelCard(
         name=provenance.name,
