@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.contracts import ModelCard
 from nuclix.engine.errors import ModelError
+from nuclix.engine.inference.card_check import check_ranges, check_text
 from nuclix.engine.parameters import as_mapping, from_mapping
 
 if TYPE_CHECKING:
