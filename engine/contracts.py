@@ -5,9 +5,10 @@ Arrays are (row, column). Nothing here imports a plugin or a heavy library.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +145,19 @@ class PostProcessor(Protocol):
 
         A post-processor that gives nuclei scores or classes itself is a `segmentation.detections.DetectsObjects`.
         """
+        ...
+
+
+@runtime_checkable
+class CalibratesScores(Protocol):
+    """A post-processor whose scores can be calibrated: mapped to the share of nuclei that are right."""
+
+    def raw_scores(self, maps: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return (N,) one number per nucleus of labels 1..N, greater for surer ones, in any unit."""
+        ...
+
+    def calibrated(self, raw: Sequence[float], probability: Sequence[float]) -> Mapping[str, Any]:
+        """Return the parameters with which scores follow the piecewise-linear function through these points."""
         ...
 
 

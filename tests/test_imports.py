@@ -124,6 +124,7 @@ def test_the_reader_of_imports_sees_through_every_form() -> None:
 # Names that a distribution is imported by, where they differ.
 IMPORT_NAMES = {
     "pillow": "PIL", "jinja2": "jinja2", "markupsafe": "markupsafe", "openslide-python": "openslide",
+    "pylibczirw": "pylibCZIrw",
 }  # fmt: skip
 # Extras for developing nuclix, which its packages do not import.
 DEVELOPMENT = {"test", "bench", "docs"}

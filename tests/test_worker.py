@@ -7,6 +7,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,8 @@ from nuclix.engine.batch.processes import ProcessExecutor
 from nuclix.engine.batch.runner import RunSummary, StopFlag, run_batch
 from nuclix.engine.batch.worker import RowClock, process_slide
 from nuclix.engine.errors import DeviceError, Interrupted, OutputError, SlideError, UsageError
+from nuclix.engine.run_config import RunConfig
+from nuclix.engine.segmentation.pipeline import RunHooks
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,8 @@ def attempted(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> FromWorker:
         raise raised
 
     monkeypatch.setattr(worker, "segment_slide", segment_slide)
-    return process_slide(SlideJob(Path("a.svs"), PurePosixPath("a")), None, None)  # type: ignore[arg-type]
+    shared: Any = SimpleNamespace(config=RunConfig(out="out"))
+    return process_slide(SlideJob(Path("a.svs"), PurePosixPath("a")), shared, RunHooks(lambda _: None, lambda: False))
 
 
 def test_a_plugins_exception_brings_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +183,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path, model: Path) 
         make_slide(tmp_path / "slides" / f"{seed}.tif", seed, 1500, 1000)
     options = run_options(tmp_path / "out", model)
     process = nuclix("run", tmp_path / "slides", *options, "--devices", "cpu,cpu")
-    wait_until(lambda: len(list(tmp_path.glob("out/.*.spool"))) == 2)
+    wait_until(lambda: len(list(tmp_path.glob("out/.*.checkpoint"))) == 2)
     workers = [pid for pid in children_of(process.pid) if is_worker(pid)]
     assert len(workers) == 2
     os.kill(process.pid, signal.SIGKILL)

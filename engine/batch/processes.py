@@ -67,7 +67,7 @@ class ProcessExecutor:
     def __init__(self, context: RunContext, devices: Sequence[str]) -> None:
         threads = max(1, context.config.threads // len(devices))
         self._context = replace(context, config=replace(context.config, threads=threads))
-        self._on_cpu = sum(not device.startswith("cuda") for device in devices)
+        self._on_cpu = sum(not device.startswith(("cuda", "mps")) for device in devices)
         self._workers = [self._start(device) for device in devices]
         self._stopping = False
         self._events: list[tuple[SlideJob, SlideEvent] | Notice] = []

@@ -204,7 +204,7 @@ class BatchRunner:
         return self._summary
 
     def _remove_checkpoints(self, slides: Sequence[SlideCheck]) -> None:
-        """Clear away the spools of slides that are done: a kill at the wrong moment, or a late worker, leaves one."""
+        """Remove the checkpoints of slides that are done: a kill at the wrong moment, or a late worker, leaves one."""
         finished = {*self._summary.done, *self._summary.skipped}
         for slide in slides:
             if str(slide.job.name) in finished:
@@ -309,7 +309,7 @@ class BatchRunner:
                 self._stop(f"the time limit of {self._config.time_limit or 0:.0f} s leaves no time for another row")
 
     def _finish(self, slide: SlideCheck, event: Done) -> None:
-        """Enter the result in the ledger; only then may the spool go."""
+        """Enter the result in the ledger; only then may the checkpoint be removed."""
         name, outcome = str(slide.job.name), event.outcome
         if outcome.record.slide["fingerprint"] != slide.fingerprint:
             self._fail(slide, Failed(f"{slide.job.path}: was changed while the run was on; run it again"))

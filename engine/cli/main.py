@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from nuclix.engine.cli import (
+    completion,
     config,
     demo,
     evaluate,
@@ -24,7 +25,7 @@ from nuclix.engine.cli import (
 )
 from nuclix.engine.errors import NuclixError, UsageError
 
-COMMANDS = (run, status, report, config, demo, simulate, train, experiment, evaluate, pack, info, plugins)
+COMMANDS = (run, status, report, config, demo, simulate, train, experiment, evaluate, pack, info, plugins, completion)
 
 FAILED = 1
 USAGE = 2  # argparse's own
@@ -33,6 +34,8 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 PLEA = "this is a bug in nuclix or a plugin: please report it with the lines above and the command that you gave"
+
+NOT_WINDOWS = "error: nuclix runs on Linux and macOS; on Windows, install it in WSL 2 (Ubuntu) and run it there"
 
 EPILOG = """\
 examples:
@@ -82,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 done, 1 something failed, 2 wrong usage, 70 a bug, 130 interrupted.
     """
+    if sys.platform == "win32":
+        return _complain(NOT_WINDOWS, USAGE)
     args = build_parser().parse_args(argv)
     return guarded(args.command, args)
 

@@ -16,7 +16,7 @@ _FEWEST_THREADS = 2
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; a CUDA device has a number.
+    """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` (Apple GPU); a CUDA device has a number.
 
     Raises
     ------
@@ -30,9 +30,11 @@ def choose_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise UsageError(f"unknown device {wanted!r}: use auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"unknown device {wanted!r}: use auto, cpu, cuda or cuda:N")
+        raise UsageError(f"unknown device {wanted!r}: use auto, cpu, cuda, cuda:N or mps") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"unknown device {wanted!r}: use auto, cpu, cuda, cuda:N or mps")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(f"no device 'mps': PyTorch {torch.__version__} finds no Apple GPU here; use cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise UsageError(
@@ -99,6 +101,8 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
         with torch.cuda.device(device):  # the question is answered for the current device
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
+    if device.type == "mps":  # half precision there has not been compared with the CPU
+        return torch.float32
     # Without these instructions bfloat16 on a CPU is emulated, slower than float32.
     features: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if features.get("avx512_bf16") or features.get("amx_bf16") else torch.float32
@@ -110,6 +114,8 @@ def hardware_name(device: torch.device) -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return f"Apple GPU ({platform.machine()})"
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

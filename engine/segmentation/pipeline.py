@@ -1,8 +1,8 @@
-"""One slide from pixels to spooled objects: the stages side by side, with bounded queues between them.
+"""One slide from pixels to stored objects: the stages side by side, with bounded queues between them.
 
 ::
 
-    read (pool) -> network (this thread) -> stitch (one thread) -> split (pool) -> spool (this thread)
+    read (pool) -> network (this thread) -> stitch (one thread) -> split (pool) -> checkpoint (this thread)
 
 Only this module knows about threads. Every stage does its work in the same order whatever the number of workers,
 or in an order that does not matter, so neither do the results.
@@ -43,7 +43,7 @@ from nuclix.engine.slide.view import SlideView
 
 T = TypeVar("T", bound=np.generic)
 
-# Units that may wait between the network and the spool: enough to hide a slow one, few enough for flat memory.
+# Units that may wait between the network and the checkpoint: enough to hide a slow one, few enough for flat memory.
 UNITS_IN_FLIGHT = 3
 
 
@@ -217,12 +217,12 @@ class SlidePipeline:
         self._splitters = ThreadPoolExecutor(threads, "nuclix-split")
         self._flying: deque[Future[_Stitched]] = deque()
         self._first_row = 0
-        self._landed = np.zeros(2, np.int64)  # tiles and pixels of the units whose objects are in the spool
+        self._landed = np.zeros(2, np.int64)  # tiles and pixels of the units whose objects are in the checkpoint
         if inputs.checkpoint.state:
             self._resume(inputs.checkpoint.state)
 
     def run(self) -> PipelineFigures:
-        """Work through the slide; objects end in the spool.
+        """Work through the slide; objects end in the checkpoint.
 
         Raises
         ------
@@ -351,7 +351,7 @@ class SlidePipeline:
             self._land()
 
     def _land(self) -> None:
-        """Take the objects of the oldest unit into the spool; after a row's last unit make them durable."""
+        """Take the objects of the oldest unit into the checkpoint; after a row's last unit make them durable."""
         stitched = self._flying.popleft().result()
         for future in stitched.objects:
             objects = future.result()

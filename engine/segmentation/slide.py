@@ -297,7 +297,7 @@ def _make_folder(out: Path, folder: Path) -> None:
 
 
 def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
-    """Return what a checkpoint depends on: only a run that agrees in all of it may resume from it."""
+    """Return what a checkpoint depends on: only a run that agrees in all of it resumes from it."""
     import torch
 
     from nuclix.engine.inference.device import hardware_name
