@@ -102,7 +102,10 @@ def unpacked(arrays: Mapping[str, NDArray[Any]], context: int) -> StitcherState:
     return StitcherState(
         (rows, next_piece, cuts),
         [PieceState(number, root, crops.get(number, [])) for number, root in arrays["pieces"].tolist()],
-        [GroupState(*item[:4], bool(item[4])) for item in arrays["groups"].tolist()],
+        [
+            GroupState(root, waiting, pixels, values, bool(divided))
+            for root, waiting, pixels, values, divided in arrays["groups"].tolist()
+        ],
         edges,
     )
 
