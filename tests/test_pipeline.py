@@ -172,7 +172,7 @@ def test_a_resumed_slide_has_the_batches_of_an_undisturbed_one(tmp_path: Path) -
 
     def run(folder: Path, stop) -> RecordingPredictor:
         predictor = RecordingPredictor(3)
-        spool = Checkpoint(folder, shape_names(UM), "key")
+        spool = Checkpoint(folder, NAMES, "key")
         try:
             SlidePipeline(
                 PipelineInputs(view, None, predictor, post, spool), grid, 1, RunHooks(lambda _: None, stop)
@@ -224,7 +224,7 @@ def test_a_clump_over_every_limit_gives_each_nucleus_once_and_whole(
     limits = ClumpLimits(pixels=9000, overlap=8, window=50)
     monkeypatch.setattr(clumps, "ClumpLimits", lambda: limits)
     pixels, post = grid_image(230, 310), Cells()
-    spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
+    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
     figures = pipeline(Job(pixels, post, block), spool)
     assert figures.clumps_cut > 0
     assert_same(objects_in(spool), expected(pixels, post))
