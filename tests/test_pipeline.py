@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -173,12 +174,9 @@ def test_a_resumed_slide_has_the_batches_of_an_undisturbed_one(tmp_path: Path) -
     def run(folder: Path, stop) -> RecordingPredictor:
         predictor = RecordingPredictor(3)
         spool = Checkpoint(folder, NAMES, "key")
-        try:
-            SlidePipeline(
-                PipelineInputs(view, None, predictor, post, spool), grid, 1, RunHooks(lambda _: None, stop)
-            ).run()
-        except Interrupted:
-            pass
+        inputs = PipelineInputs(view, None, predictor, post, spool, None, SETTINGS)
+        with suppress(Interrupted):
+            SlidePipeline(inputs, grid, 1, RunHooks(lambda _: None, stop)).run()
         spool.close()
         return predictor
 
