@@ -217,14 +217,16 @@ class _Job:
     def nuclei(self, region: Box | None, tissue: bool) -> Nuclei:
         """Segment the slide, or the nuclei whose centroids lie in a region of it."""
         from nuclix.engine.inference.tiling import TileGrid
-        from nuclix.engine.segmentation.slide import slide_header
+        from nuclix.engine.run_config import result_settings
+        from nuclix.engine.segmentation.description import slide_header
         from nuclix.engine.slide.tissue import tissue_mask
 
         view, context = self.view, self.model.context
         mask = tissue_mask(view.reader, view) if tissue else None
         grid = TileGrid(view.height, view.width, context.model.card.patch, context.config.block)
         classes = context.classes.mapping.classes
-        header = slide_header(view, classes, context.model, self.fingerprint)
+        settings = result_settings(context.config)
+        header = slide_header(view, classes, context.model, self.fingerprint, settings)
         if region is None:
             return Nuclei(self._objects(grid, mask), header, self.scale.mpp)
         patches = self._patches(region, grid, mask)

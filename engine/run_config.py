@@ -21,6 +21,11 @@ DEFAULT_MODEL = "dist-kumar16"
 DEFAULT_BLOCK = 2048
 # Reading a slide of one level whole to find its tissue reports no progress for minutes.
 STALL_TIMEOUT = 1800.0
+# The format that is chosen by the number of nuclei, and what it stands for: few, many. QuPath reads a plain GeoJSON of
+# 200,000 nuclei within 4 GB of heap, half the memory of a small laptop.
+AUTO_FORMAT = "auto"
+AUTO_FORMATS = ("geojson", "geojson-zip")
+LARGE_SLIDE = 200_000
 TF32 = "tf32"
 PRECISIONS = ("auto", "float32", TF32, "bfloat16", "float16")
 # Upper bounds: beyond them a slip of the keyboard would take all memory or all day.
@@ -63,8 +68,17 @@ class RunConfig:
 
     inputs: tuple[str, ...] = _option((), OptionSpec(_SLIDES, "slides, folders of slides, or glob patterns", "INPUT"))
     out: str | None = _option(None, OptionSpec(_SLIDES, "output folder", "DIR"))
-    writer: str = _option(
-        "geojson", OptionSpec(_SLIDES, "output format (see `nuclix plugins`)", "NAME", affects_results=True)
+    format: tuple[str, ...] = _option(
+        (AUTO_FORMAT,),
+        OptionSpec(
+            _SLIDES,
+            "output formats (see `nuclix plugins`); auto is geojson, or geojson-zip above 200,000 nuclei",
+            "NAME,NAME",
+            aliases=("writer",),
+        ),
+    )
+    tissue_annotations: bool = _option(
+        False, OptionSpec(_SLIDES, "add tissue outlines with their number of nuclei per mm2 to GeoJSON files")
     )
     mpp: float | None = _option(
         None,
@@ -80,6 +94,10 @@ class RunConfig:
     model: str = _option(DEFAULT_MODEL, OptionSpec(_MODEL, "installed model or model file", "NAME|FILE"))
     precision: str = _option(
         "auto", OptionSpec(_MODEL, "number format of the network", "TYPE", choices=PRECISIONS, affects_results=True)
+    )
+    runtime: str = _option(
+        "auto",
+        OptionSpec(_MODEL, "what computes the network: auto, torch, or a model source", "NAME", affects_results=True),
     )
     tta: bool = _option(
         False,
@@ -341,8 +359,13 @@ def _toml(value: Any) -> str:
 
 def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values of a file with former option names replaced."""
-    names = {alias: spec.name for spec in option_specs() for alias in spec.aliases}
-    return {names.get(key, key): value for key, value in values.items()}
+    present = {alias: spec for spec in option_specs() for alias in spec.aliases}
+    renamed = {}
+    for key, value in values.items():
+        spec = present.get(key)
+        single = spec is not None and spec.type is tuple and isinstance(value, str)  # a list now, one value formerly
+        renamed[spec.name if spec else key] = [value] if single else value
+    return renamed
 
 
 def config_as_json(config: RunConfig) -> dict[str, Any]:

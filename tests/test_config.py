@@ -30,7 +30,8 @@ from nuclix.engine.run_config import (
 OTHER: dict[str, tuple[Any, list[str]]] = {
     "inputs": (("a.svs", "b c.svs"), ["a.svs", "b c.svs"]),
     "out": ("results", ["--out", "results"]),
-    "writer": ("zip", ["--writer", "zip"]),
+    "format": (("geojson", "csv"), ["--format", "geojson,csv"]),
+    "tissue_annotations": (True, ["--tissue-annotations"]),
     "mpp": (0.25, ["--mpp", "0.25"]),
     "reader": ("openslide", ["--reader", "openslide"]),
     "tissue": (False, ["--no-tissue"]),
@@ -274,3 +275,9 @@ def test_results_depend_on_the_options_that_say_so() -> None:
         "set", "min_score", "tissue", "precision", "tta",
         "outline", "simplify", "keep_holes", "measurements", "stains",
     }  # fmt: skip
+
+
+def test_the_former_writer_is_a_single_format(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('writer = "geojson"')
+    assert read_config(file).format == ("geojson",)

@@ -284,7 +284,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 def test_many_objects_at_once_are_formatted_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = objects()
     text = write(tmp_path / "x.geojson", [found], header())
-    monkeypatch.setattr("nuclix.plugins.writers.geojson._BLOCK", 4)
+    monkeypatch.setattr("nuclix.plugins.writers._features.BLOCK", 4)
     assert write(tmp_path / "y.geojson", [found], header()) == text
     assert write(tmp_path / "z.geojson", [found, take(found, np.zeros(0, np.int64))], header()) == text
 

@@ -7,11 +7,12 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from nuclix.engine import registry
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.layout import slide_paths
 from nuclix.engine.batch.ledger import DONE, FAILED, PENDING, LedgerRow
 from nuclix.engine.batch.resume import SlideCheck, check_results, discard_stale, request_key
-from nuclix.engine.errors import OutputError, PluginError
+from nuclix.engine.errors import OutputError, PluginError, UsageError
 from nuclix.engine.files import checksum
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.slide.open import fingerprint
@@ -119,7 +120,7 @@ def test_the_result_of_a_run_that_was_killed_before_it_could_say_so_is_overwritt
     case.row = None
     slide_paths(case.out, case.job).checkpoint.mkdir()
     plan = case.plan()
-    assert not plan.done and not plan.notice and plan.unrecognised is None
+    assert not plan.done and not plan.notice and not plan.unrecognised
 
 
 def test_what_can_not_be_read_is_an_error_of_that_slide(case: ResumeCase) -> None:
@@ -140,7 +141,7 @@ def test_a_folder_that_can_not_be_written_is_an_output_error(case: ResumeCase, m
 
 
 def test_an_unknown_writer_is_an_error(case: ResumeCase) -> None:
-    case.config = replace(case.config, writer="nonsense")
+    case.config = replace(case.config, format=("nonsense",))
     with pytest.raises(PluginError, match="nonsense"):
         case.plan()
 
@@ -153,3 +154,46 @@ def test_slides_keep_their_order(case: ResumeCase, tmp_path: Path) -> None:
         jobs.append(SlideJob(path, PurePosixPath(str(number))))
     plans = check_results(jobs, {}, "model", case.config)
     assert [plan.job for plan in plans] == jobs and [plan.size for plan in plans] == list(range(1, 31))
+
+
+def test_a_format_that_is_new_is_added_without_touching_the_others(case: ResumeCase) -> None:
+    case.config = replace(case.config, format=("geojson", "geojson.gz"))
+    plan = case.plan()
+    assert not plan.done and plan.notice == "a.svs: adding geojson.gz to the finished result"
+    discard_stale(plan)
+    assert case.result.read_text() == "nuclei"
+    extra = case.out / "a.geojson.gz"
+    extra.write_bytes(b"more")
+    outputs = [
+        {"format": "geojson", "path": "a.geojson", "sha256": checksum(case.result)},
+        {"format": "geojson.gz", "path": "a.geojson.gz", "sha256": checksum(extra)},
+    ]
+    case.row = replace(case.row, record={"outputs": outputs})
+    assert case.plan().done
+    case.config = replace(case.config, format=("geojson.gz",), tissue_annotations=True)
+    assert "adding geojson.gz" in case.plan().notice
+
+
+def test_the_format_that_auto_stands_for_depends_on_the_number_of_nuclei(case: ResumeCase) -> None:
+    case.row = replace(case.row, record={"counts": {"nuclei": 300_000}})
+    assert "adding geojson-zip" in case.plan().notice
+
+
+def test_a_file_of_someone_else_in_the_place_of_a_new_format_is_kept(case: ResumeCase) -> None:
+    other = case.out / "a.geojson.gz"
+    other.write_text("someone's")
+    case.config = replace(case.config, format=("geojson.gz",))
+    plan = case.plan()
+    assert not plan.done and plan.unrecognised == (other,)
+    discard_stale(plan)
+    assert (case.out / "a.geojson.gz.bak").read_text() == "someone's"
+
+
+def test_two_formats_of_one_file_are_an_error(case: ResumeCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Same:
+        suffix = ".geojson"
+
+    monkeypatch.setattr(registry, "load", lambda group, name: Same)
+    case.config = replace(case.config, format=("a", "b"))
+    with pytest.raises(UsageError, match=r"a and b would both write NAME\.geojson"):
+        case.plan()

@@ -54,17 +54,21 @@ def find_slides(inputs: Sequence[str], out: Path) -> tuple[SlideJob, ...]:
     for text in inputs:
         for path, name in _expand(text, out.resolve()):
             found.setdefault(path.resolve(), name)
-    stems = Counter(name.with_suffix("") for name in found.values())
+    stems = Counter(_stem(name) for name in found.values())
     # Two slides of one stem keep their endings apart: a.svs and a.tif become a.svs.geojson and a.tif.geojson.
-    jobs = tuple(
-        SlideJob(path, name.with_suffix("") if stems[name.with_suffix("")] == 1 else name)
-        for path, name in found.items()
-    )
+    jobs = tuple(SlideJob(path, _stem(name) if stems[_stem(name)] == 1 else name) for path, name in found.items())
     for name, count in Counter(job.name for job in jobs).items():
         if count > 1:
             paths = ", ".join(str(job.path) for job in jobs if job.name == name)
             raise UsageError(f"{paths} would all write {name}.*: run them into different output folders")
     return jobs
+
+
+def _stem(name: PurePosixPath) -> PurePosixPath:
+    """Return a name without its ending, which of OME-TIFF is ``.ome.tif``: QuPath shortens names in the same way."""
+    short = name.with_suffix("")
+    double = short.suffix.lower() == ".ome" and name.suffix.lower() in (".tif", ".tiff")
+    return short.with_suffix("") if double else short
 
 
 def _expand(text: str, out: Path) -> list[tuple[Path, PurePosixPath]]:

@@ -177,6 +177,11 @@ class Ledger:
                 *(json.dumps(outcome["record"]), name),
             )
 
+    def set_record(self, name: str, record: Mapping[str, Any]) -> None:
+        """Replace the record of a finished slide: further files were written from its objects."""
+        with self._explained():
+            self._do("UPDATE slides SET record = ? WHERE name = ?", json.dumps(record), name)
+
     def fail(self, name: str, message: str) -> None:
         """Note why the slide has no result."""
         with self._explained():

@@ -9,17 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
 
-from nuclix.engine import registry
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.layout import slide_paths
 from nuclix.engine.batch.ledger import DONE, LedgerRow
-from nuclix.engine.contracts import Writer
+from nuclix.engine.batch.outputs import check_outputs
 from nuclix.engine.errors import OutputError, SlideError
-from nuclix.engine.files import checksum
 from nuclix.engine.run_config import RunConfig, result_settings
 from nuclix.engine.segmentation.classes import class_map_hash
+from nuclix.engine.segmentation.outputs import WritersByFormat, load_writers
 from nuclix.engine.slide.open import fingerprint
 
 # Slides checked concurrently: most of the time goes into waiting for a network share.
@@ -44,8 +42,8 @@ class SlideCheck:
         Why an existing result is not used; empty where there is none.
     stale : tuple of Path
         Results of another model, option or slide, to be removed when processing starts.
-    unrecognised : Path or None
-        A file in the place of the result that nuclix did not write, to be moved aside.
+    unrecognised : tuple of Path
+        Files in the place of results that nuclix did not write, to be moved aside.
     error : str
         Why the slide can't be read; empty if it can.
     """
@@ -57,7 +55,7 @@ class SlideCheck:
     done: bool = False
     notice: str = ""
     stale: tuple[Path, ...] = ()
-    unrecognised: Path | None = None
+    unrecognised: tuple[Path, ...] = ()
     error: str = ""
 
 
@@ -109,11 +107,11 @@ def check_results(
     Raises
     ------
     PluginError
-        If there is no such writer.
+        If there is no such writer, or it lacks a library.
+    UsageError
+        If two formats would write the same file.
     """
-    writer = cast(type[Writer], registry.load(registry.WRITERS, config.writer))
-
-    out = config.output_folder
+    writers = load_writers(config.format)
 
     def check(job: SlideJob) -> SlideCheck:
         try:
@@ -125,36 +123,42 @@ def check_results(
         found = SlideCheck(job, size, mark, request_key(mark, model_hash, config))
         row = rows.get(str(job.name))
         if row is not None and row.output is not None:
-            return _check_ledger_entry(found, row, out)
-        return _check_unrecorded_file(found, out, writer.suffix)
+            return _check_ledger_entry(found, row, config, writers)
+        return _check_unrecorded_files(found, config.output_folder, writers)
 
     with ThreadPoolExecutor(_THREADS, "nuclix-check") as pool:
         return list(pool.map(check, jobs))
 
 
-def _check_ledger_entry(slide: SlideCheck, row: LedgerRow, out: Path) -> SlideCheck:
-    """Check the result that the ledger knows of."""
-    name, output = slide.job.path.name, out / str(row.output)
-    if not output.is_file():
-        return replace(slide, notice=f"{name}: the result {output} is missing; recomputing")
-    if checksum(output) != row.checksum:
-        notice = f"{name}: the result {output} was changed; moving it aside and recomputing"
-        return replace(slide, notice=notice, unrecognised=output)
+def _check_ledger_entry(slide: SlideCheck, row: LedgerRow, config: RunConfig, writers: WritersByFormat) -> SlideCheck:
+    """Check the result files that the ledger knows of."""
+    name, paths = slide.job.path.name, slide_paths(config.output_folder, slide.job)
+    found = check_outputs(row, paths.stem, config, writers)
+    slide = replace(slide, unrecognised=found.changed)
     if row.key != slide.key:
         changed = ", ".join(_differences(row.key, slide.key))
         notice = f"{name}: the existing result was made with a different {changed}; recomputing"
-        return replace(slide, notice=notice, stale=(output, slide_paths(out, slide.job).record))
+        return replace(slide, notice=notice, stale=(*found.known, paths.record, paths.objects))
+    again = "writing it again" if paths.objects.is_file() else "recomputing"
+    if found.changed:
+        files = ", ".join(map(str, found.changed))
+        return replace(slide, notice=f"{name}: the result {files} was changed; moving it aside and {again}")
+    if found.deleted and found.missing:
+        return replace(slide, notice=f"{name}: the result {found.deleted[0]} is missing; {again}")
+    if found.missing and row.state == DONE:
+        return replace(slide, notice=f"{name}: adding {', '.join(found.missing)} to the finished result")
     return replace(slide, done=row.state == DONE)
 
 
-def _check_unrecorded_file(slide: SlideCheck, out: Path, suffix: str) -> SlideCheck:
-    """Look for a file in the result's place; with a checkpoint, it is the result of a run that was killed."""
+def _check_unrecorded_files(slide: SlideCheck, out: Path, writers: WritersByFormat) -> SlideCheck:
+    """Look for files in the results' places; with a checkpoint, they are the results of a run that was killed."""
     paths = slide_paths(out, slide.job)
-    output = paths.result(suffix)
-    if not output.exists() or paths.checkpoint.exists():
+    there = tuple(path for writer in writers.values() if (path := paths.result(writer.suffix)).exists())
+    if not there or paths.checkpoint.exists():
         return slide
-    notice = f"{slide.job.path.name}: {output} was not written by nuclix for this slide; moving it aside"
-    return replace(slide, notice=notice, unrecognised=output)
+    files = ", ".join(map(str, there))
+    notice = f"{slide.job.path.name}: {files} was not written by nuclix for this slide; moving it aside"
+    return replace(slide, notice=notice, unrecognised=there)
 
 
 def discard_stale(slide: SlideCheck) -> None:
@@ -171,13 +175,14 @@ def discard_stale(slide: SlideCheck) -> None:
     try:
         for path in slide.stale:
             path.unlink(missing_ok=True)
-        if slide.unrecognised is not None and slide.unrecognised.exists():
-            slide.unrecognised.rename(_free_name(slide.unrecognised))
+        for path in slide.unrecognised:
+            if path.exists():
+                path.rename(free_name(path))
     except OSError as error:
         raise OutputError(f"{error.filename}: can't be removed: {error.strerror}") from error
 
 
-def _free_name(path: Path) -> Path:
+def free_name(path: Path) -> Path:
     """Return ``name.bak``, or the first of ``name.bak2``, ``name.bak3``, ... that is free."""
     names = itertools.chain([f"{path.name}.bak"], (f"{path.name}.bak{number}" for number in itertools.count(2)))
     return next(free for name in names if not (free := path.with_name(name)).exists())

@@ -35,6 +35,7 @@ from nuclix.engine.batch.executor import (
 from nuclix.engine.batch.layout import prepare_folder, remove_temporaries, slide_paths
 from nuclix.engine.batch.ledger import Ledger
 from nuclix.engine.batch.lock import FolderLock
+from nuclix.engine.batch.outputs import large_slide_notice
 from nuclix.engine.batch.processes import ProcessExecutor
 from nuclix.engine.batch.resume import SlideCheck, check_results, discard_stale
 from nuclix.engine.errors import ModelError, OutputError, PluginError, UsageError
@@ -326,6 +327,8 @@ class BatchRunner:
         self._summary.failed.pop(name, None)
         log.info("%s done: %s", slide.job.path, json.dumps(dict(outcome.record.counts)))
         self._observer(events.slide_done(slide.job, outcome.record))
+        if message := large_slide_notice(slide.job.path.name, self._config.format, outcome.record):
+            self._notice(message)
 
     def _fail(self, slide: SlideCheck, event: Failed) -> None:
         name, job = str(slide.job.name), slide.job

@@ -14,9 +14,11 @@ from nuclix.engine.cli import (
     demo,
     evaluate,
     experiment,
+    export,
     info,
     pack,
     plugins,
+    qupath,
     report,
     run,
     simulate,
@@ -25,7 +27,10 @@ from nuclix.engine.cli import (
 )
 from nuclix.engine.errors import NuclixError, UsageError
 
-COMMANDS = (run, status, report, config, demo, simulate, train, experiment, evaluate, pack, info, plugins, completion)
+COMMANDS = (
+    *(run, status, report, export, qupath, config, demo, simulate),
+    *(train, experiment, evaluate, pack, info, plugins, completion),
+)
 
 FAILED = 1
 USAGE = 2  # argparse's own

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nuclix.engine import registry
-from nuclix.engine.contracts import ObjectClass, PostProcessor, SlideHeader, Writer
+from nuclix.engine.contracts import PostProcessor
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
-from nuclix.engine.files import checksum
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping
-from nuclix.engine.run_config import RunConfig, config_as_json
+from nuclix.engine.run_config import RunConfig, result_settings
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
-from nuclix.engine.segmentation.classes import Classes, prepare_classes
-from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, doubts, slide_colours
-from nuclix.engine.segmentation.large_clumps import CLUMP_PIXELS
+from nuclix.engine.segmentation.classes import Classes, class_map_hash, prepare_classes
+from nuclix.engine.segmentation.description import slide_header, slide_record
+from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts, slide_colours
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
+from nuclix.engine.segmentation.outputs import (
+    WritersByFormat,
+    chosen_formats,
+    load_writers,
+    merged_outputs,
+    output_files,
+    write_outputs,
+)
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
-from nuclix.engine.segmentation.record import SlideRecord, write_record
-from nuclix.engine.segmentation.summary import SlideSummary, SummaryAccumulator, write_summary
-from nuclix.engine.slide.damage import DamageTolerant, damage_of, damage_warnings
+from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
+from nuclix.engine.segmentation.store import ObjectStore, StoredSlide, StoreWriter, open_store
+from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
+from nuclix.engine.slide.damage import DamageTolerant
 from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
-from nuclix.engine.slide.tissue import read_overview, tissue_mask
+from nuclix.engine.slide.tissue import TissueMask, read_overview, tissue_mask
 from nuclix.engine.slide.view import SlideView
 
 if TYPE_CHECKING:
@@ -56,6 +63,8 @@ class SlidePaths:
         Folder of the committed objects of a slide in progress.
     thumbnail, summary : Path
         For the report.
+    objects : Path
+        The finished objects, from which further formats are written.
     """
 
     slide: Path
@@ -65,6 +74,7 @@ class SlidePaths:
     checkpoint: Path
     thumbnail: Path
     summary: Path
+    objects: Path
 
     def result(self, suffix: str) -> Path:
         """Return the path of the result with a writer's suffix."""
@@ -83,8 +93,8 @@ class SegmentationContext:
         The network, and the device that runs it.
     post : PostProcessor
         From maps to nuclei.
-    writer : Writer
-        From objects to a file.
+    writers : mapping of str to Writer
+        From objects to files, by format.
     measurements : MeasurementSettings
         How nuclei are outlined and what is measured.
     started : float
@@ -101,7 +111,7 @@ class SegmentationContext:
     model: LoadedModel
     predictor: Predictor
     post: PostProcessor
-    writer: Writer
+    writers: WritersByFormat
     measurements: MeasurementSettings
     started: float
     classes: Classes
@@ -116,9 +126,9 @@ class SlideOutcome:
     Attributes
     ----------
     output, checksum : str
-        The result's path in the output folder, and its SHA-256.
+        The path of the first result file in the output folder, and its SHA-256; the record has all of them.
     record : SlideRecord
-        The record that stands beside it.
+        The record in the same folder.
     """
 
     output: str
@@ -127,7 +137,7 @@ class SlideOutcome:
 
 
 def make_context(config: RunConfig, started: float) -> SegmentationContext:
-    """Load model, post-processor and writer.
+    """Load model, post-processor and writers.
 
     Parameters
     ----------
@@ -143,37 +153,54 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     DeviceError, DeviceMemoryError
         If the device can't be used now.
     """
+    from nuclix.engine.inference.device import choose_device
     from nuclix.engine.inference.model_file import find_model, load_model
+    from nuclix.engine.inference.model_source import choose_source
 
     measurements = measurement_settings(config)
     path = find_model(config.model)
-    model = load_model(path, trust=config.trust_model)
+    device = "cpu" if choose_source(path, config.runtime) is None else str(choose_device(config.device))
+    model = load_model(path, device, runtime=config.runtime, trust=config.trust_model)
     post = post_processor(model.card, config, str(path))
     classes = prepare_classes(model.card, post, config, str(path))
-    make_writer: Any = registry.load(registry.WRITERS, config.writer)
-    writer: Writer = make_writer()
+    writers = load_writers(config.format)
     predictor, notes = prepare_predictor(model, config)
-    return SegmentationContext(config, model, predictor, post, writer, measurements, started, classes, notes)
+    return SegmentationContext(config, model, predictor, post, writers, measurements, started, classes, notes)
 
 
 @dataclass(frozen=True, slots=True)
-class _SlideContext:
-    """One slide in progress."""
+class SlideContext:
+    """One slide in progress.
+
+    Attributes
+    ----------
+    paths : SlidePaths
+        Its files.
+    shared : SegmentationContext
+        Model and plugins.
+    hooks : RunHooks
+        Callbacks.
+    view : SlideView
+        The slide at the model's scale.
+    fingerprint, key : str
+        Its fingerprint, and what its objects depend on.
+    started : float
+        When this attempt started, by `time.perf_counter`.
+    """
 
     paths: SlidePaths
     shared: SegmentationContext
     hooks: RunHooks
     view: SlideView
     fingerprint: str
-
-    @property
-    def result(self) -> Path:
-        """Path of the result."""
-        return self.paths.result(self.shared.writer.suffix)
+    key: str
+    started: float
 
 
 def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks) -> SlideOutcome:
     """Segment the nuclei of one slide; its checkpoint stays until the caller has recorded the result.
+
+    Where its objects are stored already, only the files of the formats that are asked for are written.
 
     Parameters
     ----------
@@ -195,6 +222,24 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
     Interrupted
         If the hooks asked to stop, or another worker has taken the slide over; what is committed stays.
     """
+    key = objects_key(fingerprint(paths.slide), context.model.sha256, context.config)
+    store = open_store(paths.objects, key)
+    computed = store is None
+    if store is None:
+        _compute(paths, context, hooks, key)
+        store = ObjectStore(paths.objects)
+    with store:
+        return _write_results(paths, context, store, hooks, computed=computed)
+
+
+def objects_key(slide_fingerprint: str, model_sha256: str, config: RunConfig) -> str:
+    """Return what stored objects depend on: objects of another key are not written."""
+    facts = {"slide": slide_fingerprint, "model": model_sha256, "nuclix": version("nuclix")}
+    return json.dumps({**facts, **result_settings(config), **class_map_hash(config.class_map)}, sort_keys=True)
+
+
+def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, key: str) -> None:
+    """Segment a slide and store its objects."""
     started = time.perf_counter()
     reader = open_slide(paths.slide, context.config.reader)
     try:
@@ -202,33 +247,39 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
             reader.tolerate_damage(context.config.tolerate_damage)
         scale = slide_scale(reader.info, context.config.mpp)
         view = SlideView(reader, context.model.card.scale, scale)
-        slide = _SlideContext(paths, context, hooks, view, fingerprint(paths.slide))
-        figures, extra = _retry_with_smaller_batch(slide)
+        slide = SlideContext(paths, context, hooks, view, fingerprint(paths.slide), key, started)
+        _retry_with_smaller_batch(slide)
     finally:
         reader.close()
-    record = _record(slide)
-    record.counts = {
-        "tiles": figures.tiles,
-        "tiles_total": figures.tiles_total,
-        "pixels": figures.pixels,
-        "nuclei": figures.nuclei,
-        "rows_resumed": figures.rows_resumed,
-        "pixels_resumed": figures.pixels_resumed,
-        **extra,
-    }
-    record.seconds = {"wall": time.perf_counter() - started, **figures.seconds}
-    if figures.first_tile_at is not None and context.first:
-        context.first = False
-        record.seconds = {"start_to_first_tile": figures.first_tile_at - context.started, **record.seconds}
-    record.warnings = [*context.notes, *damage_warnings(damage_of(reader)), *_warnings(figures, context)]
+
+
+def _write_results(
+    paths: SlidePaths, context: SegmentationContext, store: ObjectStore, hooks: RunHooks, *, computed: bool
+) -> SlideOutcome:
+    """Write a slide's files in all formats from its stored objects, then its record."""
+    config, writers = context.config, context.writers
+    started = time.perf_counter()
+    record = SlideRecord(**store.slide.record)
+    counts = record.counts
+    end = Progress(counts["tiles"], counts["tiles_total"], counts["pixels"], counts["nuclei"], counts["rows"])
+    targets = {name: paths.result(writers[name].suffix) for name in chosen_formats(config.format, len(store))}
+    annotations = config.tissue_annotations
+    write_outputs(store, targets, writers, annotations=annotations, on_block=lambda: hooks.on_progress(end))
+    written = output_files(targets, paths.out, annotations=annotations)
+    before = None if computed else read_record(paths.record)
+    record.outputs = merged_outputs(before.outputs if before else (), written)
+    if computed:
+        spent = time.perf_counter() - started
+        seconds = record.seconds
+        record.seconds = {**seconds, "wall": seconds["wall"] + spent, "write": seconds["write"] + spent}
     try:
         write_record(paths.record, record)
     except OSError as error:
         raise OutputError(f"{paths.record}: can't be written: {error.strerror}") from error
-    return SlideOutcome(slide.result.relative_to(paths.out).as_posix(), checksum(slide.result), record)
+    return SlideOutcome(str(written[0]["path"]), str(written[0]["sha256"]), record)
 
 
-def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
+def _retry_with_smaller_batch(slide: SlideContext) -> None:
     """Segment the slide; where the device is out of memory, restart the slide with half the batch size.
 
     It is restarted because rows of two batch sizes in one result would depend on when memory was short.
@@ -242,7 +293,8 @@ def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, di
         predictor.use_batch(earlier)  # an attempt before this one had to make do with it
     while True:
         try:
-            return _segment(slide)
+            _segment(slide)
+            return
         except DeviceMemoryError as error:
             if predictor.batch == 1:
                 raise ModelError(
@@ -252,20 +304,20 @@ def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, di
         predictor.use_batch(predictor.batch // 2)
 
 
-def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
-    """Run the pipeline into the checkpoint, and write the result from it."""
+def _segment(slide: SlideContext) -> None:
+    """Run the pipeline into the checkpoint, and store the objects from it."""
     shared, config, view = slide.shared, slide.shared.config, slide.view
     started = time.perf_counter()
     overview = read_overview(view.reader, view) if config.tissue else None
     tissue = tissue_mask(view.reader, view, overview) if config.tissue else None
     tissue_seconds = time.perf_counter() - started
-    _make_folder(slide.paths.out, slide.paths.thumbnail.parent)
+    for folder in (slide.paths.thumbnail.parent, slide.paths.objects.parent, slide.paths.checkpoint.parent):
+        _make_folder(slide.paths.out, folder)
     write_thumbnail(slide.paths.thumbnail, thumbnail(view.reader, overview))
     thumbnail_seconds = time.perf_counter() - started - tissue_seconds
     colours = slide_colours(overview, tissue) if overview is not None and tissue is not None else None
     del overview
     grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
-    _make_folder(slide.paths.out, slide.paths.checkpoint.parent)
     key = _checkpoint_key(slide, shared.predictor.batch)
     names = measurement_names(view.scale.mpp, shared.measurements)
     checkpoint = Checkpoint(slide.paths.checkpoint, names, key)
@@ -275,16 +327,11 @@ def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
             view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, shared.measurements, config.min_score
         )
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
-        started = time.perf_counter()
-        outside = BackgroundCounter(tissue)
-        by_class, summary = _write(slide, checkpoint, figures, outside)
-        found = Findings(figures.tiles_total, summary, outside.count, colours)
-        figures.doubts = doubts(found, shared.model.card)
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
-        figures.seconds = {**spent, **figures.seconds, "write": time.perf_counter() - started}
+        figures.seconds = {**spent, **figures.seconds}
+        _store(slide, checkpoint, figures, tissue, colours)
     finally:
         checkpoint.close()
-    return figures, {"nuclei_by_class": by_class} | ({} if tissue is None else {"tissue_mm2": tissue.area_mm2})
 
 
 def _make_folder(out: Path, folder: Path) -> None:
@@ -296,7 +343,7 @@ def _make_folder(out: Path, folder: Path) -> None:
         raise OutputError(f"{folder}: can't be written: {error.strerror}") from error
 
 
-def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
+def _checkpoint_key(slide: SlideContext, batch: int) -> str:
     """Return what a checkpoint depends on: only a run that agrees in all of it resumes from it."""
     import torch
 
@@ -323,93 +370,42 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def slide_header(
-    view: SlideView, classes: tuple[ObjectClass, ...], model: LoadedModel, fingerprint: str
-) -> SlideHeader:
-    """Return what a writer must know of a slide, whose file has the given fingerprint."""
-    bounds = view.info.bounds
-    return SlideHeader(
-        name=view.info.path.name,
-        downsample=view.downsample,
-        origin=(float(bounds.row), float(bounds.col)) if bounds else (0.0, 0.0),
-        classes=classes,
-        namespace=f"{fingerprint}/{model.sha256}",
-    )
-
-
-def _write(
-    slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures, outside: BackgroundCounter
-) -> tuple[dict[str, int], SlideSummary]:
-    """Write the checkpoint's objects in canonical order; return how many there are of each class, and their summary."""
-    shared, view = slide.shared, slide.view
-    header = slide_header(view, shared.classes.mapping.classes, shared.model, slide.fingerprint)
+def _store(
+    slide: SlideContext,
+    checkpoint: Checkpoint,
+    figures: PipelineFigures,
+    tissue: TissueMask | None,
+    colours: SlideColours | None,
+) -> None:
+    """Store the checkpoint's objects in canonical order, with what is known of the slide."""
+    started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
+    view = slide.view
     summary = SummaryAccumulator(view)
-    mapping, by_class = shared.classes.mapping, np.zeros(len(header.classes), np.int64)
-    session = shared.writer.open(slide.result, header)
+    outside = BackgroundCounter(tissue)
+    writer = StoreWriter(slide.paths.objects)
+    mapping = slide.shared.classes.mapping
+    by_class = np.zeros(len(mapping.classes), np.int64)
     try:
         for block in checkpoint.blocks():
             objects = mapping.apply(block)
             by_class += np.bincount(objects.classes, minlength=len(by_class))
-            session.write(objects)
+            writer.write(objects)
             summary.add(objects)
             outside.add(objects.first)
             slide.hooks.on_progress(end)
         checkpoint.check()
-        session.commit()
+        totals = summary.result()
+        write_summary(slide.paths.summary, totals)
+        found = Findings(figures.tiles_total, totals, outside.count, colours)
+        figures.doubts = doubts(found, slide.shared.model.card)
+        figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
+        record = slide_record(slide, figures, tissue)
+        record.counts = {**record.counts, "nuclei_by_class": mapping.named(by_class)}
+        header = slide_header(
+            view, mapping.classes, slide.shared.model, slide.fingerprint, result_settings(slide.shared.config)
+        )
+        writer.commit(StoredSlide(slide.key, header, as_mapping(record)), tissue)
     except BaseException:
-        session.abort()
+        writer.abort()
         raise
-    result = summary.result()
-    write_summary(slide.paths.summary, result)
-    return mapping.named(by_class), result
-
-
-def _warnings(figures: PipelineFigures, context: SegmentationContext) -> list[str]:
-    """Return what the user should know of a finished slide."""
-    warnings = list(figures.doubts)
-    if figures.clumps_cut:
-        warnings.append(
-            f"clumps of foreground of more than {CLUMP_PIXELS / 1e6:.0f} Mpx were split in {figures.clumps_cut} parts "
-            "that overlap; the model may not suit this slide"
-        )
-    batch, asked = context.predictor.batch, context.predictor.asked
-    if batch < asked:
-        warnings.append(
-            f"the device was out of memory with {asked} patches at a time: computed as with --batch {batch}"
-        )
-    return warnings
-
-
-def _record(slide: _SlideContext) -> SlideRecord:
-    from nuclix.engine.inference.device import hardware_name
-
-    info, view, shared = slide.view.info, slide.view, slide.shared
-    predictor = shared.predictor
-    return SlideRecord(
-        slide={
-            "path": str(info.path),
-            "fingerprint": slide.fingerprint,
-            "vendor": info.vendor,
-            "reader": type(view.reader).__name__,
-            "height": info.levels[0].height,
-            "width": info.levels[0].width,
-            "mpp": view.scale.mpp / view.downsample,
-            "mpp_source": info.scale_source if shared.config.mpp is None else "--mpp",
-            "bounds": asdict(info.bounds) if info.bounds else None,
-            "model_downsample": view.downsample,
-            "damage": asdict(damage_of(view.reader)),
-        },
-        model={
-            "name": shared.model.card.name,
-            "sha256": shared.model.sha256,
-            "postprocessor": shared.model.card.postprocessor,
-            "parameters": dict(as_mapping(shared.post)),
-            "classes": [as_mapping(item) for item in shared.classes.mapping.classes],
-            "device": f"{predictor.device} ({hardware_name(predictor.device)})",
-            "precision": predictor.precision_name,
-            "tta": predictor.tta,
-            "batch": predictor.batch,
-        },
-        settings=config_as_json(shared.config),
-    )
