@@ -57,8 +57,8 @@ def run_warnings(clumps_cut: int, batch_asked: int, batch: int) -> list[str]:
     warnings = []
     if clumps_cut:
         warnings.append(
-            f"clumps of foreground over the limit (17 Mpx) were split in {clumps_cut} parts that overlap; the model may not suit "
-            "this slide"
+            f"clumps of foreground over the limit (17 Mpx) were split in {clumps_cut} parts that overlap; "
+            "the model may not suit this slide"
         )
     if batch < batch_asked:
         warnings.append(
