@@ -39,6 +39,7 @@ LAYERS = {
     "training": {"evaluation", "inference", "slide"},
     "progress": {"batch", "segmentation"},
     "report": {"batch", "progress", "segmentation", "slide"},
+    "qupath": {"batch", "segmentation"},
 }  # fmt: skip
 # Modules at the engine's top that stand above all packages: nothing in a package imports them.
 TOP = {"api"}
