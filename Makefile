@@ -32,14 +32,14 @@ docs: $(DOCS)
 	mkdir -p $(TYPES)/nuclix
 	for package in engine ext plugins testing; do ln -sfn ../../../$$package $(TYPES)/nuclix/$$package; done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
-	@echo "open build/site/index.html"
+	@echo "open build/site/index.html; with the search: $(BIN)/python -m http.server -d build/site"
 
 pictures: $(DOCS)
 	$(BIN)/python docs/scripts/make_pictures.py docs/images
 
 # A wheel for any Linux of the same libc or newer: dist/nuclix-*-manylinux*.whl
 wheel: $(WHEEL)
-	rm -rf build/wheel && mkdir -p build/wheel dist
+	rm -rf build/wheel build/lib.* build/bdist.* && mkdir -p build/wheel dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair --strip --wheel-dir dist build/wheel/nuclix-*.whl
 

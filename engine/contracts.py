@@ -144,7 +144,8 @@ class PostProcessor(Protocol):
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return per pixel a value in 0..1 whose mean over a nucleus is its detection probability.
 
-        A post-processor that gives nuclei scores or classes itself is a `segmentation.detections.DetectsObjects`.
+        A post-processor that gives nuclei scores or classes itself is a `segmentation.detections.DetectsObjects`; one
+        whose maps hold directions has an attribute `has_directions` that is true.
         """
         ...
 

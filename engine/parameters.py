@@ -125,7 +125,7 @@ def _typed_scalar(hint: type, value: Any, where: str, error: type[NuclixError]) 
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, hint) and not (hint is not bool and isinstance(value, bool)):
-        if hint is int and abs(value) > _MAX_INT:
+        if isinstance(value, int) and not -_MAX_INT <= value <= _MAX_INT:
             raise error(f"{where}: {value} does not fit into 32 bits")
         return value
     raise error(f"{where}: expected {hint.__name__}, found {_name(value)}")

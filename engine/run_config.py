@@ -95,6 +95,10 @@ class RunConfig:
     precision: str = _option(
         "auto", OptionSpec(_MODEL, "number format of the network", "TYPE", choices=PRECISIONS, affects_results=True)
     )
+    runtime: str = _option(
+        "auto",
+        OptionSpec(_MODEL, "what computes the network: auto, torch, or a model source", "NAME", affects_results=True),
+    )
     tta: bool = _option(
         False,
         OptionSpec(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conformance.reader import CHECKS, Check
 
 from nuclix.engine.errors import SlideError, UnsupportedSlideError
 from nuclix.engine.geometry import Box
 from nuclix.engine.slide.open import open_slide
 from nuclix.plugins.readers.czi import CziReader
+from nuclix.testing.reader import CHECKS, Check
 from slides import noise_image, smooth_image
 from vendors import write_czi
 

@@ -54,7 +54,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    pytest.importorskip("distributed", reason="needs nuclix[dask]")
+    pytest.importorskip("distributed", reason="needs the extra dask")
     folder = tmp_path_factory.mktemp("cluster")
     faults = install_faults(folder / "faults")
     script = folder / "cluster.py"

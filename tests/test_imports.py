@@ -12,8 +12,8 @@ from sources import PACKAGES, ROOT, Import, dotted, imports, modules
 
 # Imported by the functions that use them, so that start-up does not pay for them.
 DEFERRED = {
-    "PIL", "cv2", "dask", "distributed", "jinja2", "matplotlib", "numba", "openslide", "rich",
-    "scipy", "skimage", "tiffslide", "torch",
+    "PIL", "cv2", "dask", "distributed", "jinja2", "matplotlib", "numba", "onnxruntime", "openslide", "openvino",
+    "rich", "scipy", "skimage", "tiffslide", "torch",
 }  # fmt: skip
 # Networks are classes of torch's: these modules can't wait, so whoever needs them does.
 OF_TORCH = {
@@ -128,7 +128,7 @@ IMPORT_NAMES = {
     "pylibczirw": "pylibCZIrw",
 }  # fmt: skip
 # Extras for developing nuclix, which its packages do not import.
-DEVELOPMENT = {"test", "bench", "docs"}
+DEVELOPMENT = {"test", "bench", "docs", "wheel"}
 # Installed for others' sake: imagecodecs has tifffile's decoders, openslide-bin is the library of openslide-python.
 INDIRECT = {"imagecodecs", "openslide-bin"}
 

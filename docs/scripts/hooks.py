@@ -12,6 +12,8 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 OF_THE_ROOT = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 # Links from the root's files into docs/, and from pages to files that are no pages.
+OPTIONS_MARK = "<!-- options of nuclix run -->"
+PLANNED = ("batch.md", "own-model.md")  # pages that others link to; a link to one that is not written yet is plain text
 DOCS_LINK = re.compile(r"\]\(docs/")
 SOURCE_LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?!images|notebooks)(?:plugins|tests|engine|ext|testing)/[^)]*\)")
 SOURCE_LINK_OF_THE_ROOT = re.compile(r"\[([^\]]+)\]\((?:plugins|tests|engine|ext|testing|Makefile|LICENSE)[^)]*\)")
@@ -47,8 +49,42 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Turn links to source files into plain names: a site has no source tree."""
+    """Fill in the table of options, and turn links to source files into plain names: a site has no source tree."""
+    if OPTIONS_MARK in markdown:
+        markdown = markdown.replace(OPTIONS_MARK, options_table())
+    for page in PLANNED:
+        if not (ROOT / "docs" / page).is_file():
+            markdown = re.sub(rf"\[([^\]]+)\]\({re.escape(page)}\)", r"\1", markdown)
+    markdown = markdown.replace("](../CONTRIBUTING.md)", "](contributing.md)")
     return SOURCE_LINK.sub(r"`\1`", markdown)
+
+
+def options_table() -> str:
+    """Return the options of a run as Markdown tables, one for each group."""
+    from nuclix.engine.run_config import option_specs
+
+    lines: list[str] = []
+    group = ""
+    for spec in option_specs():
+        if spec.group != group:
+            group = spec.group
+            lines += [
+                "",
+                f"### {group.capitalize()}",
+                "",
+                "| key | command line | meaning | default |",
+                "| - | - | - | - |",
+            ]
+        flag = f"--{'no-' if spec.default is True else ''}{spec.name.replace('_', '-')}"
+        flag = f"{spec.metavar} ..." if spec.name == "inputs" else f"{flag} {spec.metavar}".strip()
+        if spec.type is bool:
+            lines.append(f"| `{spec.name}` | `{flag}` | {spec.help} | {'yes' if spec.default else 'no'} |")
+            continue
+        plain = spec.default is None or spec.default == () or spec.name == "threads"
+        default = "" if plain else ", ".join(spec.default) if isinstance(spec.default, tuple) else str(spec.default)
+        flag = flag.replace("|", "\\|")
+        lines.append(f"| `{spec.name}` | `{flag}` | {spec.help} | {default} |")
+    return "\n".join(lines)
 
 
 def notebook_as_markdown(path: Path) -> str:

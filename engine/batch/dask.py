@@ -257,7 +257,7 @@ def _connected(address: str) -> Client:
     try:
         from distributed import Client
     except ImportError as error:
-        raise UsageError("--scheduler needs Dask: pip install 'nuclix[dask]'") from error
+        raise UsageError("--scheduler needs Dask: pip install distributed") from error
     try:
         return Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False, name="nuclix")
     except (OSError, ValueError) as error:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nuclix.engine.run_config import OptionSpec, RunConfig, option_specs, read_config
+from nuclix.engine.option_spec import OptionSpec
+from nuclix.engine.run_config import RunConfig, option_specs, read_config
 
 # Takes back what the configuration file says of an option that may be unset.
 UNSET = "none"

@@ -17,7 +17,7 @@ IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, *(suffix for suffix in OUTLINE_SUFFIXES if not suffix.startswith(".json")))
 # Taken off as well, so that slide.svs.geojson is slide's.
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".jpg", ".jpeg", ".webp", ".ome")
-CLASS_MARK = ".classes"  # NAME.classes.csv or NAME.classes.png beside NAME.png
+CLASS_MARK = ".classes"  # NAME.classes.csv or NAME.classes.png next to NAME.png
 # Formats in which a run writes the same nuclei, in the order in which they are taken.
 _SAME_NUCLEI = (".geojson", ".geojson.gz", ".zip")
 MAX_PIXELS = 2**31  # of a canvas that polygons alone ask for; a label image of it takes 8 GB
@@ -91,7 +91,7 @@ def _first_formats(files: list[Path]) -> list[Path]:
 
 
 def class_file_of(path: Path) -> Path | None:
-    """Return the class file beside a label image, or None where there is none: a CSV file goes before an image."""
+    """Return the class file next to a label image, or None where there is none: a CSV file goes before an image."""
     base = path.with_name(path.name.removesuffix(path.suffix) + CLASS_MARK)
     candidates = (base.with_name(base.name + suffix) for suffix in (".csv", *IMAGE_SUFFIXES))
     return next((candidate for candidate in candidates if candidate.is_file()), None)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tomllib
-import unicodedata
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.contracts import ModelCard
 from nuclix.engine.errors import ModelError
-from nuclix.engine.parameters import as_mapping, from_mapping
+from nuclix.engine.inference.card import CARD_NAME, FORMAT, FORMAT_KEY, card_of, parse_json, parse_toml
+from nuclix.engine.inference.model_source import choose_source, source_of
+from nuclix.engine.parameters import as_mapping
 
 if TYPE_CHECKING:
     import torch
 
-CARD_NAME = "nuclix.json"
-FORMAT_KEY = "format"
-FORMAT = 1
 CARD_LIMIT = 1 << 20  # bytes; a card is a few kB, and a file from elsewhere may claim anything
 HASH_CHUNK = 1 << 20
-MAX_PATCH_PX = 8192  # 64 Mpx in one forward pass
-MIN_VALID_SHARE = 8  # a network that keeps less than an eighth of its patch's edge computes each pixel 64 times
-MPP_RANGE = (0.01, 50.0)  # um/px: from super-resolution to a slide's thumbnail
-MAX_MAPS = 256
 # What zipfile raises for archives that are damaged, encrypted or compressed in an unknown way.
 _BAD_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError)
 TOML_HELP = """\
@@ -138,16 +131,16 @@ def _read_card(path: Path, inside: bytes | None) -> ModelCard:
     """Return the card from the bytes found inside the file, or from the TOML file where there are none."""
     toml = path.with_suffix(".toml")
     if inside is not None:
-        return _card(_parsed_json(inside, path), f"{path}, {CARD_NAME}")
+        return card_of(parse_json(inside, path), f"{path}, {CARD_NAME}")
     if toml.is_file():
-        return _card(_parsed_toml(toml), str(toml))
+        return card_of(parse_toml(toml), str(toml))
     raise ModelError(
         f"{path}: is TorchScript but holds no {CARD_NAME}, so its scale and meaning are unknown; "
         + TOML_HELP.format(toml=toml)
     )
 
 
-def load_model(path: Path, device: str = "cpu", *, trust: bool = False) -> LoadedModel:
+def load_model(path: Path, device: str = "cpu", *, runtime: str = "auto", trust: bool = False) -> LoadedModel:
     """Load a model file onto a device. The file is read once: what is hashed is what is checked and loaded.
 
     Parameters
@@ -156,6 +149,8 @@ def load_model(path: Path, device: str = "cpu", *, trust: bool = False) -> Loade
         The file.
     device : str
         "cpu", "cuda" or "cuda:N".
+    runtime : str
+        auto, torch or the name of a model source.
     trust : bool
         Load the program without checking that it only computes.
 
@@ -169,17 +164,22 @@ def load_model(path: Path, device: str = "cpu", *, trust: bool = False) -> Loade
     ModelError
         As `read_card`, where the program does more than compute, and where torch can't load the network.
     """
+    source = choose_source(path, runtime)
     try:
         content = path.read_bytes()
     except OSError as problem:
         raise ModelError(f"{path}: can't be read: {problem.strerror or problem}") from problem
     inside = _card_inside(path, io.BytesIO(content))
     card = _read_card(path, inside)
-    module: torch.nn.Module = load_torchscript(path, device, trust=trust, content=content)
-    if not card.is_plain:
+    if source is None:
+        network: Any = load_torchscript(path, device, trust=trust, content=content)
+    else:
+        network = source.load(path, card, device)
+    module: torch.nn.Module = network
+    if source is not None or not card.is_plain:
         from nuclix.engine.inference.adapter import AdaptedNetwork
 
-        module = AdaptedNetwork(module, card).eval()
+        module = AdaptedNetwork(network, card).eval()
     digest = hashlib.sha256(content)
     if inside is None:
         digest.update(path.with_suffix(".toml").read_bytes())
@@ -219,34 +219,6 @@ def load_torchscript(
             return torch.jit.load(io.BytesIO(archive), map_location=device).eval()
     except (RuntimeError, ValueError, OSError) as problem:
         raise ModelError(f"{path}: torch can't load this network: {_first_line(problem)}") from problem
-
-
-def card_from_toml(path: Path, amend: Callable[[dict[str, Any]], None] = lambda values: None) -> ModelCard:
-    """Read a card from a TOML file; `amend` may change its values before they are checked.
-
-    Raises
-    ------
-    ModelError
-        If the file can't be read or a value does not fit; the message names file and key.
-    """
-    values = _parsed_toml(path)
-    amend(values)
-    return _card(values, str(path))
-
-
-def patch_size_of(path: Path) -> int:
-    """Return ``patch.size`` of a card in TOML.
-
-    Raises
-    ------
-    ModelError
-        If the file can't be read or does not say it.
-    """
-    patch = _parsed_toml(path).get("patch")
-    size = patch.get("size") if isinstance(patch, Mapping) else None
-    if not isinstance(size, int) or size < 1:
-        raise ModelError(f"{path}: missing key 'size' in [patch]: the edge of the network's patch in px")
-    return size
 
 
 def model_hash(path: Path) -> str:
@@ -312,7 +284,10 @@ def torchscript_warnings() -> Iterator[None]:
 
 
 def _card_inside(path: Path, content: io.BytesIO | None = None) -> bytes | None:
-    """Return the bytes of the card inside a TorchScript file, or None where it holds none."""
+    """Return the bytes of the card inside a model file, or None where it holds none."""
+    source = source_of(path)
+    if source is not None:
+        return source.card_text(path)
     try:
         with zipfile.ZipFile(content or path) as archive:
             names = archive.namelist()
@@ -329,77 +304,6 @@ def _card_inside(path: Path, content: io.BytesIO | None = None) -> bytes | None:
         raise ModelError(f"{path}: is not TorchScript: {problem}") from problem
     except OSError as problem:
         raise ModelError(f"{path}: can't be read: {problem.strerror or problem}") from problem
-
-
-def _parsed_json(text: bytes, path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as problem:
-        raise ModelError(f"{path}: its {CARD_NAME} is not JSON: {problem}") from problem
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: its {CARD_NAME} must be a table")
-    if values.get(FORMAT_KEY) != FORMAT:
-        raise ModelError(
-            f"{path}: its {CARD_NAME} has the format {values.get(FORMAT_KEY)!r}; this version reads {FORMAT}"
-        )
-    return values
-
-
-def _parsed_toml(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise ModelError(f"{path}: can't be read as TOML: {problem}") from problem
-    if values.get(FORMAT_KEY, FORMAT) != FORMAT:
-        raise ModelError(f"{path}: has the format {values[FORMAT_KEY]!r}; this version reads {FORMAT}")
-    return values
-
-
-def _card(values: Mapping[str, Any], where: str) -> ModelCard:
-    facts = {key: value for key, value in values.items() if key != FORMAT_KEY}
-    scale = facts.get("scale")
-    if isinstance(scale, Mapping) and "um_per_px" in scale:  # the key's name in cards of nuclix 0.1
-        facts["scale"] = {"mpp" if key == "um_per_px" else key: value for key, value in scale.items()}
-    card = from_mapping(ModelCard, facts, where, ModelError)
-    if not card.maps or not card.classes:
-        raise ModelError(f"{where}: needs at least one entry in maps and in classes")
-    for item in card.classes:
-        if not all(0 <= value <= 255 for value in item.color):
-            raise ModelError(f"{where}: the color of class {item.name!r} must be three numbers in 0..255")
-    _check_ranges(card, where)
-    _check_text(values, where)
-    return card
-
-
-def _check_ranges(card: ModelCard, where: str) -> None:
-    """Refuse figures with which a slide would take years or more memory than there is."""
-    patch = card.patch
-    if patch.size > MAX_PATCH_PX:
-        raise ModelError(f"{where}: patches of {patch.size} px are larger than {MAX_PATCH_PX} px")
-    if patch.valid * MIN_VALID_SHARE < patch.size:
-        raise ModelError(
-            f"{where}: a margin of {patch.margin} px leaves {patch.valid} of {patch.size} px of each patch; "
-            f"at least {patch.size // MIN_VALID_SHARE} px are needed: use larger patches"
-        )
-    if not MPP_RANGE[0] <= card.scale.mpp <= MPP_RANGE[1]:
-        raise ModelError(f"{where}: a scale of {card.scale.mpp:g} um/px is not within {MPP_RANGE[0]} to {MPP_RANGE[1]}")
-    if len(card.maps) > MAX_MAPS:
-        raise ModelError(f"{where}: {len(card.maps)} maps are more than {MAX_MAPS}")
-
-
-def _check_text(value: Any, where: str) -> None:
-    """Refuse text that is no Unicode or that would steer a terminal."""
-    if isinstance(value, str):
-        bad = [char for char in value if unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t"]
-        if bad:
-            raise ModelError(f"{where}: holds the control character {bad[0]!r} in {value[:40]!r}")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            _check_text(key, where)
-            _check_text(item, where)
-    elif isinstance(value, list):
-        for item in value:
-            _check_text(item, where)
 
 
 def _first_line(problem: Exception) -> str:

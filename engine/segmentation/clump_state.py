@@ -99,10 +99,11 @@ def unpacked(arrays: Mapping[str, NDArray[Any]], context: int) -> StitcherState:
         edges.append((col, d, np.array(arrays["edges"][start : start + length], np.int64)))
         start += length
     rows, next_piece, cuts = arrays["rows"].tolist()
+    groups = arrays["groups"].tolist()
     return StitcherState(
         (rows, next_piece, cuts),
         [PieceState(number, root, crops.get(number, [])) for number, root in arrays["pieces"].tolist()],
-        [GroupState(*item[:4], bool(item[4])) for item in arrays["groups"].tolist()],
+        [GroupState(root, waiting, pixels, values, bool(divided)) for root, waiting, pixels, values, divided in groups],
         edges,
     )
 

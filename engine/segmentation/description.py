@@ -12,14 +12,14 @@ from nuclix.engine.contracts import ObjectClass, SlideHeader
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.run_config import config_as_json
 from nuclix.engine.segmentation.pipeline import PipelineFigures
-from nuclix.engine.segmentation.record import SlideRecord
+from nuclix.engine.segmentation.record import SlideRecord, run_warnings
 from nuclix.engine.slide.damage import damage_of, damage_warnings
 from nuclix.engine.slide.tissue import TissueMask
 from nuclix.engine.slide.view import SlideView, slide_bounds
 
 if TYPE_CHECKING:
     from nuclix.engine.inference.model_file import LoadedModel
-    from nuclix.engine.segmentation.slide import SegmentationContext, SlideContext
+    from nuclix.engine.segmentation.slide import SlideContext
 
 
 def slide_header(
@@ -64,22 +64,6 @@ def slide_header(
             "settings": dict(settings or {}),
         },
     )
-
-
-def _warnings(figures: PipelineFigures, context: SegmentationContext) -> list[str]:
-    """Return what the user should know of a finished slide."""
-    warnings = []
-    if figures.clumps_cut:
-        warnings.append(
-            f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges; "
-            "the model may not suit this slide"
-        )
-    batch, asked = context.predictor.batch, context.predictor.asked
-    if batch < asked:
-        warnings.append(
-            f"the device was out of memory with {asked} patches at a time: computed as with --batch {batch}"
-        )
-    return warnings
 
 
 def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMask | None) -> SlideRecord:
@@ -129,5 +113,9 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
             "pixels_resumed": figures.pixels_resumed,
             **({} if tissue is None else {"tissue_mm2": tissue.area_mm2}),
         },
-        warnings=[*shared.notes, *damage_warnings(damage_of(view.reader)), *_warnings(figures, shared)],
+        warnings=[
+            *shared.notes,
+            *damage_warnings(damage_of(view.reader)),
+            *run_warnings(figures.clumps_cut, predictor.asked, predictor.batch),
+        ],
     )

@@ -45,7 +45,12 @@ def post_processor(card: ModelCard, config: RunConfig, where: str) -> PostProces
         post = from_mapping(kind, {**card.parameters, **values}, f"--set, post-processor {name}", UsageError)
     if tuple(post.maps) != tuple(card.maps):
         raise ModelError(
-            f"{where}: gives the maps {', '.join(card.maps)}; its post-processor {name} takes {', '.join(post.maps)}"
+            f"{where}: gives the maps {', '.join(card.maps)}; its post-processor {name} takes {', '.join(post.maps)}: "
+            "name them so, in this order (class maps go into class_maps)"
+        )
+    if config.tta and getattr(post, "has_directions", False):
+        raise ModelError(
+            f"{where}: the maps of {name} hold directions, which --tta would average over mirror images: run without it"
         )
     if 2 * post.context > card.patch.valid:
         raise ModelError(

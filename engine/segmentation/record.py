@@ -52,6 +52,21 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS_OF}}
 
 
+def run_warnings(clumps_cut: int, batch_asked: int, batch: int) -> list[str]:
+    """Return what the user should know of a finished slide: how often clumps were cut, and a smaller batch."""
+    warnings = []
+    if clumps_cut:
+        warnings.append(
+            f"clumps of foreground larger than the limit were cut {clumps_cut} times at block edges; "
+            "the model may not suit this slide"
+        )
+    if batch < batch_asked:
+        warnings.append(
+            f"the device was out of memory with {batch_asked} patches at a time: computed as with --batch {batch}"
+        )
+    return warnings
+
+
 def write_record(path: Path, record: SlideRecord) -> None:
     """Write the record as JSON; the file is complete or not there.
 

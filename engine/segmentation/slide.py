@@ -152,11 +152,14 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     DeviceError, DeviceMemoryError
         If the device can't be used now.
     """
+    from nuclix.engine.inference.device import choose_device
     from nuclix.engine.inference.model_file import find_model, load_model
+    from nuclix.engine.inference.model_source import choose_source
 
     measurements = measurement_settings(config)
     path = find_model(config.model)
-    model = load_model(path, trust=config.trust_model)
+    device = "cpu" if choose_source(path, config.runtime) is None else str(choose_device(config.device))
+    model = load_model(path, device, runtime=config.runtime, trust=config.trust_model)
     post = post_processor(model.card, config, str(path))
     classes = prepare_classes(model.card, post, config, str(path))
     writers = load_writers(config.format)

@@ -28,7 +28,7 @@ CACHE_BYTES = 64 << 20  # about 80 blocks
 COLOUR, DEEP_COLOUR, GREY = "Bgr24", "Bgr48", "Gray8"  # libCZI's names; conversion to Bgr24 is the library's
 WHITE = (1.0, 1.0, 1.0)
 UM_PER_M = 1e6
-ADVICE = "install pylibCZIrw: pip install 'nuclix[czi]'"
+ADVICE = "install pylibCZIrw: pip install pylibCZIrw"
 
 
 class CziReader:
