@@ -23,6 +23,9 @@ DEFAULT_BLOCK = 2048
 STALL_TIMEOUT = 1800.0
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
+# Scales outside this range (um/px) are typing errors: light microscopes and their pyramids have none such.
+FINEST_MPP, COARSEST_MPP = 0.05, 20.0
+MAX_RETRIES = 100
 _SLIDES = "slides and results"
 _MODEL = "model"
 _MACHINE = "machine"
@@ -54,8 +57,8 @@ class OptionSpec:
         Stands for the value in usage lines; empty for flags.
     choices : tuple of str
         The only values, or empty for any.
-    minimum, above : float or None
-        Bounds of a number: inclusive and exclusive lower bound.
+    minimum, above, maximum : float or None
+        Bounds of a number: inclusive and exclusive lower bound, inclusive upper bound.
     affects_results : bool
         Whether results made with different values differ, so that it is part of their key.
     aliases : tuple of str
@@ -76,6 +79,7 @@ class OptionSpec:
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     above: float | None = None
+    maximum: float | None = None
     affects_results: bool = False
     aliases: tuple[str, ...] = ()
     name: str = ""
@@ -95,6 +99,8 @@ class OptionSpec:
             raise ValueError(f"must be {self.minimum:g} or more, not {value}")
         if self.above is not None and value <= self.above:
             raise ValueError(f"must be more than {self.above:g}, not {value}")
+        if self.maximum is not None and value > self.maximum:
+            raise ValueError(f"must be {self.maximum:g} or less, not {value:g}")
 
 
 def _option(default: Any, spec: OptionSpec) -> Any:
@@ -116,7 +122,37 @@ class RunConfig:
     mpp: float | None = _option(
         None,
         OptionSpec(
-            _SLIDES, "um/px at full resolution, for slides that do not state it", "UM", above=0, affects_results=True
+            _SLIDES,
+            "um/px at full resolution of slides whose file states no scale; others keep theirs",
+            "UM",
+            minimum=FINEST_MPP,
+            maximum=COARSEST_MPP,
+        ),
+    )
+    force_mpp: float | None = _option(
+        None,
+        OptionSpec(
+            _SLIDES,
+            "um/px at full resolution of all slides, whatever their files state",
+            "UM",
+            minimum=FINEST_MPP,
+            maximum=COARSEST_MPP,
+        ),
+    )
+    slides: str | None = _option(
+        None,
+        OptionSpec(
+            _SLIDES,
+            "table of slides (CSV with the columns path and mpp); its um/px are used whatever the files state",
+            "FILE",
+        ),
+    )
+    recompute: bool | None = _option(
+        None,
+        OptionSpec(
+            _SLIDES,
+            "replace finished results that were made with another model, option or slide of the same name; with "
+            "--no-recompute keep them; with neither, stop and list them",
         ),
     )
     tissue: bool = _option(True, OptionSpec(_SLIDES, "skip background (regions without tissue)", affects_results=True))
@@ -151,7 +187,9 @@ class RunConfig:
         default_threads,
         OptionSpec(_MACHINE, "threads for reading and post-processing", "N", minimum=1, aliases=("workers",)),
     )
-    retry: int = _option(0, OptionSpec(_FAULTS, "retry a failed slide up to N times", "N", minimum=0))
+    retry: int = _option(
+        0, OptionSpec(_FAULTS, "retry a failed slide up to N times", "N", minimum=0, maximum=MAX_RETRIES)
+    )
     fail_fast: bool = _option(False, OptionSpec(_FAULTS, "stop the run at the first slide that fails"))
     time_limit: float | None = _option(
         None, OptionSpec(_FAULTS, "stop cleanly within S seconds; the same command resumes", "S", above=0)
@@ -190,7 +228,7 @@ class RunConfig:
 
     def check_complete(self) -> None:
         """Raise `UsageError` if slides or output folder are missing."""
-        if not self.inputs:
+        if not self.inputs and not self.slides:
             raise UsageError(
                 "no slides: name files or folders on the command line, or as `inputs` in the configuration"
             )

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from nuclix.engine.batch.discover import SlideJob
-from nuclix.engine.batch.layout import remove_temporaries, prepare_folder, report_path
+from nuclix.engine.batch.layout import prepare_folder, remove_temporaries, report_path
 from nuclix.engine.errors import OutputError
 from nuclix.engine.files import replace_file, temporary_name
 

@@ -80,9 +80,11 @@ def test_a_ledger_that_vanishes_under_a_run_is_said(tmp_path: Path) -> None:
     ledger.path.unlink()
     with pytest.raises(OutputError, match="can't be written: attempt to write a readonly database"):
         ledger.enlist("a", tmp_path / "a.svs", 1)
+        ledger.flush()
     (tmp_path / "out").rmdir()
     with pytest.raises(OutputError, match="the output folder is gone"):
-        ledger.enlist("a", tmp_path / "a.svs", 1)
+        ledger.flush()
+    ledger._pending.clear()
     ledger.close()
 
 

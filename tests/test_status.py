@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from nuclix.engine.batch import events
-from nuclix.engine.progress import status
 from nuclix.engine.batch.events import RunEvent
 from nuclix.engine.batch.layout import LOCK_NAME
 from nuclix.engine.batch.ledger import Ledger
@@ -23,6 +22,7 @@ from nuclix.engine.batch.lock import FolderLock
 from nuclix.engine.cli.main import main
 from nuclix.engine.cli.status import status_facts, status_lines
 from nuclix.engine.errors import UsageError
+from nuclix.engine.progress import status
 from nuclix.engine.progress.meter import RunSnapshot, SlideSnapshot
 from nuclix.engine.progress.status import RunFile, StatusFile, is_live, read_runs
 from nuclix.engine.report.collect import INTERRUPTED, collect

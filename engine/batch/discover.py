@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from nuclix.engine.errors import UsageError
+from nuclix.engine.slide.scale import UserScale
 
 # In a folder, files of these endings are slides; a file that is named on the command line is tried whatever it is.
 SLIDE_SUFFIXES = frozenset(
@@ -29,10 +30,13 @@ class SlideJob:
         The file.
     name : PurePosixPath
         What its results are called in the output folder, without ending; with sub-folders as in the input folder.
+    scale : UserScale
+        What the user says of its scale.
     """
 
     path: Path
     name: PurePosixPath
+    scale: UserScale = field(default_factory=UserScale)
 
 
 def find_slides(inputs: Sequence[str], out: Path) -> tuple[SlideJob, ...]:

@@ -1,28 +1,41 @@
-"""Check on restart which slides are finished, and what the results of the others depend on."""
+"""Check on restart which slides are finished.
+
+A result is judged by what it was made from and by its bytes, not by how the last run ended: it is finished if the
+slide, the model and the options that it depends on are those of this run, and if the file is the one that was
+written. Nothing is deleted here: an older result stays until a new one is renamed over it.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from threading import Lock
+from typing import Any, cast
 
 from nuclix.engine import registry
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.layout import slide_paths
 from nuclix.engine.batch.ledger import DONE, LedgerRow
 from nuclix.engine.contracts import Writer
-from nuclix.engine.errors import OutputError, SlideError
+from nuclix.engine.errors import Interrupted, OutputError, SlideError, UsageError
 from nuclix.engine.files import checksum
-from nuclix.engine.run_config import RunConfig, result_settings
+from nuclix.engine.run_config import RunConfig
+from nuclix.engine.segmentation.result_key import differences, read_key, result_key
+from nuclix.engine.slide.identity import content_hash, file_state, slide_state
 from nuclix.engine.slide.open import fingerprint
 
-# Slides checked concurrently: most of the time goes into waiting for a network share.
+# Slides checked concurrently: most of the time is spent waiting for a network share.
 _THREADS = 8
+# Examples that a message names of each reason.
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +47,21 @@ class SlideCheck:
     job : SlideJob
         The slide.
     size : int
-        Bytes of its file.
-    fingerprint, key : str
-        Its fingerprint, and what its result depends on.
+        Bytes of its files.
+    fingerprint : str
+        Its fingerprint; empty where a finished result made it unnecessary to look.
     done : bool
-        Whether the result is there already.
+        Whether the result is finished.
+    states : mapping of str to str
+        Of a finished slide whose row in the ledger must be updated: ``slide_state`` and ``output_state`` as they are.
+    result : mapping
+        Of a finished slide that the ledger does not know: what the ledger should hold.
     notice : str
-        Why an existing result is not used; empty where there is none.
-    stale : tuple of Path
-        Results of another model, option or slide, to be removed when processing starts.
-    unrecognised : Path or None
-        A file in the place of the result that nuclix did not write, to be moved aside.
+        What the user should know of an existing file.
+    changed : tuple of str
+        What differs from the run in which a finished result was made; empty where there is none.
+    set_aside : tuple of Path
+        Files in the place of the slide's own that nuclix did not write: copies of them are kept.
     error : str
         Why the slide can't be read; empty if it can.
     """
@@ -52,53 +69,205 @@ class SlideCheck:
     job: SlideJob
     size: int = 0
     fingerprint: str = ""
-    key: str = ""
     done: bool = False
+    states: Mapping[str, str] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
     notice: str = ""
-    stale: tuple[Path, ...] = ()
-    unrecognised: Path | None = None
+    changed: tuple[str, ...] = ()
+    set_aside: tuple[Path, ...] = ()
     error: str = ""
 
 
-def request_key(slide_fingerprint: str, model_hash: str, config: RunConfig) -> str:
-    """Return what a slide's result depends on.
+@dataclass(frozen=True, slots=True)
+class CheckHooks:
+    """What may happen while slides are checked.
 
-    Block size and threads are not in it, because results do not depend on them; neither is the device, which each
-    record states.
+    Attributes
+    ----------
+    should_stop : callable
+        Is asked often.
+    on_doubt : callable
+        Is called once, before the first file is read whole.
+    """
+
+    should_stop: Callable[[], bool] = lambda: False
+    on_doubt: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A result that was finished at some time, as ledger or record describe it."""
+
+    output: Path
+    checksum: str
+    key: Mapping[str, Any]
+    mpp: float | None
+    path: str
+    slide_state: str | None
+    output_state: str | None
+    content: str | None
+    row: Mapping[str, Any] | None  # what the ledger should hold, if it does not
+
+
+class ResultChecker:
+    """Checks slides against what an output folder holds.
 
     Parameters
     ----------
-    slide_fingerprint : str
-        The slide's fingerprint.
-    model_hash : str
-        The model file's SHA-256.
     config : RunConfig
         The options of the run.
+    model : str
+        The model file's SHA-256.
+    rows : mapping of str to LedgerRow
+        The rows of the ledger, by name.
+    hooks : CheckHooks
+        See there.
 
-    Returns
-    -------
-    str
-        JSON.
+    Raises
+    ------
+    PluginError
+        If there is no such writer.
     """
-    facts = {"slide": slide_fingerprint, "model": model_hash, "nuclix": version("nuclix")}
-    return json.dumps({**facts, **result_settings(config)})
+
+    def __init__(
+        self, config: RunConfig, model: str, rows: Mapping[str, LedgerRow], hooks: CheckHooks | None = None
+    ) -> None:
+        self._config = config
+        self._out = config.output_folder
+        self._model = model
+        self._rows = rows
+        self._hooks = hooks or CheckHooks()
+        self._writer = cast(type[Writer], registry.load(registry.WRITERS, config.writer))
+        self._doubt_lock = Lock()
+        self._doubted = False
+
+    def check(self, job: SlideJob) -> SlideCheck:
+        """Check one slide.
+
+        Raises
+        ------
+        Interrupted
+            If the hooks ask to stop.
+        """
+        if self._hooks.should_stop():
+            raise Interrupted("the check of existing results was interrupted")
+        try:
+            return self._check(job)
+        except OSError as error:
+            path = error.filename or job.path
+            return SlideCheck(job, error=f"{path}: can't be read or written: {error.strerror}")
+
+    def _check(self, job: SlideJob) -> SlideCheck:
+        paths = slide_paths(self._out, job)
+        if paths.checkpoint.is_symlink():
+            return SlideCheck(job, error=f"{paths.checkpoint}: is a link, which nuclix never makes; remove it")
+        known, notice = self._intact_result(job)
+        try:
+            state = slide_state(job.path)
+        except OSError as error:
+            return self._unreadable(job, known, f"{job.path}: can't be read: {error.strerror}")
+        found = SlideCheck(job, state.size, notice=notice)
+        if known is not None and known.slide_state == state.text:
+            mark = str(known.key.get("slide", ""))
+        else:
+            try:
+                mark = fingerprint(job.path)
+            except SlideError as error:
+                return self._unreadable(job, known, str(error))
+        found = replace(found, fingerprint=mark)
+        if known is None:
+            return self._with_foreign_files(found)
+        if mark == known.key.get("slide") and known.slide_state != state.text and not self._same_content(job, known):
+            mark = f"{mark} with other content"
+        changed = self._changes(job, known, mark)
+        if changed:
+            return replace(found, changed=changed)
+        return self._finished(found, known, state.text)
+
+    def _finished(self, slide: SlideCheck, known: _Known, state: str) -> SlideCheck:
+        """Return the check of a finished slide, with what the ledger should be told."""
+        states = {"slide_state": state, "output_state": file_state(known.output)}
+        row = self._rows.get(str(slide.job.name))
+        current = row is not None and row.state == DONE and not known.row
+        if current and row is not None and states == {"slide_state": row.slide_state, "output_state": row.output_state}:
+            states = {}
+        return replace(slide, done=True, states=states, result=known.row or {})
+
+    def _unreadable(self, job: SlideJob, known: _Known | None, error: str) -> SlideCheck:
+        """Return the check of a slide that can't be read now: a finished result of these options stays finished."""
+        if known is None or self._changes(job, known, str(known.key.get("slide"))):
+            return SlideCheck(job, error=error)
+        notice = f"{error}; its finished result {known.output} is kept"
+        return self._finished(SlideCheck(job, notice=notice), known, known.slide_state or "")
+
+    def _changes(self, job: SlideJob, known: _Known, mark: str) -> tuple[str, ...]:
+        """Return what differs between a known result and the one that this run would make."""
+        used = known.key.get("mpp")
+        asked = job.scale.mpp
+        same = asked is None or (used is None and not job.scale.overrules) or asked in (used, known.mpp)
+        wanted = read_key(result_key(mark, self._model, self._config, used if same else asked))
+        return differences(known.key, wanted)
+
+    def _same_content(self, job: SlideJob, known: _Known) -> bool:
+        """Return whether every byte of the slide is as before; True where that was not recorded."""
+        if known.content is None:
+            return True
+        self._announce_doubt()
+        return content_hash(job.path, self._hooks.should_stop) == known.content
+
+    def _announce_doubt(self) -> None:
+        with self._doubt_lock:
+            first, self._doubted = not self._doubted, True
+        if first:
+            self._hooks.on_doubt()
+
+    def _intact_result(self, job: SlideJob) -> tuple[_Known | None, str]:
+        """Return the finished result that ledger or record describe, and a notice where the ledger's is not there."""
+        name, notice = job.path.name, ""
+        row = self._rows.get(str(job.name))
+        known = _from_ledger(row, self._out) if row is not None else None
+        if known is not None:
+            if not known.output.is_file():
+                notice = f"{name}: the result {known.output} is missing; computing it again"
+            elif self._is_intact(known):
+                return known, ""
+            else:
+                notice = f"{name}: the result {known.output} was changed; a copy is kept, computing it again"
+        written = _from_record(slide_paths(self._out, job).record, self._out)
+        if written is not None and written.output.is_file() and self._is_intact(written):
+            return written, ""
+        return None, notice
+
+    def _is_intact(self, known: _Known) -> bool:
+        if known.output_state is not None and known.output_state == file_state(known.output):
+            return True
+        self._announce_doubt()
+        return checksum(known.output) == known.checksum
+
+    def _with_foreign_files(self, slide: SlideCheck) -> SlideCheck:
+        """Add the files in the place of the slide's own that nuclix did not write, as far as is known."""
+        paths = slide_paths(self._out, slide.job)
+        result, record = paths.result(self._writer.suffix), paths.record
+        found = [result] if os.path.lexists(result) else []
+        if os.path.lexists(record) and not is_record(record):
+            found.append(record)
+        # With a checkpoint the result is most likely that of a run which was killed as it ended.
+        if found and not slide.notice and not (found == [result] and paths.checkpoint.exists()):
+            names = " and ".join(map(str, found))
+            notice = f"{slide.job.path.name}: {names}: not written by nuclix for this slide; a copy is kept"
+            slide = replace(slide, notice=notice)
+        return replace(slide, set_aside=tuple(found))
 
 
-def check_results(
-    jobs: Sequence[SlideJob], rows: Mapping[str, LedgerRow], model_hash: str, config: RunConfig
-) -> list[SlideCheck]:
-    """Check every slide and what the ledger knows of its result.
+def check_results(jobs: Sequence[SlideJob], checker: ResultChecker) -> list[SlideCheck]:
+    """Check every slide.
 
     Parameters
     ----------
     jobs : sequence of SlideJob
         The slides.
-    rows : mapping of str to LedgerRow
-        The rows of the ledger, by name.
-    model_hash : str
-        The model file's SHA-256.
-    config : RunConfig
-        The options of the run.
+    checker : ResultChecker
+        Knows the output folder.
 
     Returns
     -------
@@ -107,82 +276,171 @@ def check_results(
 
     Raises
     ------
-    PluginError
-        If there is no such writer.
+    Interrupted
+        If the checker's hooks ask to stop.
     """
-    writer = cast(type[Writer], registry.load(registry.WRITERS, config.writer))
-
-    out = config.output_folder
-
-    def check(job: SlideJob) -> SlideCheck:
-        try:
-            size, mark = job.path.stat().st_size, fingerprint(job.path)
-        except OSError as error:
-            return SlideCheck(job, error=f"{job.path}: can't be read: {error.strerror}")
-        except SlideError as error:
-            return SlideCheck(job, error=str(error))
-        found = SlideCheck(job, size, mark, request_key(mark, model_hash, config))
-        row = rows.get(str(job.name))
-        if row is not None and row.output is not None:
-            return _check_ledger_entry(found, row, out)
-        return _check_unrecorded_file(found, out, writer.suffix)
-
     with ThreadPoolExecutor(_THREADS, "nuclix-check") as pool:
-        return list(pool.map(check, jobs))
+        return list(pool.map(checker.check, jobs))
 
 
-def _check_ledger_entry(slide: SlideCheck, row: LedgerRow, out: Path) -> SlideCheck:
-    """Check the result that the ledger knows of."""
-    name, output = slide.job.path.name, out / str(row.output)
-    if not output.is_file():
-        return replace(slide, notice=f"{name}: the result {output} is missing; recomputing")
-    if checksum(output) != row.checksum:
-        notice = f"{name}: the result {output} was changed; moving it aside and recomputing"
-        return replace(slide, notice=notice, unrecognised=output)
-    if row.key != slide.key:
-        changed = ", ".join(_differences(row.key, slide.key))
-        notice = f"{name}: the existing result was made with a different {changed}; recomputing"
-        return replace(slide, notice=notice, stale=(output, slide_paths(out, slide.job).record))
-    return replace(slide, done=row.state == DONE)
+def require_consent(slides: Iterable[SlideCheck], config: RunConfig) -> list[SlideCheck]:
+    """Ask before finished results are replaced.
+
+    Parameters
+    ----------
+    slides : iterable of SlideCheck
+        The slides of the run.
+    config : RunConfig
+        Its `recompute` says what to do with finished results that were made differently.
+
+    Returns
+    -------
+    list of SlideCheck
+        The slides, those whose results are kept as done.
+
+    Raises
+    ------
+    UsageError
+        If there are such results and `recompute` is not set.
+    """
+    slides = list(slides)
+    stale = [slide for slide in slides if slide.changed]
+    if stale and config.recompute is None:
+        raise UsageError(
+            f"{config.out}: {len(stale)} finished {'result was' if len(stale) == 1 else 'results were'} made "
+            f"differently ({stale_reasons(stale)}) and would be computed again. Nothing was changed. "
+            "Give --recompute to replace them, --no-recompute to keep them, or use another --out"
+        )
+    if config.recompute is False:
+        return [_kept(slide) if slide.changed else slide for slide in slides]
+    return [
+        replace(slide, notice=f"{slide.job.path.name}: computing again, {stale_reasons([slide])} changed")
+        if slide.changed
+        else slide
+        for slide in slides
+    ]
 
 
-def _check_unrecorded_file(slide: SlideCheck, out: Path, suffix: str) -> SlideCheck:
-    """Look for a file in the result's place; with a checkpoint, it is the result of a run that was killed."""
-    paths = slide_paths(out, slide.job)
-    output = paths.result(suffix)
-    if not output.exists() or paths.checkpoint.exists():
-        return slide
-    notice = f"{slide.job.path.name}: {output} was not written by nuclix for this slide; moving it aside"
-    return replace(slide, notice=notice, unrecognised=output)
+def _kept(slide: SlideCheck) -> SlideCheck:
+    notice = f"{slide.job.path.name}: the result made with another {', '.join(slide.changed)} is kept"
+    return replace(slide, done=True, notice=notice, states={})
 
 
-def discard_stale(slide: SlideCheck) -> None:
-    """Clear the place of the slide's result.
+def stale_reasons(slides: Iterable[SlideCheck]) -> str:
+    """Return what differs and for which slides, such as ``model: a.svs, b.svs and 7 more; tta: c.svs``."""
+    slides = list(slides)
+    if len(slides) == 1:
+        return ", ".join(slides[0].changed)
+    counts = Counter(", ".join(slide.changed) for slide in slides)
+    parts = []
+    for reason, count in counts.most_common():
+        names = [slide.job.path.name for slide in slides if ", ".join(slide.changed) == reason]
+        more = f" and {count - _EXAMPLES} more" if count > _EXAMPLES else ""
+        parts.append(f"other {reason}: {', '.join(names[:_EXAMPLES])}{more}")
+    return "; ".join(parts)
 
-    Results of another model, option or slide are removed; a file of unknown origin, which may be someone's work,
-    is renamed.
+
+def is_record(path: Path) -> bool:
+    """Return whether a file is the record of a slide that nuclix wrote."""
+    content = _read_json(path)
+    return {"format", "slide", "model", "settings"} <= content.keys()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes()) if path.is_file() and not path.is_symlink() else {}
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _inside(out: Path, output: object) -> Path | None:
+    """Return the path of a result in the output folder; None for one that would lie outside."""
+    path = out / str(output)
+    if not isinstance(output, str) or ".." in Path(output).parts or Path(output).is_absolute():
+        return None
+    return None if path.is_symlink() else path
+
+
+def _from_ledger(row: LedgerRow, out: Path) -> _Known | None:
+    output = _inside(out, row.output)
+    if output is None or not row.checksum:
+        return None
+    mpp = _mpp_of(row.record)
+    return _Known(
+        output, row.checksum, read_key(row.key), mpp, row.path, row.slide_state, row.output_state, row.content, None
+    )
+
+
+def _from_record(path: Path, out: Path) -> _Known | None:
+    """Read a slide's record: it knows of a result that a run wrote just before it was killed."""
+    content = _read_json(path)
+    facts = content.get("result")
+    output = _inside(out, facts.get("output")) if isinstance(facts, dict) else None
+    if output is None or not isinstance(facts, dict) or not isinstance(facts.get("checksum"), str):
+        return None
+    record = {name: value for name, value in content.items() if name not in ("format", "versions")}
+    row = {**facts, "record": record, "fingerprint": content.get("slide", {}).get("fingerprint")}
+    state, hashed = facts.get("slide_state"), facts.get("content")
+    return _Known(output, facts["checksum"], read_key(facts.get("key")), _mpp_of(content), "", state, None, hashed, row)
+
+
+def _mpp_of(record: Mapping[str, Any]) -> float | None:
+    slide = record.get("slide", {})
+    mpp = slide.get("mpp") if isinstance(slide, Mapping) else None
+    return float(mpp) if isinstance(mpp, int | float) else None
+
+
+def keep_copies(slide: SlideCheck) -> tuple[Path, ...]:
+    """Keep what stands in the place of the slide's files under another name; the files themselves stay where they are.
+
+    Returns
+    -------
+    tuple of Path
+        The copies: ``NAME.bak``, or the first of ``NAME.bak2``, ``NAME.bak3``, ... that is free.
 
     Raises
     ------
     OutputError
         If the folder can't be written.
     """
-    try:
-        for path in slide.stale:
-            path.unlink(missing_ok=True)
-        if slide.unrecognised is not None and slide.unrecognised.exists():
-            slide.unrecognised.rename(_free_name(slide.unrecognised))
-    except OSError as error:
-        raise OutputError(f"{error.filename}: can't be removed: {error.strerror}") from error
+    copies = []
+    for path in slide.set_aside:
+        if not os.path.lexists(path):
+            continue
+        try:
+            copies.append(_keep_copy(path))
+        except OSError as error:
+            raise OutputError(f"{error.filename}: can't be copied: {error.strerror}") from error
+    return tuple(copies)
 
 
-def _free_name(path: Path) -> Path:
-    """Return ``name.bak``, or the first of ``name.bak2``, ``name.bak3``, ... that is free."""
-    names = itertools.chain([f"{path.name}.bak"], (f"{path.name}.bak{number}" for number in itertools.count(2)))
-    return next(free for name in names if not (free := path.with_name(name)).exists())
+def _keep_copy(path: Path) -> Path:
+    """Give a file a second name, or copy it where the file system has no links."""
+    for free in _backup_names(path):
+        if not os.path.lexists(free):
+            break
+        if not path.is_symlink() and free.is_file() and free.samefile(path):
+            return free
+    if path.is_symlink():
+        path.rename(free)
+        return free
+    with suppress(OSError):
+        os.link(path, free)
+        return free
+    temporary = free.with_name(f".{free.name}.part")
+    shutil.copy2(path, temporary)
+    temporary.rename(free)
+    return free
 
 
-def _differences(old: str | None, new: str) -> list[str]:
-    """Return the names of what differs between two keys."""
-    before, now = json.loads(old or "{}"), json.loads(new)
-    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+def _backup_names(path: Path) -> Iterable[Path]:
+    return (path.with_name(f"{path.name}.bak{'' if number == 1 else number}") for number in itertools.count(1))
+
+
+def drop_copies(copies: Iterable[Path], digest: str) -> None:
+    """Remove the copies that hold the same bytes as the new result: they were written by a run that was killed."""
+    for path in copies:
+        with suppress(OSError):
+            if path.is_file() and not path.is_symlink() and checksum(path) == digest:
+                path.unlink()

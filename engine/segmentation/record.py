@@ -23,7 +23,7 @@ class SlideRecord:
     Attributes
     ----------
     slide : mapping
-        Path, fingerprint, vendor, size, scale, bounds.
+        Path, fingerprint, SHA-256, vendor, size, scale and its source, bounds.
     model : mapping
         Name, SHA-256, post-processor and its parameters.
     settings : mapping
@@ -34,6 +34,8 @@ class SlideRecord:
         Tiles, pixels, nuclei.
     warnings : list of str
         What the user should know.
+    result : mapping
+        The result's file and its SHA-256, and what it depends on.
     """
 
     slide: Mapping[str, Any]
@@ -42,6 +44,7 @@ class SlideRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    result: Mapping[str, Any] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuclix.engine import registry
 from nuclix.engine.contracts import PostProcessor, SlideHeader, Writer
-from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
+from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError, SlideError
 from nuclix.engine.files import checksum
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping, from_mapping
@@ -20,8 +20,11 @@ from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.measure import shape_names
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.record import SlideRecord, write_record
+from nuclix.engine.segmentation.result_key import RESULT_FORMAT, result_key
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
-from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
+from nuclix.engine.slide.identity import ContentHash, SlideState, slide_state
+from nuclix.engine.slide.open import fingerprint, open_slide
+from nuclix.engine.slide.scale import FROM_FILE, SlideScale, UserScale, resolve_scale
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.slide.tissue import read_overview, tissue_mask
 from nuclix.engine.slide.view import SlideView
@@ -156,6 +159,8 @@ class _SlideContext:
     hooks: RunHooks
     view: SlideView
     fingerprint: str
+    state: SlideState
+    scale: SlideScale
 
     @property
     def result(self) -> Path:
@@ -163,7 +168,9 @@ class _SlideContext:
         return self.paths.result(self.shared.writer.suffix)
 
 
-def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks) -> SlideOutcome:
+def segment_slide(
+    paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, user_scale: UserScale | None = None
+) -> SlideOutcome:
     """Segment the nuclei of one slide; its checkpoint stays until the caller has recorded the result.
 
     Parameters
@@ -174,6 +181,8 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
         Model and plugins.
     hooks : RunHooks
         Receive progress, and may stop the slide.
+    user_scale : UserScale, optional
+        What the user says of the slide's scale; by default what the options of the run say.
 
     Returns
     -------
@@ -182,19 +191,24 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
     Raises
     ------
     NuclixError
-        If the slide can't be read, the model fails, or the result can't be written.
+        If the slide can't be read or changes meanwhile, the model fails, or the result can't be written.
     Interrupted
         If the hooks asked to stop, or another worker has taken the slide over; what is committed stays.
     """
     started = time.perf_counter()
+    state = _state(paths.slide)
+    content = ContentHash(paths.slide)
     reader = open_slide(paths.slide)
     try:
-        scale = slide_scale(reader.info, context.config.mpp)
-        view = SlideView(reader, context.model.card.scale, scale)
-        slide = _SlideContext(paths, context, hooks, view, fingerprint(paths.slide))
+        scale = resolve_scale(reader.info, user_scale or configured_scale(context.config))
+        view = SlideView(reader, context.model.card.scale, scale.scale)
+        slide = _SlideContext(paths, context, hooks, view, fingerprint(paths.slide), state, scale)
         figures, extra = _retry_with_smaller_batch(slide)
+        digest = content.result(lambda: _heartbeat(figures, hooks))
     finally:
+        content.cancel()
         reader.close()
+    _check_unchanged(slide)
     record = _record(slide)
     record.counts = {
         "tiles": figures.tiles,
@@ -209,12 +223,51 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
     if figures.first_tile_at is not None and context.first:
         context.first = False
         record.seconds = {"start_to_first_tile": figures.first_tile_at - context.started, **record.seconds}
-    record.warnings = _warnings(figures, context)
+    record.warnings = _warnings(figures, context) + ([scale.warning] if scale.warning else [])
+    record.result = _result(slide, digest)
     try:
         write_record(paths.record, record)
     except OSError as error:
         raise OutputError(f"{paths.record}: can't be written: {error.strerror}") from error
-    return SlideOutcome(slide.result.relative_to(paths.out).as_posix(), checksum(slide.result), record)
+    return SlideOutcome(record.result["output"], record.result["checksum"], record)
+
+
+def configured_scale(config: RunConfig) -> UserScale:
+    """Return what the options of a run say of the scale of a slide that no table lists."""
+    if config.force_mpp is not None:
+        return UserScale(config.force_mpp, "--force-mpp", overrules=True)
+    return UserScale(config.mpp, "--mpp")
+
+
+def _state(path: Path) -> SlideState:
+    try:
+        return slide_state(path)
+    except OSError as error:
+        raise SlideError(f"{path}: can't be read ({error.strerror}); check the disk or the connection") from error
+
+
+def _check_unchanged(slide: _SlideContext) -> None:
+    """Raise `SlideError` if the slide's file is not the one that processing started with."""
+    path = slide.paths.slide
+    if _state(path) != slide.state:
+        raise SlideError(f"{path}: was changed while it was being processed; run the same command again")
+
+
+def _heartbeat(figures: PipelineFigures, hooks: RunHooks) -> None:
+    """Report that the slide is alive while its hash is computed."""
+    hooks.on_progress(Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows))
+
+
+def _result(slide: _SlideContext, digest: str) -> dict[str, Any]:
+    """Return what identifies the result: its bytes, and what it was made from."""
+    user_mpp = None if slide.scale.source == FROM_FILE else slide.scale.scale.mpp
+    return {
+        "output": slide.result.relative_to(slide.paths.out).as_posix(),
+        "checksum": checksum(slide.result),
+        "key": result_key(slide.fingerprint, slide.shared.model.sha256, slide.shared.config, user_mpp),
+        "slide_state": slide.state.text,
+        "content": digest,
+    }
 
 
 def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, float]]:
@@ -277,16 +330,18 @@ def _make_folder(out: Path, folder: Path) -> None:
 
 
 def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
-    """Return what a spool's content depends on: only a run that agrees in all of it may go on with it."""
+    """Return what a checkpoint depends on: only a run that agrees in all of it may resume from it."""
     import torch
 
     from nuclix.engine.inference.device import hardware_name
 
     shared, config = slide.shared, slide.shared.config
     facts = {
+        "format": RESULT_FORMAT,
         "nuclix": version("nuclix"),
         "torch": torch.__version__,
         "slide": slide.fingerprint,
+        "slide_state": slide.state.text,
         "model": shared.model.sha256,
         "parameters": dict(as_mapping(shared.post)),
         "mpp": slide.view.scale.mpp,
@@ -320,6 +375,7 @@ def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigure
             summary.add(objects)
             slide.hooks.on_progress(end)
         checkpoint.check()
+        _check_unchanged(slide)
         session.commit()
     except BaseException:
         session.abort()
@@ -356,6 +412,8 @@ def _record(slide: _SlideContext) -> SlideRecord:
             "height": info.levels[0].height,
             "width": info.levels[0].width,
             "mpp": view.scale.mpp / view.downsample,
+            "mpp_source": slide.scale.source,
+            "mpp_stated": slide.scale.stated,
             "bounds": asdict(info.bounds) if info.bounds else None,
             "model_downsample": view.downsample,
         },

@@ -1,0 +1,85 @@
+"""The scale of a slide: what its file states, and what the user says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nuclix.engine.contracts import SlideInfo
+from nuclix.engine.geometry import Scale
+from nuclix.engine.slide.open import slide_scale
+
+FROM_FILE = "file"
+# Values that differ by less than this fraction are the same scale: files round um/px to a few digits.
+_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class UserScale:
+    """What the user says of a slide's scale.
+
+    Attributes
+    ----------
+    mpp : float or None
+        um/px of the full resolution, or None where nothing is said.
+    source : str
+        Where it was said: ``--mpp``, ``--force-mpp`` or the name of a table.
+    overrules : bool
+        Whether it is used although the file states another scale; otherwise it only fills in.
+    """
+
+    mpp: float | None = None
+    source: str = ""
+    overrules: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SlideScale:
+    """The scale of a slide that is used.
+
+    Attributes
+    ----------
+    scale : Scale
+        At level 0.
+    source : str
+        `FROM_FILE`, or the source of the `UserScale` that was used.
+    stated : float or None
+        um/px that the file states.
+    """
+
+    scale: Scale
+    source: str
+    stated: float | None
+
+    @property
+    def warning(self) -> str:
+        """A message where a scale was used that contradicts the file, else empty."""
+        used = self.scale.mpp
+        if self.source == FROM_FILE or self.stated is None or abs(used - self.stated) <= _TOLERANCE * self.stated:
+            return ""
+        return f"{self.source} sets {used:g} um/px, the file states {self.stated:g} um/px: areas follow {self.source}"
+
+
+def resolve_scale(info: SlideInfo, user: UserScale) -> SlideScale:
+    """Return the scale to use: the user's where it overrules, else the file's, else the user's.
+
+    Parameters
+    ----------
+    info : SlideInfo
+        The slide.
+    user : UserScale
+        What the user says of it.
+
+    Returns
+    -------
+    SlideScale
+
+    Raises
+    ------
+    SlideError
+        If neither states a scale, or if it is not one that a microscope has.
+    """
+    stated = info.scale.mpp if info.scale is not None else None
+    uses_file = stated is not None and not user.overrules
+    if uses_file or user.mpp is None:
+        return SlideScale(slide_scale(info), FROM_FILE, stated)
+    return SlideScale(slide_scale(info, user.mpp), user.source, stated)
