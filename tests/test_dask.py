@@ -27,7 +27,8 @@ from end_to_end import (
 )
 from nuclix.engine.batch.executor import RunContext
 from nuclix.engine.batch.ledger import PENDING, Ledger
-from nuclix.engine.batch.runner import RunSummary, StopFlag, run_batch
+from nuclix.engine.batch.run_state import RunSummary, StopFlag
+from nuclix.engine.batch.runner import run_batch
 from nuclix.engine.errors import UsageError
 
 WORKERS = 4

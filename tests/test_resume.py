@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from nuclix.engine.batch import resume
+from nuclix.engine.batch import copies, resume
+from nuclix.engine.batch.copies import drop_copies
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.layout import slide_paths
 from nuclix.engine.batch.ledger import DONE, FAILED, PENDING, RUNNING, LedgerRow
@@ -20,8 +21,6 @@ from nuclix.engine.batch.resume import (
     ResultChecker,
     SlideCheck,
     check_results,
-    drop_copies,
-    keep_copies,
     require_consent,
 )
 from nuclix.engine.errors import Interrupted, OutputError, PluginError, UsageError
@@ -31,6 +30,10 @@ from nuclix.engine.segmentation.result_key import result_key
 from nuclix.engine.slide.identity import content_hash, file_state, slide_state
 from nuclix.engine.slide.open import fingerprint
 from nuclix.engine.slide.scale import UserScale
+
+
+def keep_copies(check: SlideCheck) -> tuple[Path, ...]:
+    return copies.keep_copies(check.set_aside)
 
 
 class ResumeCase:
@@ -352,7 +355,7 @@ def test_a_folder_that_can_not_be_written_is_an_output_error(case: ResumeCase, m
 
     case.row = None
     check = case.check()
-    monkeypatch.setattr(resume, "_keep_copy", read_only)
+    monkeypatch.setattr(copies, "_keep_copy", read_only)
     with pytest.raises(OutputError, match=r"a\.geojson: can't be copied: Permission denied"):
         keep_copies(check)
 

@@ -28,7 +28,8 @@ from nuclix.engine.batch.layout import LOCK_NAME
 from nuclix.engine.batch.ledger import DONE, FAILED, PENDING, Ledger
 from nuclix.engine.batch.lock import FolderLock
 from nuclix.engine.batch.resume import SlideCheck
-from nuclix.engine.batch.runner import BatchRunner, RunSummary, StopFlag
+from nuclix.engine.batch.run_state import RunSummary, StopFlag
+from nuclix.engine.batch.runner import BatchRunner
 from nuclix.engine.errors import OutputError
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.pipeline import Progress
@@ -271,3 +272,32 @@ def test_a_ledger_that_can_not_be_written_ends_the_run(tmp_path: Path, monkeypat
     monkeypatch.undo()
     trial = Trial(tmp_path, {"a": [[done("a")]]})
     assert set(trial.run().done) == {"a"}
+
+
+@pytest.mark.parametrize("kind", [Failed, OutputUnavailable])
+def test_a_transient_error_is_retried_after_a_pause_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Failed] | type[OutputUnavailable]
+) -> None:
+    from nuclix.engine.batch import runner
+
+    monkeypatch.setattr(runner, "BACK_OFF", (0.05, 0.1))
+    stale = kind("a.svs: can't be read (Stale file handle)", transient=True)
+    trial = Trial(tmp_path, {"a": [[stale], [stale], [done("a")]], "b": [[done("b")]]})
+    summary = trial.run()
+    assert set(summary.done) == {"a", "b"} and not summary.failed and not summary.stopped
+    assert trial.notes.notices == [
+        "a.svs: can't be read (Stale file handle); trying again in 0.05 s (1 of 2)",
+        "a.svs: can't be read (Stale file handle); trying again in 0.1 s (2 of 2)",
+    ]
+
+
+def test_a_transient_error_that_stays_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nuclix.engine.batch import runner
+
+    monkeypatch.setattr(runner, "BACK_OFF", (0.01,))
+    stale = Failed("a.svs: can't be read (Stale file handle)", transient=True)
+    summary = Trial(tmp_path, {"a": [[stale], [stale]]}).run()
+    assert summary.failed == {"a": stale.message}
+    gone = OutputUnavailable("a.json: can't be written: Input/output error", transient=True)
+    summary = Trial(tmp_path / "..", {"b": [[gone], [gone]]}).run()
+    assert summary.blocked and "Input/output error" in summary.stopped

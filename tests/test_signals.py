@@ -60,7 +60,7 @@ def test_the_first_signal_finishes_the_row_and_says_how_to_go_on(number: int, mo
     _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 128 + number
     assert "stopping after the current row" in errors
-    assert f"stopped: {signal.Signals(number).name} received; the same command goes on from here" in errors
+    assert f"stopped: {signal.Signals(number).name} received; the same command resumes" in errors
     assert states(tmp_path / "out") == {"a": PENDING} and committed_rows(tmp_path / "out") > 1
     assert not (tmp_path / "out" / ".nuclix.lock").exists()
 
@@ -77,7 +77,7 @@ def test_the_second_signal_ends_a_run_that_hangs(model: Path, tmp_path: Path, fa
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 130
-    assert "stopped at once; the same command goes on" in errors
+    assert "stopped; the same command resumes" in errors
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     assert states(tmp_path / "out") == {"hang-once": RUNNING}
     again = nuclix(*command, environment=faults)
@@ -92,7 +92,7 @@ def test_the_time_limit_holds_even_if_a_slide_hangs(model: Path, tmp_path: Path,
     process = nuclix(*command, environment=faults)
     _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 75, errors
-    assert "stopped: the time limit of 6 s is reached; the same command goes on from here" in errors
+    assert "stopped: the time limit of 6 s is reached; the same command resumes" in errors
 
 
 def test_the_time_limit_leaves_a_slide_after_a_row(model: Path, tmp_path: Path, faults: dict[str, str]) -> None:
@@ -101,7 +101,7 @@ def test_the_time_limit_leaves_a_slide_after_a_row(model: Path, tmp_path: Path, 
     process = nuclix(*command, "--time-limit", 6, environment=faults)
     _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 75, errors
-    assert "stopped: the time limit of 6 s " in errors and "the same command goes on from here" in errors
+    assert "stopped: the time limit of 6 s " in errors and "the same command resumes" in errors
     assert states(tmp_path / "out") == {"slow-always": PENDING} and results(tmp_path / "out") == {}
     process = nuclix(*command)
     _, errors = process.communicate(timeout=LONG)

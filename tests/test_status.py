@@ -71,7 +71,7 @@ def test_a_killed_run_is_called_so_and_its_slide_interrupted(tmp_path: Path) -> 
     folder = collect(tmp_path)  # no lock
     assert not folder.live and folder.count(INTERRUPTED) == 1
     assert status_facts(folder)["state"] == "killed"
-    assert status_lines(folder)[-1] == "the same command goes on from here"
+    assert status_lines(folder)[-1] == "the same command resumes"
     (tmp_path / LOCK_NAME).write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "start": ""}))
     assert status_facts(collect(tmp_path))["state"] == "killed"
 

@@ -14,7 +14,9 @@ import pytest
 
 from end_to_end import RecordingObserver, config_for, make_model, make_slide, results
 from nuclix.engine.batch.ledger import DONE, Ledger
-from nuclix.engine.batch.runner import RunSummary, StopFlag, list_slides, run_batch
+from nuclix.engine.batch.run_state import RunSummary, StopFlag
+from nuclix.engine.batch.runner import run_batch
+from nuclix.engine.batch.slide_table import list_slides
 from nuclix.engine.errors import UsageError
 from nuclix.engine.run_config import RunConfig
 

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -51,7 +51,7 @@ def slide_paths(out: Path, job: SlideJob) -> SlidePaths:
 
 
 def report_path(out: Path, name: str, suffix: str) -> Path:
-    """Return the path of what is kept of a slide for the report: ``.npz`` its summary, ``.jpg`` its thumbnail."""
+    """Return the path of a slide's data for the report: ``.npz`` its summary, ``.jpg`` its thumbnail."""
     return _with_suffix(out / _HIDDEN / "slides" / PurePosixPath(name), suffix)
 
 
@@ -65,7 +65,7 @@ def _with_suffix(path: Path, suffix: str) -> Path:
 
 
 def prepare_folder(out: Path) -> None:
-    """Make the output folder and check at once, not after hours, that it can be written.
+    """Create the output folder and check that it can be written.
 
     Parameters
     ----------
@@ -77,17 +77,18 @@ def prepare_folder(out: Path) -> None:
     OutputError
         If it can't be written.
     """
-    probe = out / f"{_PROBE}{os.getpid()}"
+    probe = out / f"{_PROBE}{secrets.token_hex(8)}"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
+        with probe.open("xb"):
+            pass
         probe.unlink(missing_ok=True)
     except OSError as error:
         raise _failure(out, error) from error
 
 
 def remove_temporaries(out: Path, jobs: Sequence[SlideJob]) -> None:
-    """Remove files that killed runs have left half written; for the process that holds the folder's lock.
+    """Remove unfinished files of runs that were killed; for the process that holds the folder's lock.
 
     Parameters
     ----------

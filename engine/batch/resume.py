@@ -7,14 +7,10 @@ written. Nothing is deleted here: an older result stays until a new one is renam
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -22,10 +18,11 @@ from typing import Any, cast
 
 from nuclix.engine import registry
 from nuclix.engine.batch.discover import SlideJob
+from nuclix.engine.batch.known_results import KnownResult, from_ledger, from_record, is_record
 from nuclix.engine.batch.layout import slide_paths
 from nuclix.engine.batch.ledger import DONE, LedgerRow
 from nuclix.engine.contracts import Writer
-from nuclix.engine.errors import Interrupted, OutputError, SlideError, UsageError
+from nuclix.engine.errors import Interrupted, SlideError, UsageError
 from nuclix.engine.files import checksum
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.result_key import differences, read_key, result_key
@@ -94,21 +91,6 @@ class CheckHooks:
     on_doubt: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A result that was finished at some time, as ledger or record describe it."""
-
-    output: Path
-    checksum: str
-    key: Mapping[str, Any]
-    mpp: float | None
-    path: str
-    slide_state: str | None
-    output_state: str | None
-    content: str | None
-    row: Mapping[str, Any] | None  # what the ledger should hold, if it does not
-
-
 class ResultChecker:
     """Checks slides against what an output folder holds.
 
@@ -164,8 +146,8 @@ class ResultChecker:
         known, notice = self._intact_result(job)
         try:
             state = slide_state(job.path)
-        except OSError as error:
-            return self._unreadable(job, known, f"{job.path}: can't be read: {error.strerror}")
+        except SlideError as error:
+            return self._unreadable(job, known, str(error))
         found = SlideCheck(job, state.size, notice=notice)
         if known is not None and known.slide_state == state.text:
             mark = str(known.key.get("slide", ""))
@@ -184,7 +166,7 @@ class ResultChecker:
             return replace(found, changed=changed)
         return self._finished(found, known, state.text)
 
-    def _finished(self, slide: SlideCheck, known: _Known, state: str) -> SlideCheck:
+    def _finished(self, slide: SlideCheck, known: KnownResult, state: str) -> SlideCheck:
         """Return the check of a finished slide, with what the ledger should be told."""
         states = {"slide_state": state, "output_state": file_state(known.output)}
         row = self._rows.get(str(slide.job.name))
@@ -193,14 +175,14 @@ class ResultChecker:
             states = {}
         return replace(slide, done=True, states=states, result=known.row or {})
 
-    def _unreadable(self, job: SlideJob, known: _Known | None, error: str) -> SlideCheck:
+    def _unreadable(self, job: SlideJob, known: KnownResult | None, error: str) -> SlideCheck:
         """Return the check of a slide that can't be read now: a finished result of these options stays finished."""
         if known is None or self._changes(job, known, str(known.key.get("slide"))):
             return SlideCheck(job, error=error)
         notice = f"{error}; its finished result {known.output} is kept"
         return self._finished(SlideCheck(job, notice=notice), known, known.slide_state or "")
 
-    def _changes(self, job: SlideJob, known: _Known, mark: str) -> tuple[str, ...]:
+    def _changes(self, job: SlideJob, known: KnownResult, mark: str) -> tuple[str, ...]:
         """Return what differs between a known result and the one that this run would make."""
         used = known.key.get("mpp")
         asked = job.scale.mpp
@@ -208,7 +190,7 @@ class ResultChecker:
         wanted = read_key(result_key(mark, self._model, self._config, used if same else asked))
         return differences(known.key, wanted)
 
-    def _same_content(self, job: SlideJob, known: _Known) -> bool:
+    def _same_content(self, job: SlideJob, known: KnownResult) -> bool:
         """Return whether every byte of the slide is as before; True where that was not recorded."""
         if known.content is None:
             return True
@@ -221,11 +203,11 @@ class ResultChecker:
         if first:
             self._hooks.on_doubt()
 
-    def _intact_result(self, job: SlideJob) -> tuple[_Known | None, str]:
+    def _intact_result(self, job: SlideJob) -> tuple[KnownResult | None, str]:
         """Return the finished result that ledger or record describe, and a notice where the ledger's is not there."""
         name, notice = job.path.name, ""
         row = self._rows.get(str(job.name))
-        known = _from_ledger(row, self._out) if row is not None else None
+        known = from_ledger(row, self._out) if row is not None else None
         if known is not None:
             if not known.output.is_file():
                 notice = f"{name}: the result {known.output} is missing; computing it again"
@@ -233,12 +215,12 @@ class ResultChecker:
                 return known, ""
             else:
                 notice = f"{name}: the result {known.output} was changed; a copy is kept, computing it again"
-        written = _from_record(slide_paths(self._out, job).record, self._out)
+        written = from_record(slide_paths(self._out, job).record, self._out)
         if written is not None and written.output.is_file() and self._is_intact(written):
             return written, ""
         return None, notice
 
-    def _is_intact(self, known: _Known) -> bool:
+    def _is_intact(self, known: KnownResult) -> bool:
         if known.output_state is not None and known.output_state == file_state(known.output):
             return True
         self._announce_doubt()
@@ -338,109 +320,3 @@ def stale_reasons(slides: Iterable[SlideCheck]) -> str:
         more = f" and {count - _EXAMPLES} more" if count > _EXAMPLES else ""
         parts.append(f"other {reason}: {', '.join(names[:_EXAMPLES])}{more}")
     return "; ".join(parts)
-
-
-def is_record(path: Path) -> bool:
-    """Return whether a file is the record of a slide that nuclix wrote."""
-    content = _read_json(path)
-    return {"format", "slide", "model", "settings"} <= content.keys()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes()) if path.is_file() and not path.is_symlink() else {}
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _inside(out: Path, output: object) -> Path | None:
-    """Return the path of a result in the output folder; None for one that would lie outside."""
-    path = out / str(output)
-    if not isinstance(output, str) or ".." in Path(output).parts or Path(output).is_absolute():
-        return None
-    return None if path.is_symlink() else path
-
-
-def _from_ledger(row: LedgerRow, out: Path) -> _Known | None:
-    output = _inside(out, row.output)
-    if output is None or not row.checksum:
-        return None
-    mpp = _mpp_of(row.record)
-    return _Known(
-        output, row.checksum, read_key(row.key), mpp, row.path, row.slide_state, row.output_state, row.content, None
-    )
-
-
-def _from_record(path: Path, out: Path) -> _Known | None:
-    """Read a slide's record: it knows of a result that a run wrote just before it was killed."""
-    content = _read_json(path)
-    facts = content.get("result")
-    output = _inside(out, facts.get("output")) if isinstance(facts, dict) else None
-    if output is None or not isinstance(facts, dict) or not isinstance(facts.get("checksum"), str):
-        return None
-    record = {name: value for name, value in content.items() if name not in ("format", "versions")}
-    row = {**facts, "record": record, "fingerprint": content.get("slide", {}).get("fingerprint")}
-    state, hashed = facts.get("slide_state"), facts.get("content")
-    return _Known(output, facts["checksum"], read_key(facts.get("key")), _mpp_of(content), "", state, None, hashed, row)
-
-
-def _mpp_of(record: Mapping[str, Any]) -> float | None:
-    slide = record.get("slide", {})
-    mpp = slide.get("mpp") if isinstance(slide, Mapping) else None
-    return float(mpp) if isinstance(mpp, int | float) else None
-
-
-def keep_copies(slide: SlideCheck) -> tuple[Path, ...]:
-    """Keep what stands in the place of the slide's files under another name; the files themselves stay where they are.
-
-    Returns
-    -------
-    tuple of Path
-        The copies: ``NAME.bak``, or the first of ``NAME.bak2``, ``NAME.bak3``, ... that is free.
-
-    Raises
-    ------
-    OutputError
-        If the folder can't be written.
-    """
-    copies = []
-    for path in slide.set_aside:
-        if not os.path.lexists(path):
-            continue
-        try:
-            copies.append(_keep_copy(path))
-        except OSError as error:
-            raise OutputError(f"{error.filename}: can't be copied: {error.strerror}") from error
-    return tuple(copies)
-
-
-def _keep_copy(path: Path) -> Path:
-    """Give a file a second name, or copy it where the file system has no links."""
-    for free in _backup_names(path):
-        if not os.path.lexists(free):
-            break
-        if not path.is_symlink() and free.is_file() and free.samefile(path):
-            return free
-    if path.is_symlink():
-        path.rename(free)
-        return free
-    with suppress(OSError):
-        os.link(path, free)
-        return free
-    temporary = free.with_name(f".{free.name}.part")
-    shutil.copy2(path, temporary)
-    temporary.rename(free)
-    return free
-
-
-def _backup_names(path: Path) -> Iterable[Path]:
-    return (path.with_name(f"{path.name}.bak{'' if number == 1 else number}") for number in itertools.count(1))
-
-
-def drop_copies(copies: Iterable[Path], digest: str) -> None:
-    """Remove the copies that hold the same bytes as the new result: they were written by a run that was killed."""
-    for path in copies:
-        with suppress(OSError):
-            if path.is_file() and not path.is_symlink() and checksum(path) == digest:
-                path.unlink()

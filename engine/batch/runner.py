@@ -14,12 +14,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nuclix.engine.batch import events
-from nuclix.engine.batch.discover import SlideJob, find_slides
+from nuclix.engine.batch.copies import drop_copies, keep_copies
+from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.events import Observer
 from nuclix.engine.batch.executor import (
     Done,
@@ -43,16 +44,14 @@ from nuclix.engine.batch.resume import (
     ResultChecker,
     SlideCheck,
     check_results,
-    drop_copies,
-    keep_copies,
     require_consent,
 )
-from nuclix.engine.batch.slide_table import read_slide_table, with_scales
+from nuclix.engine.batch.run_state import RunSummary, StopFlag
+from nuclix.engine.batch.slide_table import list_slides
 from nuclix.engine.errors import Interrupted, ModelError, OutputError, PluginError, UsageError
 from nuclix.engine.files import BACK_OFF
 from nuclix.engine.inference.model_file import find_model, model_hash
 from nuclix.engine.run_config import RunConfig
-from nuclix.engine.segmentation.record import SlideRecord
 from nuclix.engine.slide.identity import file_state
 
 log = logging.getLogger("nuclix")
@@ -62,38 +61,6 @@ MAX_CRASHES = 3
 # Interval at which signals and the clock are checked, in seconds.
 _HEARTBEAT = 0.25
 _DOUBT = events.notice("comparing the contents of files whose modification times are new or not known")
-
-
-@dataclass(slots=True)
-class RunSummary:
-    """The outcome of a run.
-
-    Attributes
-    ----------
-    done : dict of str to SlideRecord
-        Slides finished in this run.
-    skipped : list of str
-        Slides that were finished before.
-    failed : dict of str to str
-        Slides without result, with the reason.
-    stopped : str
-        Why the run ended before all slides were processed; empty if it did not.
-    blocked : bool
-        Whether the user must fix something before the run can resume.
-    """
-
-    done: dict[str, SlideRecord] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    stopped: str = ""
-    blocked: bool = False
-
-
-@dataclass(slots=True)
-class StopFlag:
-    """Set by a signal handler: why the run should stop after the current rows."""
-
-    reason: str = ""
 
 
 def run_batch(config: RunConfig, observer: Observer, stop: StopFlag) -> RunSummary:
@@ -148,19 +115,6 @@ def run_batch(config: RunConfig, observer: Observer, stop: StopFlag) -> RunSumma
             return BatchRunner(context, executor, ledger, lock, observer, stop).run(slides)
         finally:
             executor.close()
-
-
-def list_slides(config: RunConfig) -> tuple[SlideJob, ...]:
-    """Return the slides of a run: those of its inputs and of its table, with what the user says of their scales.
-
-    Raises
-    ------
-    UsageError
-        If an input matches nothing, or the table can't be used.
-    """
-    table = read_slide_table(Path(config.slides)) if config.slides is not None else None
-    listed = tuple(str(path) for path in table.mpp) if table is not None else ()
-    return with_scales(find_slides((*config.inputs, *listed), config.output_folder), config, table)
 
 
 def _time_limit_reached(config: RunConfig) -> str:
@@ -326,7 +280,7 @@ class BatchRunner:
     def _submit(self, slide: SlideCheck) -> None:
         name = str(slide.job.name)
         try:
-            self._copies[name] = keep_copies(slide)
+            self._copies[name] = keep_copies(slide.set_aside)
         except OutputError as error:
             self._stop(str(error), blocked=True)
             return

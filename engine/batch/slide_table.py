@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nuclix.engine.batch.discover import SlideJob
+from nuclix.engine.batch.discover import SlideJob, find_slides
 from nuclix.engine.errors import UsageError
 from nuclix.engine.run_config import COARSEST_MPP, FINEST_MPP, RunConfig
-from nuclix.engine.segmentation.slide import configured_scale
-from nuclix.engine.slide.scale import UserScale
+from nuclix.engine.slide.scale import UserScale, configured_scale
 
 _PATH, _MPP = "path", "mpp"
 
@@ -111,3 +110,16 @@ def with_scales(jobs: Sequence[SlideJob], config: RunConfig, table: SlideTable |
         return usual if mpp is None else UserScale(mpp, name, overrules=True)
 
     return tuple(replace(job, scale=scale(job)) for job in jobs)
+
+
+def list_slides(config: RunConfig) -> tuple[SlideJob, ...]:
+    """Return the slides of a run: those of its inputs and of its table, with what the user says of their scales.
+
+    Raises
+    ------
+    UsageError
+        If an input matches nothing, or the table can't be used.
+    """
+    table = read_slide_table(Path(config.slides)) if config.slides is not None else None
+    listed = tuple(str(path) for path in table.mpp) if table is not None else ()
+    return with_scales(find_slides((*config.inputs, *listed), config.output_folder), config, table)

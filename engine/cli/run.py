@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuclix.engine.cli.options import add_options, config_of
+from nuclix.engine.cli.streams import stderr_line, stdout_line
 from nuclix.engine.errors import NuclixError
 from nuclix.engine.run_config import RunConfig, config_as_json
 
 if TYPE_CHECKING:
-    from nuclix.engine.batch.runner import RunSummary
+    from nuclix.engine.batch.run_state import RunSummary
     from nuclix.engine.cli.signals import SignalHandler
     from nuclix.engine.progress.publisher import EventPublisher, EventSink
 
@@ -39,7 +40,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def run_config(config: RunConfig) -> int:
-    """Run slides as a configuration says, and show how it goes.
+    """Run the slides of a configuration, and show the progress.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ def run_config(config: RunConfig) -> int:
         If nothing can be run.
     """
     from nuclix.engine.batch.layout import REPORT_NAME
-    from nuclix.engine.batch.runner import StopFlag, run_batch
+    from nuclix.engine.batch.run_state import StopFlag
+    from nuclix.engine.batch.runner import run_batch
     from nuclix.engine.cli.signals import SignalHandler
 
     config.check_complete()
@@ -85,7 +87,6 @@ def _publisher(config: RunConfig, out: Path, stack: ExitStack) -> EventPublisher
         LogLines,
         PlainLines,
         RunLog,
-        stderr_line,
     )
     from nuclix.engine.progress.meter import RunMeter
     from nuclix.engine.progress.publisher import EventPublisher
@@ -132,15 +133,16 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
 
 
 def _conclude(config: RunConfig, summary: RunSummary, signals: SignalHandler, where: str) -> int:
-    """Say in two lines what came of the run, and where it is; return the exit code."""
+    """Write the outcome of the run in two lines; return the exit code."""
     counts = [f"{len(summary.done)} done", f"{len(summary.failed)} failed"]
     if summary.skipped:
         counts.insert(1, f"{len(summary.skipped)} already done")
     if not config.quiet:
-        print(f"{', '.join(counts)}{where}")
+        stdout_line(f"{', '.join(counts)}{where}")
     if summary.stopped:
         if config.json_log != "-":
             advice = "fix this, then run the same command to resume" if summary.blocked else "the same command resumes"
-            sys.stderr.write(f"nuclix: stopped: {summary.stopped}; {advice}\n")
+            with suppress(OSError):
+                stderr_line(f"nuclix: stopped: {summary.stopped}; {advice}")
         return signals.exit_code or (SOME_FAILED if summary.blocked else STOPPED)
     return SOME_FAILED if summary.failed else 0

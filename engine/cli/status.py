@@ -34,7 +34,7 @@ def print_status(args: argparse.Namespace) -> int:
 
 
 def run_state(folder: FolderFacts) -> str:
-    """Return running, finished, stopped (as asked, or at an error) or killed; unknown where no run left a trace."""
+    """Return running, finished, stopped (as asked, or at an error) or killed; unknown without a status file."""
     if folder.last is None:
         return "unknown"
     if folder.live:
@@ -55,7 +55,7 @@ def status_facts(folder: FolderFacts) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``state``, ``run`` (host, process, times, progress; None where no run left a trace), ``slides`` (number by
+        ``state``, ``run`` (host, process, times, progress; None where no run left a status file), ``slides`` (number by
         state), ``nuclei`` and ``failed`` (name to reason).
     """
     from collections import Counter
@@ -105,10 +105,10 @@ def status_lines(folder: FolderFacts) -> list[str]:
             lines.append(
                 f"  {one_line(slide.name)}: {share}, {slide.mpx_per_s:.1f} Mpx/s, {grouped(slide.nuclei)} nuclei"
             )
-        lines.append(f"heard of {duration(max(0.0, folder.made - folder.last.updated))} ago")
+        lines.append(f"last update {duration(max(0.0, folder.made - folder.last.updated))} ago")
     lines += [f"failed: {one_line(name)}: {one_line(error)}" for name, error in facts["failed"].items()]
     if facts["state"] in ("stopped", "killed"):
-        lines.append("the same command goes on from here")
+        lines.append("the same command resumes")
     return lines
 
 
@@ -117,7 +117,7 @@ def _headline(folder: FolderFacts) -> str:
 
     run, state = folder.last, run_state(folder)
     if run is None:
-        return "no run has left a trace beside its ledger"
+        return "no run has left a status file"
     since = moment(run.started)
     where = f"process {run.pid} on {one_line(run.host)}"
     if state == "running":

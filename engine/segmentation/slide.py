@@ -24,7 +24,7 @@ from nuclix.engine.segmentation.result_key import RESULT_FORMAT, result_key
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
 from nuclix.engine.slide.identity import ContentHash, SlideState, slide_state
 from nuclix.engine.slide.open import fingerprint, open_slide
-from nuclix.engine.slide.scale import FROM_FILE, SlideScale, UserScale, resolve_scale
+from nuclix.engine.slide.scale import FROM_FILE, SlideScale, UserScale, configured_scale, resolve_scale
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.slide.tissue import read_overview, tissue_mask
 from nuclix.engine.slide.view import SlideView
@@ -196,7 +196,7 @@ def segment_slide(
         If the hooks asked to stop, or another worker has taken the slide over; what is committed stays.
     """
     started = time.perf_counter()
-    state = _state(paths.slide)
+    state = slide_state(paths.slide)
     content = ContentHash(paths.slide)
     reader = open_slide(paths.slide)
     try:
@@ -232,24 +232,10 @@ def segment_slide(
     return SlideOutcome(record.result["output"], record.result["checksum"], record)
 
 
-def configured_scale(config: RunConfig) -> UserScale:
-    """Return what the options of a run say of the scale of a slide that no table lists."""
-    if config.force_mpp is not None:
-        return UserScale(config.force_mpp, "--force-mpp", overrules=True)
-    return UserScale(config.mpp, "--mpp")
-
-
-def _state(path: Path) -> SlideState:
-    try:
-        return slide_state(path)
-    except OSError as error:
-        raise SlideError(f"{path}: can't be read ({error.strerror}); check the disk or the connection") from error
-
-
 def _check_unchanged(slide: _SlideContext) -> None:
     """Raise `SlideError` if the slide's file is not the one that processing started with."""
     path = slide.paths.slide
-    if _state(path) != slide.state:
+    if slide_state(path) != slide.state:
         raise SlideError(f"{path}: was changed while it was being processed; run the same command again")
 
 

@@ -62,11 +62,14 @@ def slide_state(path: Path) -> SlideState:
 
     Raises
     ------
-    OSError
+    SlideError
         If they can't be looked at.
     """
-    files = slide_files(path)
-    states = [file_state(file) for file in files]
+    try:
+        files = slide_files(path)
+        states = [file_state(file) for file in files]
+    except OSError as error:
+        raise SlideError(f"{path}: can't be read ({error.strerror}); check the disk or the connection") from error
     size = sum(int(state.partition(":")[0]) for state in states)
     if len(files) == 1:
         return SlideState(size, states[0])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nuclix.engine.contracts import SlideInfo
 from nuclix.engine.geometry import Scale
+from nuclix.engine.run_config import RunConfig
 from nuclix.engine.slide.open import slide_scale
 
 FROM_FILE = "file"
@@ -57,6 +58,13 @@ class SlideScale:
         if self.source == FROM_FILE or self.stated is None or abs(used - self.stated) <= _TOLERANCE * self.stated:
             return ""
         return f"{self.source} sets {used:g} um/px, the file states {self.stated:g} um/px: areas follow {self.source}"
+
+
+def configured_scale(config: RunConfig) -> UserScale:
+    """Return what the options of a run say of the scale of a slide that no table lists."""
+    if config.force_mpp is not None:
+        return UserScale(config.force_mpp, "--force-mpp", overrules=True)
+    return UserScale(config.mpp, "--mpp")
 
 
 def resolve_scale(info: SlideInfo, user: UserScale) -> SlideScale:
