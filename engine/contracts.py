@@ -5,7 +5,7 @@ Arrays are (row, column). Nothing here imports a plugin or a heavy library.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from nuclix.engine.geometry import Box, Scale
 
 if TYPE_CHECKING:
-    import torch
-
     from nuclix.engine.segmentation.objects import Objects
 
 USUAL_PATCH_PX = 1024  # larger ones bring nothing on a CPU, whose caches they outgrow
@@ -48,6 +46,16 @@ class SlideInfo:
         Level 0's micrometres per pixel, or None where the file does not say.
     bounds : Box or None
         The part of level 0 that QuPath shows (openslide.bounds-*), or None for all of it.
+    scale_source : str or None
+        Where `scale` comes from, such as "vendor metadata", "OME-XML", "ImageJ" or "TIFF resolution".
+    objective_power : float or None
+        The objective's nominal magnification; a hint for messages, never used as a scale.
+    compression : str or None
+        How level 0 is compressed, such as "jpeg".
+    icc_profile : bytes or None
+        The embedded colour profile.
+    associated : tuple of str
+        Names of further images in the file, such as a label or a macro image.
     """
 
     path: Path
@@ -55,6 +63,11 @@ class SlideInfo:
     levels: tuple[Level, ...]
     scale: Scale | None
     bounds: Box | None
+    scale_source: str | None = None
+    objective_power: float | None = None
+    compression: str | None = None
+    icc_profile: bytes | None = field(default=None, repr=False)
+    associated: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -97,7 +110,10 @@ class PostProcessor(Protocol):
     maps within `context` pixels of it, whatever else is in the array and wherever the array was cut.
     """
 
-    maps: ClassVar[tuple[str, ...]]
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the maps that it takes, in order; a class variable will do."""
+        ...
 
     @property
     def context(self) -> int:
@@ -113,7 +129,10 @@ class PostProcessor(Protocol):
         ...
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return per pixel a value in 0..1 whose mean over a nucleus is its detection probability."""
+        """Return per pixel a value in 0..1 whose mean over a nucleus is its detection probability.
+
+        A post-processor that gives nuclei scores or classes itself is a `segmentation.detections.DetectsObjects`.
+        """
         ...
 
 
@@ -145,136 +164,6 @@ class PatchShape:
     def valid(self) -> int:
         """Edge of the middle that is used."""
         return self.size - 2 * self.margin
-
-
-@dataclass(frozen=True, slots=True)
-class Annotated:
-    """An image with its nuclei.
-
-    Attributes
-    ----------
-    name : str
-        File name without suffix.
-    image : (H, W, 3) uint8
-        RGB.
-    labels : (H, W) int32
-        0 is background, k is nucleus k.
-    """
-
-    name: str
-    image: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-
-
-@runtime_checkable
-class Recipe(Protocol):
-    """How a method is trained. Entry-point group ``nuclix.recipes``.
-
-    The plugin is a frozen dataclass; its fields, all with defaults, are its hyper-parameters.
-    """
-
-    maps: ClassVar[tuple[str, ...]]
-    postprocessor: ClassVar[str]
-
-    @property
-    def scale(self) -> Scale:
-        """The scale that the network works at."""
-        ...
-
-    @property
-    def patch(self) -> PatchShape:
-        """The patch that the exported model works on."""
-        ...
-
-    def network(self) -> torch.nn.Module:
-        """Return a fresh network: normalised (N, 3, H, W) floats to raw outputs (N, channels, H, W)."""
-        ...
-
-    def targets(self, labels: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return the (channels, H, W) training target of an (H, W) label image."""
-        ...
-
-    def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return the loss of (raw outputs, targets), both (N, channels, H, W)."""
-        ...
-
-    def exported(self, network: torch.nn.Module) -> torch.nn.Module:
-        """Wrap a trained network so that RGB in 0..255 goes in and the named maps come out."""
-        ...
-
-    def candidates(self) -> Sequence[Mapping[str, Any]]:
-        """Return the post-processor's parameter sets among which validation AJI chooses."""
-        ...
-
-
-@runtime_checkable
-class AuxiliaryMaps(Protocol):
-    """A recipe whose targets depend on more of an image than its labels, such as where its stains are."""
-
-    def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return (planes, H, W) of an (H, W, 3) image: made once, from the image as it is, then warped like labels."""
-        ...
-
-    def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the (channels, H, W) training target of a patch's labels and guide; used in place of `targets`."""
-        ...
-
-
-@runtime_checkable
-class CustomLoss(Protocol):
-    """A recipe whose loss needs more than the network's outputs, such as a second pass over turned images."""
-
-    def objective(self) -> Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return the loss of (network, normalised images, targets) that training follows; `loss` then validates."""
-        ...
-
-
-class BatchSource(Protocol):
-    """Where a training's batches come from."""
-
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return batch `step`, a function of the seed and the step: RGB 0..255 (N, 3, S, S) and float32 targets."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class BatchShape:
-    """How many patches make a batch, and their edge in pixels."""
-
-    batch: int = 8
-    patch: int = 256
-
-
-@runtime_checkable
-class CustomSampler(Protocol):
-    """A recipe that draws its batches itself, such as unlabelled tiles at several magnifications."""
-
-    def batches(self, images: Sequence[Annotated], shape: BatchShape, seed: int) -> BatchSource:
-        """Return the source of batches from the training images."""
-        ...
-
-
-@runtime_checkable
-class CustomSchedule(Protocol):
-    """A recipe with training settings of its own; the command line's options go before them."""
-
-    def schedule(self) -> Mapping[str, Any]:
-        """Return what differs from the usual `Schedule`, by field; "augmentation" is a mapping by field."""
-        ...
-
-
-@runtime_checkable
-class SeesWholePatch(Protocol):
-    """A recipe whose network may average over its whole patch, so that no margin hides where patches meet.
-
-    The patch grid is fixed, so results still do not depend on blocks; but two patches may judge the nuclei on their
-    common edge differently.
-    """
-
-    @property
-    def sees_whole_patch(self) -> bool:
-        """Whether this network does."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +248,9 @@ class ModelCard:
         Classes of the objects.
     training, scores : mapping
         Data, licence and settings of the training; validation scores.
+    class_maps : tuple of str
+        Names of the output channels after `maps`, whose votes decide the classes: one for each class, one of the
+        background before them, or a single one of class numbers.
     """
 
     name: str
@@ -371,3 +263,9 @@ class ModelCard:
     classes: tuple[ObjectClass, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
+    class_maps: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Number of the network's output channels."""
+        return len(self.maps) + len(self.class_maps)

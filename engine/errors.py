@@ -13,6 +13,10 @@ class SlideError(NuclixError):
     """A slide can't be read or lacks what the run needs; other slides go on."""
 
 
+class UnsupportedSlideError(SlideError):
+    """A slide is intact, but of a kind that this reader does not read; another reader may."""
+
+
 class ModelError(NuclixError):
     """A model file can't be used."""
 
@@ -38,4 +42,4 @@ class DataError(NuclixError):
 
 
 class Interrupted(NuclixError):  # noqa: N818 (a request that was met, not an error)
-    """The run was asked to stop; what is committed stays, and the same command goes on from there."""
+    """The run was asked to stop; what is committed stays, and the same command resumes."""

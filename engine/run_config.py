@@ -169,6 +169,9 @@ class RunConfig:
             aliases=("flips",),
         ),
     )
+    class_map: str | None = _option(
+        None, OptionSpec(_MODEL, "TOML file that renames, merges or recolours the model's classes", "FILE")
+    )
     device: str = _option("auto", OptionSpec(_MACHINE, "auto, cpu, cuda or cuda:N", "DEVICE"))
     devices: tuple[str, ...] = _option(
         (), OptionSpec(_MACHINE, "one worker process per entry, such as cuda:0,cuda:1 (instead of --device)", "D,D")

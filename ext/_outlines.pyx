@@ -115,11 +115,11 @@ cdef int trace(const Runs *runs, int64_t height, Rings *rings, int32_t *corners)
     return OK
 
 
-cdef int32_t *trace_all(Runs *runs, int64_t height, Rings *rings) noexcept nogil:
+cdef int32_t *trace_all(Runs *runs, int64_t height, bint diagonals, Rings *rings) noexcept nogil:
     """Trace all rings, diagonal touches joined where they must be; return their corners, NULL when memory is out."""
     cdef int64_t corners = 2 * (2 * runs.count - runs.straight)
     cdef int32_t *traced = <int32_t *> malloc((2 * corners + 4) * sizeof(int32_t))
-    join_saddles(runs)
+    join_saddles(runs, diagonals)
     if traced == NULL or trace(runs, height, rings, traced) != OK:
         free(traced)
         return NULL
@@ -273,8 +273,11 @@ cdef arrange(const Rings *rings, const int32_t *traced):
     return columns
 
 
-def outlines(const label_t[:, :] labels):
-    """Return the columns of nuclix.ext.outlines.Outlines. Rows of `labels` are contiguous; neither side is 2^31 or more."""
+def outlines(const label_t[:, :] labels, bint diagonals=False):
+    """Return the columns of nuclix.ext.outlines.Outlines. Rows of `labels` are contiguous; neither side is 2^31 or more.
+
+    Parts are 4-connected, or 8-connected with `diagonals`; a ring of these may pass one corner twice.
+    """
     cdef int64_t height = labels.shape[0], width = labels.shape[1]
     cdef int64_t stride = labels.strides[0] // <int64_t> sizeof(label_t)
     cdef const label_t *image = &labels[0, 0] if height and width else NULL
@@ -290,7 +293,7 @@ def outlines(const label_t[:, :] labels):
         with nogil:
             status = find_runs(image, stride, height, width, &runs)
             if status == OK:
-                traced = trace_all(&runs, height, &rings)
+                traced = trace_all(&runs, height, diagonals, &rings)
                 status = NO_MEMORY if traced == NULL else OK
                 label_parts(image, stride, &rings)
             free_runs(&runs)        # before the columns are made, which then lie where the runs lay: in mapped memory

@@ -220,10 +220,16 @@ cdef int find_runs(const label_t *labels, int64_t stride, int64_t height, int64_
     return status
 
 
-cdef void join_saddles(Runs *runs) noexcept nogil:
-    """Join diagonal touches within one 4-connected part, so that its background, not itself, is parted there."""
+cdef void join_saddles(Runs *runs, bint diagonals) noexcept nogil:
+    """Join diagonal touches within one part, so that its background, not itself, is parted there.
+
+    Parts are 4-connected, or 8-connected where `diagonals` connect too.
+    """
     cdef int64_t k
     cdef int32_t upper, lower, to_upper, to_lower
+    if diagonals:
+        for k in range(runs.saddles):
+            unite(runs.data, runs.saddle[2 * k] >> 2, runs.saddle[2 * k + 1] >> 2)
     for k in range(runs.saddles):
         upper = runs.saddle[2 * k]
         lower = runs.saddle[2 * k + 1]

@@ -1,8 +1,11 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 def features(
-    columns: tuple[NDArray[np.generic], ...],
+    columns: tuple[NDArray[Any], ...],
+    corners: NDArray[np.int32] | NDArray[np.float32],
     transform: NDArray[np.float64],
     name_space: bytes,
     styles: tuple[tuple[bytes, ...], tuple[bytes, ...]],

@@ -2,7 +2,7 @@
 """GeoJSON text of outlines. Called through nuclix.ext.geojson_text, which validates."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.math cimport fabs, fma, isfinite
+from libc.math cimport fabs, fma, isfinite, isnan
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
@@ -20,6 +20,10 @@ cdef enum:
     NUMBER = 32             # bytes that hold any number written here
     CORNER = 72             # bytes that hold "[x,y]," and leave room to copy two whole number fields
     FRAME = 320             # bytes that hold all fixed text of a feature, its identifier included
+
+ctypedef fused corner_t:
+    int32_t                 # along pixel edges
+    float                   # smooth outlines
 
 cdef double FARTHEST = 8589934592.0     # 2^33 px: hundredths below 2^40 leave 2^-13 for the rounding error
 cdef double NEAR_TIE = 0.001            # further from a tie than the rounding error of a product below 2^40
@@ -79,7 +83,7 @@ cdef inline int64_t hundredths(double value) noexcept nogil:
     return down + 1 if above > 0 else down
 
 
-cdef inline int put_coordinate(Field *field, int32_t corner, double pixel, double origin) noexcept nogil:
+cdef inline int put_coordinate(Field *field, double corner, double pixel, double origin) noexcept nogil:
     """Fill `field` with a coordinate of at most two decimals, trailing zeros dropped."""
     cdef double value = corner * pixel - origin
     cdef int64_t rounded, whole
@@ -103,7 +107,7 @@ cdef inline int put_coordinate(Field *field, int32_t corner, double pixel, doubl
     return OK
 
 
-cdef int put_ring(Text *text, const int32_t *corners, int64_t count, const Frame *frame) noexcept nogil:
+cdef int put_ring(Text *text, const corner_t *corners, int64_t count, const Frame *frame) noexcept nogil:
     """Write a ring, closed. Neighbouring corners share a coordinate along pixel edges: only what changes is formatted."""
     cdef Field x, y
     cdef char *out
@@ -138,7 +142,7 @@ cdef int put_ring(Text *text, const int32_t *corners, int64_t count, const Frame
 
 
 cdef int put_geometry(Text *text, int64_t ring, int64_t ring_end, const uint8_t *shells, const int64_t *offsets,
-                      const int32_t *corners, const Frame *frame) noexcept nogil:
+                      const corner_t *corners, const Frame *frame) noexcept nogil:
     """Write a Polygon, or a MultiPolygon where there are several shells."""
     cdef int64_t r, parts = 0
     cdef int status
@@ -170,16 +174,20 @@ cdef int put_geometry(Text *text, int64_t ring, int64_t ring_end, const uint8_t 
 
 cdef int put_properties(Text *text, int64_t kind, const double *values, const Frame *frame) noexcept nogil:
     cdef int64_t k
+    cdef bint first = True
     if reserve(text, FRAME + frame.property_sizes[kind] + frame.names_size + (NUMBER + 2) * frame.measurements) != OK:
         return NO_MEMORY
     put(text, b',"properties":{', 15)
     put(text, frame.properties[kind], frame.property_sizes[kind])
     put(text, b'"measurements":{', 16)
     for k in range(frame.measurements):
+        if isnan(values[k]):
+            continue                # this object has no such measurement
         if not isfinite(values[k]):
             return NOT_FINITE
-        if k:
+        if not first:
             put(text, b",", 1)
+        first = False
         put(text, frame.names[k], frame.name_sizes[k])
         text.size += put_number(text.data + text.size, values[k])
     put(text, b"}}}", 3)
@@ -187,7 +195,7 @@ cdef int put_properties(Text *text, int64_t kind, const double *values, const Fr
 
 
 cdef int put_feature(Text *text, const int64_t *first, int64_t ring, int64_t ring_end, const uint8_t *shells,
-                     const int64_t *offsets, const int32_t *corners, const Frame *frame) noexcept nogil:
+                     const int64_t *offsets, const corner_t *corners, const Frame *frame) noexcept nogil:
     """Write a feature up to its properties."""
     if reserve(text, FRAME) != OK:
         return NO_MEMORY
@@ -228,7 +236,7 @@ cdef check(int status):
     if status == NO_MEMORY:
         raise MemoryError("no memory for the text of features")
     if status == NOT_FINITE:
-        raise ValueError("a measurement is not finite: JSON has no text for it")
+        raise ValueError("a measurement is infinite: JSON has no text for it")
     if status == TOO_FAR:
         raise ValueError("a coordinate lies beyond 2^33 px")
 
@@ -238,12 +246,12 @@ cdef struct Columns:
     const int64_t *rings
     const uint8_t *shells
     const int64_t *offsets
-    const int32_t *corners
     const int32_t *classes
     const double *values
 
 
-cdef int put_features(Text *text, const Columns *columns, int64_t begin, int64_t end, const Frame *frame) noexcept nogil:
+cdef int put_features(Text *text, const Columns *columns, const corner_t *corners, int64_t begin, int64_t end,
+                      const Frame *frame) noexcept nogil:
     cdef int64_t i
     cdef int status
     for i in range(begin, end):
@@ -252,7 +260,7 @@ cdef int put_features(Text *text, const Columns *columns, int64_t begin, int64_t
                 return NO_MEMORY
             put(text, b",\n", 2)
         status = put_feature(text, columns.first + 2 * i, columns.rings[i], columns.rings[i + 1], columns.shells,
-                             columns.offsets, columns.corners, frame)
+                             columns.offsets, corners, frame)
         if status == OK:
             status = put_properties(text, columns.classes[i], columns.values + i * frame.measurements, frame)
         if status != OK:
@@ -260,18 +268,18 @@ cdef int put_features(Text *text, const Columns *columns, int64_t begin, int64_t
     return OK
 
 
-def features(tuple columns, double[::1] transform, bytes name_space, tuple styles, int64_t begin, int64_t end):
+def features(tuple columns, const corner_t[:, ::1] corners, double[::1] transform, bytes name_space, tuple styles,
+             int64_t begin, int64_t end):
     """Return the text of objects begin..end, one a line, commas between.
 
-    `columns` are first, rings, shells, offsets, corners, classes and values, C-contiguous, as nuclix.ext.geojson_text has
+    `columns` are first, rings, shells, offsets, classes and values, C-contiguous, as nuclix.ext.geojson_text has
     checked them; `transform` is (pixel, origin row, origin column); `styles` are the classes' properties and the names.
     """
     cdef const int64_t[:, ::1] first = columns[0]
     cdef const int64_t[::1] rings = columns[1], offsets = columns[3]
     cdef const uint8_t[::1] shells = columns[2]
-    cdef const int32_t[:, ::1] corners = columns[4]
-    cdef const int32_t[::1] classes = columns[5]
-    cdef const double[:, ::1] values = columns[6]
+    cdef const int32_t[::1] classes = columns[4]
+    cdef const double[:, ::1] values = columns[5]
     cdef Pieces by_class = Pieces(styles[0]), by_name = Pieces(styles[1])
     cdef const uint8_t *seed = <const uint8_t *> <const char *> name_space
     cdef Frame frame = Frame(transform[0], transform[1], transform[2], seed, by_class.texts, by_class.sizes,
@@ -282,12 +290,12 @@ def features(tuple columns, double[::1] transform, bytes name_space, tuple style
     cdef int status
     if begin >= end:
         return b""
-    data = Columns(&first[0, 0], &rings[0], &shells[0], &offsets[0], &corners[0, 0], &classes[0], NULL)
+    data = Columns(&first[0, 0], &rings[0], &shells[0], &offsets[0], &classes[0], NULL)
     if values.shape[1]:
         data.values = &values[0, 0]
     try:
         with nogil:
-            status = put_features(&text, &data, begin, end, &frame)
+            status = put_features(&text, &data, &corners[0, 0], begin, end, &frame)
         check(status)
         result = PyBytes_FromStringAndSize(NULL, text.size)
         out = PyBytes_AS_STRING(result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nuclix.ext import _text
 from nuclix.ext.shapes import Rings, checked_rings
 
-_MIN_PIXEL = 0.02  # two decimals keep corners apart down to here
+_MIN_PIXEL = 0.06  # two decimals keep edges apart that are a quarter of a pixel from each other, down to here
 _NAMESPACE_BYTES = 16
 _MAX_FIRST = 10**15  # keeps an identifier's name within one block of SHA-1
 
@@ -39,7 +39,7 @@ class FeatureStyle:
     Attributes
     ----------
     downsample : float
-        Level-0 pixels along one pixel of the outlines, 0.02 or more.
+        Level-0 pixels along one pixel of the outlines, 0.06 or more.
     origin : tuple of float
         (row, column) in level-0 pixels of what is written as (0, 0).
     namespace : bytes
@@ -68,7 +68,7 @@ class FeatureStyle:
 
 def _checked_columns(
     objects: Named, values: NDArray[np.float64], style: FeatureStyle
-) -> tuple[NDArray[np.generic], ...]:
+) -> tuple[NDArray[np.int32] | NDArray[np.float32], tuple[NDArray[Any], ...]]:
     rings, shells, offsets, corners = checked_rings(objects)
     first = np.require(objects.first, np.int64, ["C", "A"])
     classes = np.require(objects.classes, np.int32, ["C", "A"])
@@ -82,7 +82,7 @@ def _checked_columns(
         raise ValueError("a first pixel lies beyond 10^15")
     if count and not bool(shells[rings[:-1]].all()):
         raise ValueError("every object's first ring must be a shell")
-    return first, rings, shells.view(np.uint8), offsets, corners, classes, values
+    return corners, (first, rings, shells.view(np.uint8), offsets, classes, values)
 
 
 def feature_text(
@@ -92,9 +92,10 @@ def feature_text(
 
     A feature is a Polygon, or a MultiPolygon where the object has several shells. x is column * downsample - origin
     column and y is row * downsample - origin row in float64, rounded to two decimals as Python's ``round`` does (to
-    nearest, an exact tie to even), trailing zeros dropped. Rounding is monotone along each axis and corners are at
-    least 0.02 apart, so a valid outline along pixel edges stays valid. Measurements have nine significant digits, which tell any
-    two float32 apart. The identifier is the UUIDv5 of the name ``row,column`` of the first pixel.
+    nearest, an exact tie to even), trailing zeros dropped. Valid outlines stay valid: along pixel edges because
+    rounding is monotone along each axis, smooth ones because their edges keep a quarter of a pixel from each other.
+    Measurements have nine significant digits, which tell any two float32 apart; one that is NaN is left out of its
+    object. The identifier is the UUIDv5 of the name ``row,column`` of the first pixel.
 
     Parameters
     ----------
@@ -115,11 +116,11 @@ def feature_text(
     Raises
     ------
     ValueError
-        If the columns don't fit each other or the style, a measurement is not finite, or a coordinate is beyond 2^33.
+        If the columns don't fit each other or the style, a measurement is infinite, or a coordinate is beyond 2^33.
     """
-    columns = _checked_columns(objects, values, style)
+    corners, columns = _checked_columns(objects, values, style)
     begin, end, _ = slice(begin, end).indices(len(columns[0]))
     properties = tuple(members.encode() + b"," if members else b"" for members in style.properties)
     names = tuple(json.dumps(name, ensure_ascii=False).encode() + b":" for name in style.measurements)
     transform = np.array([style.downsample, *style.origin])
-    return _text.features(columns, transform, style.namespace, (properties, names), begin, end)
+    return _text.features(columns, corners, transform, style.namespace, (properties, names), begin, end)

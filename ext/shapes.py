@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.ext import _shapes
+from nuclix.ext.outlines import UNITS_PER_PIXEL
 
 _MIN_CORNERS = 3  # of a ring that encloses anything
+_INT32 = 2.0**31
+_DIMENSIONS = np.array([2, 1, 2, 1, 2, 1, 1])  # of the columns of Shapes: areas and lengths
 
 
 class Rings(Protocol):
@@ -32,7 +35,7 @@ class Rings(Protocol):
         ...
 
     @property
-    def corners(self) -> NDArray[np.int32]:
+    def corners(self) -> NDArray[np.int32] | NDArray[np.float32]:
         """(V, 2) row and column of the rings' corners."""
         ...
 
@@ -77,15 +80,16 @@ def _checked_offsets(name: str, offsets: NDArray[np.int64], owned: int, least: i
 
 def checked_rings(
     outlines: Rings,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int32]]:
-    """Return rings, shells, offsets and corners in the types and order that kernels read.
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int32] | NDArray[np.float32]]:
+    """Return rings, shells, offsets and corners (int32 or float32) in the types and order that kernels read.
 
     Raises
     ------
     ValueError
         If the columns don't fit each other, an object has no ring or a ring has fewer than three corners.
     """
-    corners = np.require(outlines.corners, np.int32, ["C", "A"])
+    floating = np.asarray(outlines.corners).dtype.kind == "f"
+    corners = np.require(outlines.corners, np.float32 if floating else np.int32, ["C", "A"])
     shells = np.require(outlines.shells, np.bool_, ["C", "A"])
     if corners.ndim != 2 or corners.shape[1] != 2:
         raise ValueError(f"`corners` must be (V, 2), not {corners.shape}")
@@ -108,7 +112,8 @@ def shape_measurements(outlines: Rings) -> Shapes:
     ----------
     outlines : Rings
         N outlines, such as `Outlines` or the engine's `Objects`. Edges need not lie along pixels: any rings will do
-        that are valid as polygons and lie inside a square of 2^30 pixels.
+        that are valid as polygons and lie inside a square of 2^30 pixels. Corners of a floating type are taken to
+        the nearest 1/32 of a pixel, which smooth outlines are made of, and lie inside a square of 2^25 pixels.
 
     Returns
     -------
@@ -118,11 +123,18 @@ def shape_measurements(outlines: Rings) -> Shapes:
     Raises
     ------
     ValueError
-        If the columns don't fit each other, an object has no ring, a ring has fewer than three corners,
-        or an outline spans 2^30 pixels.
+        If the columns don't fit each other, an object has no ring, a ring has fewer than three corners, a corner
+        is not finite, or an outline is too large.
     """
     rings, shells, offsets, corners = checked_rings(outlines)
     if len(rings) == 1:
         return Shapes(*np.zeros((7, 0)))
-    columns = _shapes.shapes(rings, shells.view(np.uint8), offsets, corners)
-    return Shapes(*np.ascontiguousarray(columns.T))
+    if corners.dtype == np.int32:
+        columns = _shapes.shapes(rings, shells.view(np.uint8), offsets, corners)
+        return Shapes(*np.ascontiguousarray(columns.T))
+    whole = np.rint(corners * np.float32(UNITS_PER_PIXEL))
+    if not (np.abs(whole) < _INT32).all():
+        raise ValueError("a corner is not finite, or 2^26 pixels or more from the origin")
+    columns = _shapes.shapes(rings, shells.view(np.uint8), offsets, whole.astype(np.int32))
+    unit = 1 / UNITS_PER_PIXEL
+    return Shapes(*np.ascontiguousarray(columns.T) * (unit**_DIMENSIONS)[:, None])

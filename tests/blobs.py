@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nuclix.engine.contracts import Annotated
+from nuclix.engine.training.contracts import Annotated
 from nuclix.engine.training.dataset import Dataset
 
 GROUND = (225, 170, 200)

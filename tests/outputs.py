@@ -80,7 +80,15 @@ def outcome(slide: FakeSlide, nuclei: int, seconds: float) -> dict[str, Any]:
     """What the ledger is told of a slide that is done."""
     height, width = slide.size
     pixels = height * width // 2
-    stages = {"read": 0.8, "network": 1.4, "stitch": 0.3, "split": 0.5, "spool": 0.02, "tissue": 0.02, "write": 0.05}
+    stages = {
+        "read": 0.8,
+        "network": 1.4,
+        "stitch": 0.3,
+        "split": 0.5,
+        "checkpoint": 0.02,
+        "tissue": 0.02,
+        "write": 0.05,
+    }
     rng = np.random.default_rng(slide.seed)
     spent = {name: seconds * share * rng.uniform(0.7, 1.3) for name, share in stages.items()}
     record = {

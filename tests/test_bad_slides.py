@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -16,7 +19,12 @@ from PIL import Image
 from conformance.reader import open_files
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box
+from nuclix.engine.slide.damage import TileDamage
 from nuclix.engine.slide.open import check_file, fingerprint, open_slide, slide_scale
+from nuclix.plugins.readers import _tiles
+from nuclix.plugins.readers._codestreams import stated_size
+from nuclix.plugins.readers._storage import RandomAccessFile
+from nuclix.plugins.readers.tiffslide import TiffSlideReader
 from slides import damage_tile, lose_tile, noise_image, page_tiles, smooth_image, write_slide
 
 SIZE = 384
@@ -150,10 +158,139 @@ def test_half_a_tile_is_not_painted_grey(slide: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", ["jpeg", "deflate", "lzw", "none", "jpeg2000"])
-def test_missing_tile(compression: str, tmp_path: Path) -> None:
-    path = write_slide(tmp_path / "a.svs", smooth_image(SIZE, SIZE), compression=compression)
+def test_missing_tiles_are_background(compression: str, tmp_path: Path) -> None:
+    """Aperio's scanners and Philips' exporter leave tiles out."""
+    path = write_slide(tmp_path / "a.svs", smooth_image(SIZE, SIZE), compression=compression, downs=(1,))
+    with closing(TiffSlideReader.open(path)) as reader:
+        expected = reader.read(0, WHOLE)
+        assert reader.damage == TileDamage(0, 0)
     lose_tile(path, 0, 7)
-    assert "level 0, tile in row 2, column 1 is missing from the file" in message(path)
+    expected[256:, 128:256] = 255
+    with closing(TiffSlideReader.open(path)) as reader:
+        assert (reader.read(0, WHOLE) == expected).all()
+        assert reader.damage == TileDamage(1, 0)
+
+
+def test_a_coarse_level_without_tiles_shows_the_finer_one(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.svs", smooth_image(1024, 1024), downs=(1, 4), compression="none")
+    with closing(TiffSlideReader.open(path)) as reader:
+        expected = reader.read(1, Box(0, 0, 256, 256))
+    lose_tile(path, 2, 0)
+    with closing(TiffSlideReader.open(path)) as reader:
+        assert (reader.read(1, Box(0, 0, 256, 256)) == expected).all()
+        assert reader.uniform(1, Box(0, 0, 128, 128)) is None
+    for index in range(4):
+        for row in range(4):
+            lose_tile(path, 0, 8 * row + index)
+    expected[:128, :128] = 255
+    with closing(TiffSlideReader.open(path)) as reader:
+        assert (reader.read(1, Box(0, 0, 256, 256)) == expected).all()
+        assert reader.uniform(1, Box(0, 0, 128, 128)) == (255, 255, 255)
+        assert reader.uniform(1, Box(0, 0, 129, 128)) is None
+
+
+def test_a_slide_without_any_tile_is_no_background(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.svs", smooth_image(100, 100), downs=(1,))
+    lose_tile(path, 0, 0)
+    assert "every tile of level 0 is empty" in message(path)
+
+
+def test_tolerated_damage(slide: Path) -> None:
+    damage_tile(slide, 0, 5)
+    damage_tile(slide, 0, 7)
+    with closing(TiffSlideReader.open(slide)) as reader:
+        reader.tolerate_damage(1)
+        assert (reader.read(0, Box(128, 256, 128, 128)) == 255).all()
+        assert (reader.read(0, Box(128, 256, 128, 128)) == 255).all()
+        assert reader.damage == TileDamage(0, 1)
+        with pytest.raises(SlideError, match=r"row 2, column 1 .*more than 1 tiles are damaged"):
+            reader.read(0, WHOLE)
+        reader.tolerate_damage(2)
+        assert (reader.read(0, WHOLE)[256:, 128:256] == 255).all()
+        assert reader.damage == TileDamage(0, 2)
+
+
+def test_what_one_system_call_does_not_return_is_read_by_the_next(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pread returns at most 2 GiB less a page."""
+    with closing(TiffSlideReader.open(slide)) as reader:
+        expected = reader.read(0, WHOLE)
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda number, count, offset: pread(number, min(count, 999), offset))
+    with closing(TiffSlideReader.open(slide)) as reader:
+        assert (reader.read(0, WHOLE) == expected).all()
+    with pytest.raises(EOFError), closing(RandomAccessFile(slide)) as file:
+        file.read(0, slide.stat().st_size + 1)
+
+
+def test_tall_strips_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writers put an image of any size into one strip."""
+    image = noise_image(300, 200)
+    counts = []
+    pread = os.pread
+    monkeypatch.setattr(_tiles, "STRIP_PIXELS", 3000)
+    for number, options in enumerate(({}, {"rowsperstrip": 100}, {"planarconfig": "separate"}, {"byteorder": ">"})):
+        planes = "planarconfig" in options
+        data = np.ascontiguousarray(np.moveaxis(image, 2, 0)) if planes else image
+        tifffile.imwrite(tmp_path / f"{number}.tif", data, photometric="rgb", **options)
+        with monkeypatch.context() as patch, closing(TiffSlideReader.open(tmp_path / f"{number}.tif")) as reader:
+            patch.setattr(os, "pread", lambda file, count, place: (counts.append(count), pread(file, count, place))[1])
+            assert (reader.read(0, Box(7, 0, 290, 200)) == image[7:297]).all()
+    assert max(counts) <= 9000
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        lambda: imagecodecs.jpeg_encode(np.zeros((2000, 2000, 3), np.uint8), level=10),
+        lambda: imagecodecs.jpeg2k_encode(np.zeros((2000, 2000, 3), np.uint8), codecformat="j2k"),
+        lambda: imagecodecs.jpeg2k_encode(np.zeros((2000, 2000, 3), np.uint8), codecformat="jp2"),
+        lambda: imagecodecs.webp_encode(np.zeros((2000, 2000, 3), np.uint8), lossless=True),
+        lambda: imagecodecs.webp_encode(np.zeros((2000, 2000, 3), np.uint8)),
+        lambda: imagecodecs.png_encode(np.zeros((2000, 2000, 3), np.uint8)),
+    ],
+    ids=["jpeg", "j2k", "jp2", "webp lossless", "webp", "png"],
+)
+def test_a_tile_that_claims_to_be_larger_is_not_decoded(
+    claim: Callable[[], bytes], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    kind = request.node.callspec.id
+    compression = {"jpeg": 7, "j2k": 34712, "jp2": 34712, "png": 34933}.get(kind, 50001)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        shape = (256, 256, 3)
+        tile = claim()
+        file.write(
+            iter([tile]), shape=shape, dtype=np.uint8, tile=(256, 256), compression=compression, photometric="rgb"
+        )
+    assert "claims 2000 x 2000 px, but a tile has 256 x 256; not decoded" in message(tmp_path / "a.tif")
+    assert stated_size(compression, tile) == (2000, 2000)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "deflate"])
+def test_tiles_too_large_to_decode(compression: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise_image(300, 300)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", compression=compression, rowsperstrip=300)
+    monkeypatch.setattr(_tiles, "MAX_TILE_PIXELS", 299 * 300)
+    assert "has tiles or strips of 300 x 300 px, which must be decoded whole" in message(tmp_path / "a.tif")
+
+
+def test_a_level_larger_than_the_first(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif", ome=True) as file:
+        file.write(noise_image(64, 64), photometric="rgb", subifds=1, tile=(64, 64))
+        file.write(noise_image(128, 128), photometric="rgb", subfiletype=1, tile=(64, 64))
+    assert "level 1 (128 x 128 px) is larger than its first (64 x 64 px)" in message(tmp_path / "a.tif")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_a_fifo_is_no_slide(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.svs")
+    assert "is a FIFO, not a file; name a slide" in message(tmp_path / "fifo.svs")
+    with pytest.raises(SlideError, match="is a FIFO"):
+        fingerprint(tmp_path / "fifo.svs")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").is_char_device(), reason="the system has no such device")
+def test_a_device_is_no_slide() -> None:
+    assert "is a device, not a file" in message(Path("/dev/zero"))
 
 
 def test_damaged_tile_of_a_coarse_level(slide: Path) -> None:

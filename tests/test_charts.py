@@ -21,11 +21,11 @@ from nuclix.engine.report.charts import (
     area_bars,
     area_histogram,
     area_ranges,
-    lanes_of,
-    night,
+    rows_of,
     sparkline,
     stage_columns,
     throughput,
+    timeline,
 )
 from nuclix.engine.segmentation.summary import AREA_BIN_UM2, AREA_BINS, area_quantiles
 from outputs import EVENING
@@ -69,7 +69,7 @@ def test_a_time_axis_keeps_order_and_stays_in_the_drawing(spans: list[tuple[floa
     assert len(axis.cuts()) == len(axis.spans) - 1
 
 
-def test_an_idle_day_between_two_nights_is_cut_out() -> None:
+def test_an_idle_day_between_two_runs_is_cut_out() -> None:
     first, second = (EVENING, EVENING + 3600), (EVENING + 86400, EVENING + 90000)
     axis = time_axis([first, second], 0, 1000)
     assert len(axis.spans) == 2
@@ -80,7 +80,7 @@ def test_an_idle_day_between_two_nights_is_cut_out() -> None:
 @given(SPANS)
 def test_lanes_do_not_overlap_and_are_as_few_as_can_be(spans: list[tuple[float, float]]) -> None:
     intervals = [Interval(begun, end, 1.0, "a", "done") for begun, end in spans]
-    lanes = lanes_of(intervals)
+    lanes = rows_of(intervals)
     for lane in set(lanes):
         own = sorted((i.begun, i.ended) for i, where in zip(intervals, lanes, strict=True) if where == lane)
         assert all(a[1] <= b[0] for a, b in pairwise(own))
@@ -146,9 +146,9 @@ def test_each_slide_has_its_row_and_its_name_means_nothing() -> None:
         assert f"median {quantiles[2]:.1f} µm²" in (box[0].text or "")
 
 
-def test_the_night_has_a_bar_for_each_slide() -> None:
+def test_the_timeline_has_a_bar_for_each_slide() -> None:
     intervals = [Interval(EVENING + 60 * n, EVENING + 60 * n + 90, 40.0, f"<{n}>", "done") for n in range(9)]
-    svg = night([*intervals, Interval(EVENING, EVENING, 0.0, "bad", "failed")])
+    svg = timeline([*intervals, Interval(EVENING, EVENING, 0.0, "bad", "failed")])
     assert len(of_class(svg, "lane")) == 10 and len(of_class(svg, "failed")) == 1
 
 

@@ -208,8 +208,8 @@ def test_windows_of_units_are_windows_of_the_whole_map(
             np.testing.assert_array_equal(window, expected)
 
 
-def test_a_halo_that_does_not_fit_is_an_error() -> None:
-    with pytest.raises(ValueError, match="halo"):
+def test_a_context_that_does_not_fit_is_an_error() -> None:
+    with pytest.raises(ValueError, match="context"):
         ContextWindow(TileGrid(50, 50, PatchShape(16, 4, 4), 8), 1, 5)
 
 

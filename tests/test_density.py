@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from nuclix.engine.geometry import Box, Scale
-from nuclix.engine.report.pictures import BUDGET_BYTES, LEVELS, density_top, density_uri, edge_for, thumbnail_uri
+from nuclix.engine.report.pictures import BUDGET_BYTES, LEVELS, density_top, density_uri, edge_for, read_thumbnail
 from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.segmentation.summary import (
     AREA_BIN_UM2,
@@ -53,24 +53,24 @@ def test_every_nucleus_is_counted_once_where_it_lies(bounds: Box | None) -> None
     box = bounds or Box(0, 0, 1500, 2000)
     places = np.stack([rng.integers(box.row, box.row_end, 5000), rng.integers(box.col, box.col_end, 5000)], axis=1)
     pixels = rng.integers(20, 9000, 5000)
-    tally = SummaryAccumulator(view)
+    accumulator = SummaryAccumulator(view)
     for part in np.array_split(np.arange(5000), 7):
-        tally.add(objects_at(places[part], pixels[part]))
-    sketch = tally.sketch()
-    rows, cols = sketch.counts.shape
+        accumulator.add(objects_at(places[part], pixels[part]))
+    summary = accumulator.result()
+    rows, cols = summary.counts.shape
     expected, *_ = np.histogram2d(
         places[:, 0], places[:, 1], (rows, cols), ((box.row, box.row_end), (box.col, box.col_end))
     )
-    np.testing.assert_array_equal(sketch.counts, expected)
-    assert sketch.cell_mm2 * rows * cols == pytest.approx(box.area * 0.25**2 / 1e6)
-    assert sketch.area_sum == pytest.approx(pixels.sum() * 0.0625)
-    assert sketch.areas.sum() == 5000 and sketch.areas[-1] == (pixels * 0.0625 >= AREA_BIN_UM2 * AREA_BINS).sum()
+    np.testing.assert_array_equal(summary.counts, expected)
+    assert summary.cell_mm2 * rows * cols == pytest.approx(box.area * 0.25**2 / 1e6)
+    assert summary.area_sum == pytest.approx(pixels.sum() * 0.0625)
+    assert summary.areas.sum() == 5000 and summary.areas[-1] == (pixels * 0.0625 >= AREA_BIN_UM2 * AREA_BINS).sum()
 
 
 def test_nuclei_that_reach_out_of_the_bounds_are_not_lost() -> None:
-    tally = SummaryAccumulator(view_of(400, 400, bounds=Box(100, 100, 200, 200)))
-    tally.add(objects_at(np.array([[95, 150], [150, 95], [299, 299], [300, 300]]), np.full(4, 100)))
-    assert tally.sketch().counts.sum() == 4
+    accumulator = SummaryAccumulator(view_of(400, 400, bounds=Box(100, 100, 200, 200)))
+    accumulator.add(objects_at(np.array([[95, 150], [150, 95], [299, 299], [300, 300]]), np.full(4, 100)))
+    assert accumulator.result().counts.sum() == 4
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 100_000), (100_000, 1), (30, 70)])
@@ -79,18 +79,18 @@ def test_slides_of_any_shape_have_a_map(shape: tuple[int, int]) -> None:
         pass
 
     reader = Sized([np.zeros((1, 1, 3), np.uint8)], 0.25, Box(0, 0, *shape))
-    tally = SummaryAccumulator(SlideView(reader, Scale(0.25), Scale(0.25)))
-    tally.add(objects_at(np.array([[0, 0]]), np.array([50])))
-    assert tally.sketch().counts.sum() == 1 and max(tally.sketch().counts.shape) <= 96
+    accumulator = SummaryAccumulator(SlideView(reader, Scale(0.25), Scale(0.25)))
+    accumulator.add(objects_at(np.array([[0, 0]]), np.array([50])))
+    assert accumulator.result().counts.sum() == 1 and max(accumulator.result().counts.shape) <= 96
 
 
-def sketch_of(counts: np.ndarray, cell_mm2: float = 0.01) -> SlideSummary:
+def summary_of(counts: np.ndarray, cell_mm2: float = 0.01) -> SlideSummary:
     return SlideSummary(counts.astype(np.int64), cell_mm2, np.zeros(AREA_BINS + 1, np.int64), 0.0)
 
 
 @given(hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 1000)))
 def test_smoothing_moves_nuclei_and_loses_none(counts: np.ndarray) -> None:
-    smooth = density(sketch_of(counts))
+    smooth = density(summary_of(counts))
     assert smooth.shape == counts.shape and smooth.min() >= 0
     assert smooth.sum() * 0.01 == pytest.approx(counts.sum())
 
@@ -111,13 +111,13 @@ def test_no_nuclei_have_no_median() -> None:
     assert area_quantiles(huge, (0.5,)) == (AREA_BINS * AREA_BIN_UM2,)
 
 
-def test_a_sketch_comes_back_and_a_broken_one_does_not(tmp_path: Path) -> None:
+def test_a_summary_comes_back_and_a_broken_one_does_not(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    sketch = sketch_of(np.arange(6).reshape(2, 3))
-    write_summary(path, sketch)
+    summary = summary_of(np.arange(6).reshape(2, 3))
+    write_summary(path, summary)
     back = read_summary(path)
-    assert back is not None and back.cell_mm2 == sketch.cell_mm2
-    np.testing.assert_array_equal(back.counts, sketch.counts)
+    assert back is not None and back.cell_mm2 == summary.cell_mm2
+    np.testing.assert_array_equal(back.counts, summary.counts)
     content = path.read_bytes()
     for broken in (b"", b"PK", content[: len(content) // 2], content.replace(b"counts", b"COUNTS")):
         path.write_bytes(broken)
@@ -135,15 +135,15 @@ def test_the_map_is_clear_on_glass_and_strongest_where_it_is_densest() -> None:
     counts = np.zeros((20, 30), np.int64)
     counts[5:15, 5:25] = 10
     counts[8:12, 10:20] = 100
-    image = np.asarray(decoded(density_uri(sketch_of(counts), 10_000)).convert("RGBA"))
+    image = np.asarray(decoded(density_uri(summary_of(counts), 10_000)).convert("RGBA"))
     assert image.shape == (20, 30, 4)
     assert image[0, 0, 3] == 0 < image[6, 6, 3] < image[10, 15, 3]
     assert len(np.unique(image[..., 3])) <= LEVELS
 
 
 def test_the_scale_serves_all_slides_and_is_round() -> None:
-    assert density_top([]) == density_top([sketch_of(np.zeros((3, 3)))]) == 1.0
-    top = density_top([sketch_of(np.full((9, 9), 31)), sketch_of(np.full((9, 9), 7))])
+    assert density_top([]) == density_top([summary_of(np.zeros((3, 3)))]) == 1.0
+    top = density_top([summary_of(np.full((9, 9), 31)), summary_of(np.full((9, 9), 7))])
     assert 3100 <= top <= 4000 and top % 500 == 0
 
 
@@ -192,9 +192,13 @@ def test_an_overview_that_is_there_already_gives_the_same_tissue() -> None:
 def test_pictures_come_into_the_page_no_larger_than_asked(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(Image.fromarray(smooth_image(256, 512))))
-    uri, size = thumbnail_uri(path, 512) or ("", (0, 0))
+    picture = read_thumbnail(path, 512)
+    assert picture is not None
+    uri, size = picture.uri, (picture.width, picture.height)
     assert size == (512, 256) and base64.b64decode(uri.partition(",")[2]) == path.read_bytes()
-    uri, size = thumbnail_uri(path, 100) or ("", (0, 0))
+    picture = read_thumbnail(path, 100)
+    assert picture is not None
+    uri, size = picture.uri, (picture.width, picture.height)
     assert size == (512, 256) and decoded(uri).size == (100, 50)
 
 
@@ -203,4 +207,4 @@ def test_a_picture_that_is_none_is_left_out(tmp_path: Path, content: bytes | Non
     path = tmp_path / "a.jpg"
     if content is not None:
         path.write_bytes(content)
-    assert thumbnail_uri(path, 512) is None
+    assert read_thumbnail(path, 512) is None

@@ -161,7 +161,7 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(model: Path, tmp_pat
     assert process.returncode == 1, errors
     assert (
         "No space left on device" in errors or "disk is full" in errors
-    ) and "fix this, then run the same command" in errors
+    ) and "fix this, then run the same command to resume" in errors
     assert "Traceback" not in errors and "0 failed" in said
     assert results(out) == {}
     assert remount(tmpfs, "size=50m")

@@ -179,7 +179,7 @@ def short_run(sinks: list[EventSink]) -> None:
     """A short run of which something is to be said at every step."""
     publish = EventPublisher(RunMeter(), sinks)
     publish(events.run_started(4, 1, {"a": 10, "b": 10, NASTY: 5}))
-    publish(events.notice("b: has a result of another model"))
+    publish(events.notice("b: the existing result was made with a different model"))
     publish(events.slide_started(job(), 1))
     publish(events.slide_progress(job(), progress(0, 10)))
     publish(events.slide_progress(job(), progress(5, 10, 100)))
@@ -205,7 +205,7 @@ def test_lines_say_what_a_user_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "LINE_INTERVAL", 0.0)
     lines: list[str] = []
     short_run([PlainLines(lines.append)])
-    assert lines[:2] == ["1 of 4 slides are already done", "b: has a result of another model"]
+    assert lines[:2] == ["1 of 4 slides are already done", "b: the existing result was made with a different model"]
     assert "a: 1,234 nuclei in 10 s (2.0 Mpx/s)" in lines and "a: warning: clumps were cut" in lines
     assert any(line.startswith("  a: 5/10 tiles") for line in lines)
     assert all(line.isprintable() for line in lines)
@@ -261,7 +261,7 @@ def test_the_log_has_what_was_said_and_a_traceback_and_no_forged_entry(tmp_path:
         logging.getLogger("nuclix").error("%s failed: %s\n%s", NASTY, "x", "Traceback (most recent call last):\n  File")
         raise OutputError("disk full")
     text = (tmp_path / "run.log").read_text()
-    assert "1,234 nuclei" in text and "warning: clumps" in text and "run ended SIGINT received" in text
+    assert "1,234 nuclei" in text and "warning: clumps" in text and "run ended (SIGINT received)" in text
     assert "the run failed" in text and "OutputError: disk full" in text
     assert "\nTraceback" not in text and "    Traceback" in text
     assert not any(line.startswith("2026-01-01 00:00:00") for line in text.splitlines())

@@ -131,7 +131,7 @@ def test_the_run_goes_on_without_a_device_that_is_lost(tables: list[Table], tmp_
     next(worker for worker in table.executor._workers if worker.device == places["a"]).process.kill()
     table.until(lambda: bool(table.notices))
     assert list(table.of(WorkerLost)) == ["a"]
-    assert table.notices == [f"{places['a']}: no worker can be started here any more: no device {places['a']!r}"]
+    assert table.notices == [f"{places['a']}: this device is no longer available: no device {places['a']!r}"]
     assert table.executor.is_alive()
     table.finish("b")
     table.submit("c")

@@ -87,11 +87,16 @@ def test_tiles_are_decoded_once_for_neighbouring_boxes(slides: Path, monkeypatch
     slide = TiffSlideReader.open(slides / "jpeg.svs")
     slide.read(0, Box(0, 0, 300, 300))
     with monkeypatch.context() as patch:
-        patch.setattr(slide, "_file", None)  # a further read of the file would fail
+        patch.setattr(slide, "_file", _EndedFile())  # a further read of the file fails
         slide.read(0, Box(100, 100, 284, 284))
         with pytest.raises(SlideError, match="tile in row 0, column 3"):
             slide.read(0, Box(0, 400, 10, 10))
     slide.close()
+
+
+class _EndedFile:
+    def read(self, offset: int, count: int) -> bytes:
+        raise EOFError("reaches past the end of the file")
 
 
 def test_a_full_cache_changes_no_pixel(slides: Path) -> None:

@@ -76,7 +76,7 @@ def assert_self_contained(text: str) -> None:
     assert "default-src 'none'" in text
 
 
-def test_a_night_with_a_failure(tmp_path: Path) -> None:
+def test_a_run_with_a_failure(tmp_path: Path) -> None:
     fill(tmp_path, SLIDES)
     write_report(tmp_path, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
@@ -92,7 +92,7 @@ def test_a_night_with_a_failure(tmp_path: Path) -> None:
     assert 'loading="lazy"' in text and "dist-kumar16" in page.text and "Versions" in page.text
 
 
-def test_a_good_night(tmp_path: Path) -> None:
+def test_a_run_without_failures(tmp_path: Path) -> None:
     fill(tmp_path, [SLIDES[0], SLIDES[3]])
     page = page_of(tmp_path)
     assert "Finished, all slides done" in page.text and "Nothing needs attention." in page.text
@@ -126,7 +126,7 @@ def test_an_empty_slide_has_a_row_and_a_picture_and_no_density(tmp_path: Path) -
     assert text.count('class="density"') == 1
 
 
-def test_half_a_night(tmp_path: Path) -> None:
+def test_half_a_run(tmp_path: Path) -> None:
     fill(tmp_path, SLIDES)
     ledger = Ledger(tmp_path)
     ledger.enlist("four", Path("four.svs"), 10)
@@ -137,7 +137,7 @@ def test_half_a_night(tmp_path: Path) -> None:
     write_run(tmp_path, replace(run, stopped="SIGTERM received"))
     page = page_of(tmp_path)
     assert "Not finished: 2 of 6 slides left" in page.text
-    assert "The last run ended early: SIGTERM received. The same command goes on from here." in page.text
+    assert "The last run ended early: SIGTERM received. The same command resumes." in page.text
     assert "interrupted" in page.text and "pending" in page.text
 
 
@@ -147,7 +147,7 @@ def test_made_while_the_run_is_at_work(tmp_path: Path) -> None:
     write_run(tmp_path, replace(run, ended=None, updated=time.time()))
     with FolderLock(tmp_path):
         page = page_of(tmp_path)
-    assert "At work: 3 of 4 slides done" in page.text
+    assert "Running: 3 of 4 slides done" in page.text
 
 
 def test_results_of_two_configurations_are_told_apart(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_result_that_is_being_replaced_shows_no_old_figures(tmp_path: Path) ->
     assert facts["two"].nuclei
 
 
-def test_pictures_and_sketches_that_are_gone_or_broken_leave_the_page_whole(tmp_path: Path) -> None:
+def test_thumbnails_and_summaries_that_are_gone_or_broken_leave_the_page_whole(tmp_path: Path) -> None:
     fill(tmp_path, SLIDES)
     report_path(tmp_path, "one", ".npz").write_bytes(b"PK broken")
     report_path(tmp_path, "one", ".jpg").write_bytes(b"\xff\xd8 broken")

@@ -77,7 +77,7 @@ def test_the_second_signal_ends_a_run_that_hangs(model: Path, tmp_path: Path, fa
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 130
-    assert "stopped; the same command resumes" in errors
+    assert "stopped immediately; the same command resumes" in errors
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     assert states(tmp_path / "out") == {"hang-once": RUNNING}
     again = nuclix(*command, environment=faults)
@@ -130,7 +130,7 @@ def test_a_second_run_in_the_folder_is_refused(model: Path, tmp_path: Path, faul
     wait_until(lambda: begun(tmp_path / "out"))
     second = nuclix(*command)
     _, errors = second.communicate(timeout=LONG)
-    assert second.returncode == 2 and f"process {first.pid}" in errors and "another run is at work" in errors
+    assert second.returncode == 2 and f"process {first.pid}" in errors and "another nuclix run is using" in errors
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
 

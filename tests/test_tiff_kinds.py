@@ -91,6 +91,28 @@ class TestPixels:
         )
         assert (read(tmp_path / "a.tif") == colour + (255 - GREY[..., None])).all()
 
+    def test_planes(self, layout: dict[str, Any], tmp_path: Path) -> None:
+        planes = np.ascontiguousarray(np.moveaxis(RGB, 2, 0))
+        tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate", **layout)
+        assert (read(tmp_path / "a.tif") == RGB).all()
+
+    def test_cmyk(self, layout: dict[str, Any], tmp_path: Path) -> None:
+        cmyk = np.dstack([RGB, GREY])
+        tifffile.imwrite(tmp_path / "a.tif", cmyk, photometric="separated", **layout)
+        expected = (255.0 - RGB) * (255 - GREY[..., None]) / 255
+        assert np.abs(read(tmp_path / "a.tif") - expected).max() <= 0.5
+
+    def test_16_bit_rgb(self, layout: dict[str, Any], tmp_path: Path) -> None:
+        deep = np.minimum(RGB.astype(np.int64) * 257 + 100, 65535).astype(np.uint16)
+        tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb", **layout)
+        assert (read(tmp_path / "a.tif") == RGB).all()
+
+
+def test_planes_of_16_bits_big_endian(tmp_path: Path) -> None:
+    planes = np.ascontiguousarray(np.moveaxis(RGB.astype(np.uint16) * 257, 2, 0))
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate", byteorder=">")
+    assert (read(tmp_path / "a.tif") == RGB).all()
+
 
 def test_bilevel(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", GREY > 128, photometric="minisblack")
@@ -100,15 +122,18 @@ def test_bilevel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pixels", "options", "reason"),
     [
-        (RGB.astype(np.uint16), {"photometric": "rgb"}, "16-bit samples"),
-        (GREY.astype(np.float32), {"photometric": "minisblack"}, "32-bit samples"),
+        (
+            GREY.astype(np.uint16),
+            {"photometric": "minisblack"},
+            "16-bit samples .*white",
+        ),
+        (np.dstack([RGB, GREY]).astype(np.uint16), {"photometric": "rgb"}, "4 16-bit samples"),
+        (GREY.astype(np.float32), {"photometric": "minisblack"}, "32-bit floating-point samples"),
         (RGB.astype(np.int8), {"photometric": "rgb"}, "convert it"),
-        (np.dstack([RGB, GREY]), {"photometric": "separated"}, "convert it to RGB"),
         (RGB, {"photometric": "cielab"}, "convert it to RGB"),
-        (np.stack([RGB] * 3), {"photometric": "rgb"}, "export it as RGB"),
-        (np.moveaxis(RGB, 2, 0), {"photometric": "rgb", "planarconfig": "separate"}, "export it as RGB"),
+        (np.stack([RGB] * 3), {"photometric": "rgb"}, "export one plane"),
     ],
-    ids=["16 bits", "float", "signed", "CMYK", "Lab", "stack", "planes"],
+    ids=["16-bit grey", "16-bit RGBA", "float", "signed", "Lab", "stack"],
 )
 def test_other_pixels_are_refused(pixels: NDArray[Any], options: dict[str, Any], reason: str, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "odd.tif", pixels, **options)

@@ -13,9 +13,9 @@ from PIL import Image
 from conformance.reader import CHECKS, Check, check_against_openslide, check_cut_short, check_recognition
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box, Scale
-from nuclix.plugins.readers._tiles import RandomAccessFile, tile_page, ycbcr_to_rgb
+from nuclix.plugins.readers._samples import ycbcr_to_rgb
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
-from slides import aperio_description, lose_tile, noise_image, padded, smooth_image, write_slide
+from slides import aperio_description, noise_image, padded, smooth_image
 from vendors import write_ndpi, write_scn
 
 
@@ -122,16 +122,28 @@ def test_ventana_tiles_must_not_overlap(overlap: str, fits: bool, tmp_path: Path
             TiffSlideReader.open(path)
 
 
-def test_tiles_that_a_format_leaves_out_are_blank(tmp_path: Path) -> None:
-    """Philips writes no tiles where nothing was scanned."""
-    path = write_slide(tmp_path / "a.svs", smooth_image(256, 256), downs=(1,))
-    lose_tile(path, 0, 1)
-    file = RandomAccessFile(path)
-    with tifffile.TiffFile(path) as tiff:
-        page = tile_page(tiff.pages.first, (0, 0), True)
-    assert (page.rgb(file, 0, 1) == 255).all()
-    assert (page.rgb(file, 0, 0) != 255).any()
-    file.close()
+@pytest.mark.parametrize("count", [1, 2])
+def test_nothing_but_white_lies_around_scn_regions(count: int, tmp_path: Path) -> None:
+    """Memory that was used before must not shine through where no region was scanned."""
+    regions = [(100, 200, smooth_image(300, 400, 1)), (600, 700, smooth_image(256, 200, 2))][:count]
+    slide = TiffSlideReader.open(write_scn(tmp_path / "a.scn", regions, (1000, 1200)))
+    for level in range(2):
+        whole = Box(0, 0, slide.info.levels[level].height, slide.info.levels[level].width)
+        for shade in (7, 99):
+            dirty = [np.full((*whole.shape, 3), shade, np.uint8) for _ in range(3)]
+            del dirty
+            image = slide.read(level, whole)
+            for row, col, region in regions:
+                down = 1 if level == 0 else 4
+                size = region.shape[0] // down, region.shape[1] // down
+                image[row // down : row // down + size[0], col // down : col // down + size[1]] = 255
+            assert (image == 255).all()
+    slide.close()
+
+
+def test_scn_of_one_region_is_openslides(tmp_path: Path) -> None:
+    path = write_scn(tmp_path / "a.scn", [(100, 200, smooth_image(300, 400, 1))], (1000, 1200))
+    check_against_openslide(TiffSlideReader, path)
 
 
 def test_ycbcr_is_pillows() -> None:

@@ -1,4 +1,4 @@
-"""Small slides laid out as scanners' makers do, where it is not just a TIFF with tiles: NDPI and SCN."""
+"""Small slides laid out as scanners' makers do, where it is not just a TIFF with tiles: NDPI, VMS and SCN."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from slides import Image, reduced
 
 STRIPE = 128  # pixels between the restart markers of an NDPI's JPEG
 SHORT, LONG, RATIONAL, SLONG, FLOAT, ASCII = 3, 4, 5, 9, 11, 2
+NM_PER_CM = 10**7
 SCN = "http://www.leica-microsystems.com/scn/2010/10/01"
 
 
@@ -98,23 +99,29 @@ def _restarting_jpeg(pixels: Image) -> tuple[bytes, list[int]]:
 def write_scn(path: Path, regions: list[tuple[int, int, Image]], size: tuple[int, int]) -> Path:
     """Write a Leica slide of `size` pixels of 0.25 um: a macro image, and regions at (row, column), two levels each."""
     nm = 250
-    pages: list[Image] = [np.full((64, 64, 3), 200, np.uint8)]
+    pages: list[tuple[Image, float]] = [(np.full((64, 64, 3), 200, np.uint8), size[0] * nm / 64)]
     height, width = (length * nm for length in size)
     images = [_scn_image((0, 0, height, width), [(64, 64)], 0)]
     for row, col, image in regions:
         levels = [image, reduced(image, 4)]
         place = (row * nm, col * nm, image.shape[0] * nm, image.shape[1] * nm)
         images.append(_scn_image(place, [(level.shape[0], level.shape[1]) for level in levels], len(pages)))
-        pages += levels
+        pages += zip(levels, (nm, 4 * nm), strict=True)
     xml = (
         f'<?xml version="1.0"?><scn xmlns="{SCN}"><collection name="c" sizeX="{width}" sizeY="{height}">'
         f"<barcode>x</barcode>{''.join(images)}</collection></scn>"
     )
     with tifffile.TiffWriter(path, bigtiff=True) as file:
-        for index, page in enumerate(pages):
-            description = xml if index == 0 else None
+        for index, (page, page_nm) in enumerate(pages):
             file.write(
-                page, tile=(128, 128), compression="jpeg", photometric="rgb", metadata=None, description=description
+                page,
+                tile=(128, 128),
+                compression="jpeg",
+                photometric="rgb",
+                metadata=None,
+                description=xml if index == 0 else None,
+                resolution=(NM_PER_CM / page_nm, NM_PER_CM / page_nm),
+                resolutionunit="centimeter",
             )
     return path
 
@@ -132,3 +139,18 @@ def _scn_image(place: tuple[int, int, int, int], sizes: list[tuple[int, int]], f
         "<illuminationSettings><numericalAperture>0.65</numericalAperture>"
         "<illuminationSource>brightfield</illuminationSource></illuminationSettings></scanSettings></image>"
     )
+
+
+def write_vms(path: Path, image: Image, mpp: float) -> Path:
+    """Write a Hamamatsu VMS: a text file that names a JPEG with restart markers, and an overview."""
+    jpeg, _ = _restarting_jpeg(image)
+    path.with_suffix(".jpg").write_bytes(jpeg)
+    path.with_suffix(".map.jpg").write_bytes(_restarting_jpeg(reduced(image, 4)[:, : image.shape[1] // 4])[0])
+    height, width = (round(length * mpp * 1000) for length in image.shape[:2])
+    path.write_text(
+        "[Virtual Microscope Specimen]\n"
+        "NoLayers=1\nNoJpegColumns=1\nNoJpegRows=1\n"
+        f"ImageFile={path.stem}.jpg\nMapFile={path.stem}.map.jpg\n"
+        f"PhysicalWidth={width}\nPhysicalHeight={height}\nSourceLens=40\n"
+    )
+    return path

@@ -88,6 +88,6 @@ class SignalHandler:
         with suppress(OSError, RuntimeError):  # RuntimeError: during another such write
             if sys.stderr.isatty():
                 sys.stderr.write("\x1b[?25h")  # the cursor, which a progress bar hides
-            sys.stderr.write("nuclix: stopped; the same command resumes from the last committed row\n")
+            sys.stderr.write("nuclix: stopped immediately; the same command resumes from the last committed row\n")
             sys.stderr.flush()
         os._exit(self.exit_code)

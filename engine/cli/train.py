@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from nuclix.engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from nuclix.engine.contracts import ModelCard, Recipe
+    from nuclix.engine.contracts import ModelCard
+    from nuclix.engine.training.contracts import Recipe
     from nuclix.engine.training.dataset import Dataset
     from nuclix.engine.training.schedule import Schedule
+    from nuclix.engine.training.splits import SplitOptions
 
 OPTIONS = (
     ("steps", int, "N", "batches in all"),
@@ -41,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="the method, such as dist (see `nuclix plugins`)")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with images/ and labels/")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model file to write (.pt)")
-    parser.add_argument("--split", type=Path, metavar="CSV", help="columns image and split (train or validation)")
+    _add_split_options(parser)
     parser.add_argument("--extra", type=Path, metavar="DIR", help="another such folder, to train on as well")
     parser.add_argument("--extra-names", default="*", metavar="PATTERN", help="which of its images, such as 'he_*'")
     parser.add_argument(
@@ -72,6 +74,50 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(command=train_command)
 
 
+def _add_split_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which images validate")
+    group.add_argument("--split", type=Path, metavar="CSV", help="columns image and split (train or validation)")
+    group.add_argument(
+        "--groups", type=Path, metavar="CSV", help="columns image and group; a group is held out whole (DIR/groups.csv)"
+    )
+    group.add_argument("--fold", metavar="I/K", help="hold out fold I of K, such as 1/4")
+    group.add_argument("--folds", type=Path, metavar="CSV", help="columns image and fold, for --fold (dealt by group)")
+    group.add_argument(
+        "--train-on-all", action="store_true", help="hold nothing out; the model's card then has no scores"
+    )
+    group.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="the post-processor's, with --train-on-all, from an earlier cross-validation",
+    )
+
+
+def _split_options(args: argparse.Namespace, shipped: list[Path]) -> SplitOptions:
+    """Return how the options say the images are split."""
+    from nuclix.engine.training.splits import Fold, SplitOptions
+
+    if args.parameter and not args.train_on_all:
+        raise UsageError("--parameter is for --train-on-all: otherwise validation images choose the parameters")
+    try:
+        fold = Fold.parse(args.fold) if args.fold is not None else None
+    except ValueError as problem:
+        raise UsageError(f"--fold: {problem}") from problem
+    return SplitOptions(args.split, args.groups, fold, args.folds, args.train_on_all, tuple(shipped))
+
+
+def _parameters(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe's first candidate with what --parameter changes; empty where it changes nothing."""
+    from nuclix.engine import registry
+    from nuclix.engine.parameters import assignments
+
+    if not args.parameter:
+        return {}
+    kind: Any = registry.load(registry.POSTPROCESSORS, recipe.postprocessor)
+    return {**recipe.candidates()[0], **assignments(args.parameter, kind, f"post-processor {recipe.postprocessor}")}
+
+
 def _share(text: str) -> float:
     value = float(text)
     if not 0 < value < 1:
@@ -100,9 +146,10 @@ def train_command(args: argparse.Namespace) -> int:
         torch.set_num_threads(max(1, args.threads))
     recipe, shipped = _recipe(args)
     schedule = _schedule(args, recipe)
-    dataset = load_dataset(args.data, args.split, shipped)
+    mpp = recipe.scale.mpp
+    dataset = load_dataset(args.data, _split_options(args, shipped), mpp)
     if args.extra is not None:
-        dataset = with_extra(dataset, args.extra, args.extra_names, args.extra_share)
+        dataset = with_extra(dataset, args.extra, args.extra_names, args.extra_share, mpp)
     if args.leave_one_out:
         return _leave_one_out(args, recipe, schedule, dataset)
     print(f"{len(dataset.train)} images to train on, {len(dataset.validation)} to validate on: {dataset.split}")
@@ -121,7 +168,8 @@ def train_command(args: argparse.Namespace) -> int:
         "blend": args.blend,
         "seconds": round(state.seconds),
     }
-    provenance = Provenance(args.out.stem, args.recipe, args.data.resolve().name, args.licence, settings)
+    data = args.data.resolve().name
+    provenance = Provenance(args.out.stem, args.recipe, data, args.licence, settings, _parameters(args, recipe))
     execution = Execution.of(args.device, schedule.precision)
     print(summary(export(recipe, network, dataset, execution, provenance, args.out)))
     print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
@@ -161,8 +209,6 @@ def _leave_one_out(args: argparse.Namespace, recipe: Recipe, schedule: Schedule,
 
 def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[Path]]:
     """Return the recipe with the options' hyper-parameters, and the splits that came with its package."""
-    from importlib.resources import files
-
     from nuclix.engine import registry
     from nuclix.engine.parameters import assignments, from_mapping
 
@@ -170,15 +216,22 @@ def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[Path]]:
     where = f"recipe {args.recipe}"
     words = [*args.set, *([f"n_feat={args.n_feat}"] if args.n_feat is not None else [])]
     recipe: Recipe = from_mapping(kind, assignments(words, kind, where), where, UsageError)
+    return recipe, shipped_tables(kind)
+
+
+def shipped_tables(kind: Any) -> list[Path]:
+    """Return the tables of known data sets (CSV) in the package of a recipe's class."""
+    from importlib.resources import files
+
     package = files(kind.__module__.rpartition(".")[0] or kind.__module__)
-    return recipe, sorted(Path(str(item)) for item in package.iterdir() if item.name.endswith(".csv"))
+    return sorted(Path(str(item)) for item in package.iterdir() if item.name.endswith(".csv"))
 
 
 def _schedule(args: argparse.Namespace, recipe: Recipe) -> Schedule:
     """Return the training settings: the options', else the recipe's, else the usual ones."""
-    from nuclix.engine.contracts import CustomSchedule
     from nuclix.engine.parameters import as_mapping, assignments, from_mapping
     from nuclix.engine.training.augmentation import NONE, Augmentation
+    from nuclix.engine.training.contracts import CustomSchedule
     from nuclix.engine.training.schedule import Schedule
 
     settings = dict(recipe.schedule()) if isinstance(recipe, CustomSchedule) else {}

@@ -7,7 +7,6 @@ import importlib.util
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,10 +75,11 @@ def plot_sizes(samples: Mapping[str, NDArray[np.int64]], suffix: str) -> bytes:
     bytes
         The file's content.
     """
-    figure_module: Any = importlib.import_module("matplotlib.figure")  # no pyplot: no window, no global state
+    from matplotlib.figure import Figure  # no pyplot: no window, no global state
+
     end = max((float(np.quantile(areas, _CUT_QUANTILE)) for areas in samples.values() if len(areas)), default=1.0)
     points = np.linspace(0.0, end, _POINTS)
-    figure = figure_module.Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for name, areas in samples.items():
         label = f"{name}: {len(areas)} nuclei"

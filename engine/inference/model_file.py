@@ -73,7 +73,7 @@ def save_model(path: Path, module: torch.nn.Module, card: ModelCard) -> None:
     """
     import torch
 
-    from nuclix.engine.training.unet import fold_batch_norm
+    from nuclix.engine.inference.batch_norm import fold_batch_norm
 
     folded = fold_batch_norm(module).cpu().requires_grad_(False)
     example = torch.zeros(1, 3, card.patch.multiple * 2, card.patch.multiple * 2)

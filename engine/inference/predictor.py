@@ -76,7 +76,7 @@ class Predictor:
         self._module = model.module.to(settings.device)
         self._settings = settings
         self.asked = settings.batch
-        self._channels = len(model.card.maps)
+        self._channels = model.card.channels
         self._name = model.card.name
         self.patch: PatchShape = model.card.patch
 

@@ -281,7 +281,7 @@ class LogLines:
             for line in sentences(event):
                 logging.getLogger("nuclix").info("%s", line)
         if event.kind == events.RUN_ENDED:
-            logging.getLogger("nuclix").info("run %s: %s", event.facts["stopped"] or "completed", state_of(now))
+            logging.getLogger("nuclix").info("run ended (%s): %s", event.facts["stopped"] or "completed", state_of(now))
 
 
 class RunLog(AbstractContextManager["RunLog"]):

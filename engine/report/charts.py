@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 from nuclix.engine.progress.text import duration, grouped, one_line, shortened, significant, tick
 from nuclix.engine.report.axes import Axis, TimeAxis, axis_from_zero, time_axis
-from nuclix.engine.report.markup import escape
 from nuclix.engine.segmentation.summary import AREA_BIN_UM2, AREA_BINS, area_quantiles
 
 WIDTH = 960
@@ -22,7 +22,7 @@ _WIDEST = 72.0
 # The share of nuclei that an area axis shows; beyond it lie a few clumps.
 _AREA_SHARE = 0.995
 _AREA_BARS = 45
-_LANE, _LANE_GAP = 14, 3
+_BAR, _BAR_GAP = 14, 3
 _ROW, _NAME = 20, 28
 QUARTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -45,6 +45,15 @@ class AreaRow:
     name: str
     anchor: str
     areas: NDArray[np.int64]
+
+
+def escape(value: object) -> str:
+    """Return a value as text for an SVG element or a quoted attribute.
+
+    >>> escape('<img src=x onerror="alert(1)">')
+    '&lt;img src=x onerror=&quot;alert(1)&quot;&gt;'
+    """
+    return html.escape(one_line(str(value)), quote=True)
 
 
 def _svg(height: float, title: str, parts: Sequence[str]) -> str:
@@ -183,8 +192,8 @@ def area_ranges(rows: Sequence[AreaRow]) -> str:
     return _svg(base + _BOTTOM + 2, "Nuclear area of each slide", parts)
 
 
-def night(intervals: Sequence[Interval]) -> str:
-    """Draw megapixels a second over time, and below it which slide was worked on when.
+def timeline(intervals: Sequence[Interval]) -> str:
+    """Draw megapixels a second over time, and below it when each slide was processed.
 
     Parameters
     ----------
@@ -200,17 +209,17 @@ def night(intervals: Sequence[Interval]) -> str:
     for (begun, ended), rate in zip(edges, rates, strict=True):
         corners += [f"{axis.at(begun):.1f},{y.at(rate):.1f}", f"{axis.at(ended):.1f},{y.at(rate):.1f}"]
     parts.append(f'<polygon class="area" points="{" ".join(corners)} {axis.at(edges[-1][1]):.1f},{base}"/>')
-    lanes = lanes_of(intervals)
+    rows = rows_of(intervals)
     top = base + 8
-    for item, lane in zip(intervals, lanes, strict=True):
+    for item, row in zip(intervals, rows, strict=True):
         x, end = axis.at(item.begun), axis.at(item.ended)
-        box = (x, top + lane * (_LANE + _LANE_GAP), max(1.0, end - x - 0.5), float(_LANE))
+        box = (x, top + row * (_BAR + _BAR_GAP), max(1.0, end - x - 0.5), float(_BAR))
         parts.append(_rect(box, f"lane {item.state}", f"{item.name}: {duration(item.ended - item.begun)}"))
-    bottom = top + (max(lanes) + 1) * (_LANE + _LANE_GAP) + 2
+    bottom = top + (max(rows) + 1) * (_BAR + _BAR_GAP) + 2
     parts += [_label(_LEFT - 6, top + 11, "slides", "end"), *_time_ticks(axis, bottom)]
     if len(axis.spans) > 1:
         parts.append(_label(WIDTH - _RIGHT, _TOP, "// idle time between runs, cut out", "end"))
-    return _svg(bottom + 24, "Throughput over time, and when each slide was worked on", parts)
+    return _svg(bottom + 24, "Throughput over time, and when each slide was processed", parts)
 
 
 def throughput(intervals: Sequence[Interval], axis: TimeAxis) -> tuple[list[tuple[float, float]], NDArray[np.float64]]:
@@ -228,18 +237,18 @@ def throughput(intervals: Sequence[Interval], axis: TimeAxis) -> tuple[list[tupl
     return bins, done / (highs - lows)
 
 
-def lanes_of(intervals: Sequence[Interval]) -> list[int]:
-    """Return a lane for each interval such that none overlaps another in its lane, with as few as it takes."""
-    lanes = [0] * len(intervals)
+def rows_of(intervals: Sequence[Interval]) -> list[int]:
+    """Return a row for each interval such that none overlaps another in its row, with as few as it takes."""
+    rows = [0] * len(intervals)
     free: list[float] = []
     for index in sorted(range(len(intervals)), key=lambda item: intervals[item].begun):
         begun = intervals[index].begun
-        lane = next((lane for lane, end in enumerate(free) if end <= begun), len(free))
-        if lane == len(free):
+        row = next((row for row, end in enumerate(free) if end <= begun), len(free))
+        if row == len(free):
             free.append(0.0)
-        free[lane] = max(intervals[index].ended, begun)
-        lanes[index] = lane
-    return lanes
+        free[row] = max(intervals[index].ended, begun)
+        rows[index] = row
+    return rows
 
 
 def stage_columns(slides: Sequence[tuple[float, Mapping[str, float]]], stages: Sequence[str]) -> str:

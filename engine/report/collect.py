@@ -18,6 +18,30 @@ from nuclix.engine.progress.status import RunFile, is_live, read_runs
 # A slide that the ledger calls running while no run is: it was killed in its midst, and the next run goes on with it.
 INTERRUPTED = "interrupted"
 _UM2_A_MM2 = 1e6
+_NO_COLOR = (128, 128, 128)  # of a class whose colour the record does not give
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFacts:
+    """The nuclei of one class on a slide.
+
+    Attributes
+    ----------
+    name, color : str
+        Of the class, the color as CSS has it.
+    nuclei : int
+        Found.
+    percent : float
+        Of all nuclei of the slide.
+    density : float or None
+        Nuclei per mm2 of tissue.
+    """
+
+    name: str
+    color: str
+    nuclei: int
+    percent: float
+    density: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +66,8 @@ class SlideFacts:
         Of the full resolution.
     nuclei : int or None
         Found.
+    nuclei_by_class : mapping of str to int
+        Found of each class, in the order of the model's; empty for records of nuclix 0.1.
     tissue_mm2 : float or None
         Area of the tissue; of the whole slide where the run computed glass too.
     pixels, pixels_resumed : int
@@ -70,6 +96,7 @@ class SlideFacts:
     width: int | None
     mpp: float | None
     nuclei: int | None
+    nuclei_by_class: Mapping[str, int]
     tissue_mm2: float | None
     pixels: int
     pixels_resumed: int
@@ -95,6 +122,20 @@ class SlideFacts:
     def density(self) -> float | None:
         """Nuclei per mm2 of tissue."""
         return self.nuclei / self.tissue_mm2 if self.nuclei is not None and self.tissue_mm2 else None
+
+    @property
+    def classes(self) -> tuple[ClassFacts, ...]:
+        """The nuclei of each class in the model's order; empty where all are of one class."""
+        if len(self.nuclei_by_class) < 2:
+            return ()
+        colors = {item.get("name"): item.get("color") for item in self.model.get("classes", ())}
+        total = max(sum(self.nuclei_by_class.values()), 1)
+        found = []
+        for name, nuclei in self.nuclei_by_class.items():
+            color = ",".join(str(int(value)) for value in colors.get(name) or _NO_COLOR)
+            density = nuclei / self.tissue_mm2 if self.tissue_mm2 else None
+            found.append(ClassFacts(name, f"rgb({color})", nuclei, 100 * nuclei / total, density))
+        return tuple(found)
 
     @property
     def seconds_per_mm2(self) -> float | None:
@@ -201,6 +242,7 @@ def _facts(row: LedgerRow, live: bool) -> SlideFacts:
         width=width,
         mpp=um,
         nuclei=counts.get("nuclei"),
+        nuclei_by_class=counts.get("nuclei_by_class", {}),
         tissue_mm2=tissue,
         pixels=counts.get("pixels", 0),
         pixels_resumed=counts.get("pixels_resumed", 0),

@@ -1,54 +1,90 @@
-"""The report: one page that needs nothing but itself."""
+"""The report: one self-contained HTML page, rendered from ``templates/page.html``."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nuclix.engine.batch.layout import report_path
 from nuclix.engine.batch.ledger import DONE, FAILED
 from nuclix.engine.files import replace_file
-from nuclix.engine.progress.text import duration, grouped, moment, significant
+from nuclix.engine.progress.text import duration, grouped, moment, one_line, significant
 from nuclix.engine.report.charts import (
     AreaRow,
     Interval,
     area_axis_end,
     area_histogram,
     area_ranges,
-    night,
+    sparkline,
     stage_columns,
+    timeline,
 )
-from nuclix.engine.report.collect import FolderFacts, collect, unfinished
-from nuclix.engine.report.markup import escape
-from nuclix.engine.report.pictures import density_top, edge_for, ramp_css, thumbnail_uri
-from nuclix.engine.report.provenance import record_section
-from nuclix.engine.report.slides import Shared, SlideEntry, slide_card, slide_table
-from nuclix.engine.segmentation.summary import AREA_BINS, area_quantiles, read_summary
+from nuclix.engine.report.collect import FolderFacts, SlideFacts, collect, unfinished
+from nuclix.engine.report.pictures import Picture, density_top, density_uri, edge_for, ramp_css, read_thumbnail
+from nuclix.engine.segmentation.summary import AREA_BINS, SlideSummary, area_quantiles, read_summary
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 # Rows of the chart of areas; of more slides those with the smallest and the largest medians are shown.
 _AREA_ROWS = 40
 # Lines of what needs attention; the table has them all.
-_LINES = 12
-# The stages as the style sheet colours them, from the first one on.
-_STAGES = ("read", "network", "stitch", "split", "spool", "tissue", "thumbnail", "write")
-_HERE = Path(__file__).parent
+_ATTENTION_LINES = 12
+_NAMES_SHOWN = 8
+# The stages in the order of their colours in the style sheet.
+_STAGES = ("read", "network", "stitch", "split", "checkpoint", "tissue", "thumbnail", "write")
+_COLUMNS = (
+    ("Slide", ""),
+    ("State", ""),
+    ("Size, mm", "num"),
+    ("Tissue, mm²", "num"),
+    ("Nuclei", "num"),
+    ("Nuclei/mm²", "num"),
+    ("Median area, µm²", "num"),
+    ("Time", "num"),
+    ("s/mm²", "num"),
+    ("Notes", ""),
+)
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A slide on the page; `density` and `sparkline` are empty where no nuclei are known."""
+
+    facts: SlideFacts
+    summary: SlideSummary | None
+    picture: Picture | None
+    anchor: str
+    density: str
+    sparkline: str
+
+    @property
+    def median_um2(self) -> float | None:
+        """Median nuclear area."""
+        found = area_quantiles(self.summary.areas, (0.5,)) if self.summary is not None else None
+        return found[0] if found else None
 
 
 def write_report(out: Path, target: Path) -> None:
-    """Make the report of an output folder.
+    """Write the report of an output folder.
 
     Parameters
     ----------
     out : Path
-        The output folder of a run, finished or not; it is only looked at.
+        The output folder of a run, finished or not; it is only read.
     target : Path
-        The page; it is complete or not there.
+        The page; it is never partially written.
 
     Raises
     ------
@@ -64,205 +100,228 @@ def write_report(out: Path, target: Path) -> None:
 
 def render(folder: FolderFacts) -> str:
     """Return the page of an output folder."""
-    entries = _entries(folder)
-    sketches = [entry.sketch for entry in entries if entry.sketch is not None and entry.facts.state == DONE]
-    areas = sum((sketch.areas for sketch in sketches), np.zeros(AREA_BINS + 1, np.int64))
-    shared = Shared(density_top(sketches), area_axis_end(areas))
-    sections = (
-        ("Slides", "slides", _slides(entries)),
-        ("Pictures", "pictures", _pictures(entries, shared)),
-        ("Nuclear area", "area", _areas(entries, areas)),
-        ("Throughput", "throughput", _throughput(folder)),
-        ("Record", "record", record_section(folder)),
+    from markupsafe import Markup
+
+    summaries = _summaries(folder)
+    areas = sum((summary.areas for summary in summaries.values()), np.zeros(AREA_BINS + 1, np.int64))
+    top, area_end = density_top(list(summaries.values())), area_axis_end(areas)
+    entries = _entries(folder, summaries, (top, area_end))
+    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
+    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    content: dict[str, Any] = {
+        "folder": folder,
+        "entries": entries,
+        "states": sorted({entry.facts.state for entry in entries}),
+        "columns": _COLUMNS,
+        "verdict": _verdict(folder),
+        "last_end": folder.last and (folder.last.updated if folder.last.ended is None else folder.last.ended),
+        "totals": _totals(folder, areas),
+        "attention": _attention(folder),
+        "attention_lines": _ATTENTION_LINES,
+        "density_top": top,
+        "area_end": area_end,
+        "areas": _areas(entries, areas),
+        "throughput": _throughput(folder),
+        "results": _results(folder),
+        "settings": [(name, _inline(value)) for name, value in folder.last.config.items()] if folder.last else [],
+        "version": version("nuclix"),
+        # No script but this one can run, and nothing is loaded from anywhere.
+        "policy": Markup(f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"),
+        "style": Markup(style),
+        "ramp": Markup(ramp_css()),
+        "script": Markup(script),
+    }
+    content["sections"] = _sections(content)
+    return _environment().get_template("page.html").render(content) + "\n"
+
+
+def _environment() -> Environment:
+    """Return the templates' environment: everything is escaped, names are reduced to one printable line."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def finalize(value: Any) -> Any:
+        return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=finalize
     )
-    shown = [section for section in sections if section[2]]
-    links = "".join(f'<a href="#{anchor}">{title}</a>' for title, anchor, _ in shown)
-    body = "".join(f'<section id="{anchor}"><h2>{title}</h2>{content}</section>' for title, anchor, content in shown)
-    return _document(folder, f"{_header(folder)}<nav>{links}</nav>{_summary(folder, areas)}{body}")
+    formats = {"grouped": grouped, "significant": significant, "duration": duration, "moment": moment}
+    environment.filters.update(formats)
+    environment.filters["default_none"] = lambda value, name: "" if value is None else formats[name](value)
+    return environment
 
 
-def _document(folder: FolderFacts, body: str) -> str:
-    """Return the whole page; no script but its own can run, and nothing is loaded from anywhere."""
-    style = (_HERE / "page.css").read_text(encoding="utf-8")
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
-    mark = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{mark}'"
-    made = moment(folder.made)
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" '
-        f'content="light dark"><title>nuclix: {escape(folder.out.name)}</title><style>{style}'
-        f".ramp{{background:{ramp_css()}}}</style></head>"
-        f'<body class="density-on"><main>{body}</main>'
-        f"<footer>Made by nuclix {escape(version('nuclix'))} on {made}. Areas and densities refer to the tissue that "
-        f"nuclix found, or to the whole slide where it was told to compute glass too.</footer>"
-        f"<script>{script}</script></body></html>\n"
-    )
+def _sections(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return title and anchor of the sections that the page has."""
+    sections = [("Slides", "slides")]
+    if content["entries"]:
+        sections.append(("Pictures", "pictures"))
+    if content["areas"]:
+        sections.append(("Nuclear area", "area"))
+    if content["throughput"]:
+        sections.append(("Throughput", "throughput"))
+    if content["folder"].runs or content["results"]:
+        sections.append(("Record", "record"))
+    return sections
 
 
-def _entries(folder: FolderFacts) -> tuple[SlideEntry, ...]:
+def _summaries(folder: FolderFacts) -> dict[str, SlideSummary]:
+    done = [slide.name for slide in folder.slides if slide.state == DONE]
+    found = {name: read_summary(report_path(folder.out, name, ".npz")) for name in done}
+    return {name: summary for name, summary in found.items() if summary is not None}
+
+
+def _entries(
+    folder: FolderFacts, summaries: Mapping[str, SlideSummary], scales: tuple[float, float]
+) -> tuple[_Entry, ...]:
+    """Return the slides; `scales` are the ends of the density scale (per mm2) and of the area axis (um2)."""
     edge = edge_for(len(folder.slides))
     return tuple(
-        SlideEntry(
-            facts,
-            read_summary(report_path(folder.out, facts.name, ".npz")) if facts.state == DONE else None,
-            thumbnail_uri(report_path(folder.out, facts.name, ".jpg"), edge),
-            f"slide-{number}",
-        )
+        _entry(folder.out, facts, summaries.get(facts.name), (f"slide-{number}", edge, *scales))
         for number, facts in enumerate(folder.slides, start=1)
     )
 
 
-def _header(folder: FolderFacts) -> str:
-    state, kind = _state(folder)
-    period = ""
-    if folder.last is not None:
-        end = folder.last.ended if folder.last.ended is not None else folder.last.updated
-        host = escape(folder.last.host)
-        period = f"Last run {moment(folder.last.started)} to {moment(end)} on {host}."
-    return (
-        f'<header><div class="brand">nuclix <span>run report</span></div><h1>{escape(folder.out.resolve().name)}</h1>'
-        f'<p><span class="verdict {kind}">{state}</span> <span class="quiet">{period}</span></p></header>'
-    )
+def _entry(out: Path, facts: SlideFacts, summary: SlideSummary | None, shared: tuple[str, int, float, float]) -> _Entry:
+    from markupsafe import Markup
+
+    anchor, edge, top, area_end = shared
+    picture = read_thumbnail(report_path(out, facts.name, ".jpg"), edge)
+    drawn = summary is not None and bool(facts.nuclei)
+    density = density_uri(summary, top) if drawn and summary is not None else ""
+    line = sparkline(summary.areas, area_end) if drawn and summary is not None and summary.areas.sum() else ""
+    return _Entry(facts, summary, picture, anchor, density, Markup(line))
 
 
-def _state(folder: FolderFacts) -> tuple[str, str]:
-    """Return what is to be said of the folder first, and its colour."""
+def _verdict(folder: FolderFacts) -> dict[str, str]:
+    """Return the state of the folder in one phrase, and its colour."""
     failed, left, total = folder.count(FAILED), unfinished(folder), len(folder.slides)
     if folder.live:
-        return f"At work: {folder.count(DONE)} of {total} slides done", "running"
+        return {"kind": "running", "text": f"Running: {folder.count(DONE)} of {total} slides done"}
     if left:
-        return f"Not finished: {left} of {total} slides left", "warn"
+        return {"kind": "warn", "text": f"Not finished: {left} of {total} slides left"}
     if failed:
-        return f"Finished, {failed} of {total} slides failed", "bad"
-    return ("Finished, all slides done", "good") if total else ("No slides", "warn")
+        return {"kind": "bad", "text": f"Finished, {failed} of {total} slides failed"}
+    return {"kind": "good", "text": "Finished, all slides done"} if total else {"kind": "warn", "text": "No slides"}
 
 
-def _summary(folder: FolderFacts, areas: np.ndarray) -> str:
+def _totals(folder: FolderFacts, areas: NDArray[np.int64]) -> dict[str, float | None]:
     done = [slide for slide in folder.slides if slide.state == DONE]
     nuclei = sum(slide.nuclei or 0 for slide in done)
     tissue = sum(slide.tissue_mm2 or 0.0 for slide in done)
     wall = sum(slide.seconds.get("wall", 0.0) for slide in done)
     pixels = sum(slide.pixels - slide.pixels_resumed for slide in done)
     median = area_quantiles(areas, (0.5,))
-    tiles = (
-        (f"{len(done)}<small>/{len(folder.slides)}</small>", "slides done"),
-        (grouped(nuclei), "nuclei"),
-        (f"{significant(tissue)} <small>mm²</small>", "tissue"),
-        (f"{grouped(nuclei / tissue)} <small>/mm²</small>" if tissue else "&ndash;", "nuclear density"),
-        (f"{significant(median[0])} <small>µm²</small>" if median else "&ndash;", "median nuclear area"),
-        (f"{significant(wall / tissue)} <small>s/mm²</small>" if tissue else "&ndash;", "time a worker needs"),
-        (f"{significant(pixels / 1e6 / wall)} <small>Mpx/s</small>" if wall else "&ndash;", "speed of a worker"),
-    )
-    blocks = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in tiles)
-    return f'<div class="tiles">{blocks}</div>{_attention(folder)}'
+    return {
+        "done": len(done),
+        "slides": len(folder.slides),
+        "nuclei": nuclei,
+        "tissue_mm2": tissue,
+        "density": nuclei / tissue if tissue else None,
+        "median_um2": median[0] if median else None,
+        "seconds_per_mm2": wall / tissue if tissue else None,
+        "mpx_per_s": pixels / 1e6 / wall if wall else None,
+    }
 
 
-def _attention(folder: FolderFacts) -> str:
-    """Return what someone should look at in the morning, or that there is nothing."""
+def _attention(folder: FolderFacts) -> list[dict[str, str]]:
+    """Return what the user should look at, if anything."""
     lines = []
     if folder.stopped:
-        lines.append(
-            ("warn", f"The last run ended early: {escape(folder.stopped)}. The same command goes on from here.")
-        )
+        lines.append(_line("warn", f"The last run ended early: {folder.stopped}. The same command resumes."))
     mixed = len({json.dumps(slide.made_with, sort_keys=True) for slide in folder.slides if slide.state == DONE})
     if mixed > 1:
-        lines.append(("warn", f"The results were made with {mixed} different configurations; see the record below."))
-    for slide in folder.slides:
-        if slide.state == FAILED:
-            lines.append(("bad", f"<b>{escape(slide.name)}</b> {escape(slide.reason)}"))
-    warned = [slide for slide in folder.slides if slide.warnings and slide.state == DONE]
+        lines.append(
+            _line("warn", f"The results were made with {mixed} different configurations; see the record below.")
+        )
+    lines += [_line("bad", slide.reason, slide.name) for slide in folder.slides if slide.state == FAILED]
+    warned = [slide.name for slide in folder.slides if slide.warnings and slide.state == DONE]
     if warned:
-        names = ", ".join(escape(slide.name) for slide in warned[:8]) + (", …" if len(warned) > 8 else "")
+        names = ", ".join(warned[:_NAMES_SHOWN]) + (", …" if len(warned) > _NAMES_SHOWN else "")
         plural = "s have" if len(warned) > 1 else " has"
-        lines.append(("warn", f"{len(warned)} finished slide{plural} warnings: {names}"))
-    if not lines:
-        quiet = "Nothing needs attention so far." if folder.live else "Nothing needs attention."
-        return f'<div class="attention good"><p>{quiet}</p></div>'
-    items = "".join(f'<li class="{kind}">{line}</li>' for kind, line in lines[:_LINES])
-    left = len(lines) - _LINES
-    more = f'<li class="quiet">and {left} more, in the table below</li>' if left > 0 else ""
-    return f'<div class="attention"><h2>Needs attention</h2><ul>{items}{more}</ul></div>'
+        lines.append(_line("warn", f"{len(warned)} finished slide{plural} warnings: {names}"))
+    return lines
 
 
-def _slides(entries: tuple[SlideEntry, ...]) -> str:
-    if not entries:
-        return '<p class="quiet">The ledger holds no slides.</p>'
-    states = sorted({entry.facts.state for entry in entries})
-    choices = "".join(f'<option value="{escape(state)}">{escape(state)}</option>' for state in states)
-    return (
-        '<div class="controls"><input type="search" id="find" placeholder="Find a slide" aria-label="Find a slide">'
-        f'<select id="state" aria-label="State"><option value="">all states</option>{choices}</select>'
-        f'<span class="quiet" id="shown"></span></div>{slide_table(entries)}'
-    )
+def _line(kind: str, text: str, slide: str = "") -> dict[str, str]:
+    return {"kind": kind, "text": text, "slide": slide}
 
 
-def _pictures(entries: tuple[SlideEntry, ...], shared: Shared) -> str:
-    if not entries:
-        return ""
-    scale = (
-        f'<span>0</span><span class="ramp"></span><span>{grouped(shared.density_top)} nuclei/mm²</span>'
-        '<label><input type="checkbox" id="density" checked> show density</label>'
-    )
-    cards = "".join(slide_card(entry, shared) for entry in entries)
-    return (
-        f'<div class="legend">{scale}</div><div class="cards">{cards}</div>'
-        '<p class="quiet">All slides have the same scales. Point at a picture to see the tissue alone. '
-        "Under each picture: how its nuclei are distributed by area, "
-        f"from 0 to {grouped(shared.area_end)} µm².</p>"
-    )
+def _areas(entries: Sequence[_Entry], areas: NDArray[np.int64]) -> dict[str, Any]:
+    from markupsafe import Markup
 
-
-def _areas(entries: tuple[SlideEntry, ...], areas: np.ndarray) -> str:
     if not areas.sum():
-        return ""
+        return {}
     rows = [
-        AreaRow(entry.facts.name, entry.anchor, entry.sketch.areas)
+        AreaRow(entry.facts.name, entry.anchor, entry.summary.areas)
         for entry in sorted(entries, key=lambda entry: entry.median_um2 or 0.0)
-        if entry.sketch is not None and entry.median_um2 is not None
+        if entry.summary is not None and entry.median_um2 is not None
     ]
-    note = "Line: 10th to 90th percentile. Box: quartiles. Mark: median. Slides in the order of their medians."
-    if len(rows) > _AREA_ROWS:
-        note += f" Of {len(rows)} slides, the {_AREA_ROWS // 2} with the smallest and the largest medians."
-        rows = [*rows[: _AREA_ROWS // 2], *rows[-_AREA_ROWS // 2 :]]
-    return (
-        f'<h3>All slides</h3>{area_histogram(areas)}<h3>Each slide</h3>{area_ranges(rows)}<p class="quiet">{note}</p>'
-    )
+    total, half = len(rows), _AREA_ROWS // 2
+    if total > _AREA_ROWS:
+        rows = [*rows[:half], *rows[-half:]]
+    histogram, ranges = Markup(area_histogram(areas)), Markup(area_ranges(rows))
+    return {"histogram": histogram, "ranges": ranges, "total": total, "shown": len(rows), "omitted": total - len(rows)}
 
 
-def _throughput(folder: FolderFacts) -> str:
+def _throughput(folder: FolderFacts) -> dict[str, Any]:
+    from markupsafe import Markup
+
     slides = sorted(
         (slide for slide in folder.slides if slide.begun is not None and slide.ended is not None),
         key=lambda slide: slide.ended or 0.0,
     )
     if not slides:
-        return ""
+        return {}
     intervals = [
         Interval(s.begun or 0.0, s.ended or 0.0, (s.pixels - s.pixels_resumed) / 1e6, s.name, s.state) for s in slides
     ]
-    parts = [night(intervals)]
     columns = [
         ((slide.pixels - slide.pixels_resumed) / 1e6, slide.seconds)
         for slide in slides
         if slide.state == DONE and slide.pixels > slide.pixels_resumed
     ]
+    found: dict[str, Any] = {"timeline": Markup(timeline(intervals)), "stages": []}
     if columns:
-        parts += [
-            "<h3>Time by stage</h3>",
-            _stage_bar([seconds for _, seconds in columns]),
-            stage_columns(columns, _STAGES),
-            '<p class="quiet">Time is summed over threads: stages run side by side.</p>',
-        ]
-    return "".join(parts)
+        found["stages"] = _stages([seconds for _, seconds in columns])
+        found["columns"] = Markup(stage_columns(columns, _STAGES))
+    return found
 
 
-def _stage_bar(seconds: Sequence[Mapping[str, float]]) -> str:
-    """Return the stages' totals: their legend."""
+def _stages(seconds: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Return the total of each stage: the legend of the chart."""
     totals = [sum(spent.get(stage, 0.0) for spent in seconds) for stage in _STAGES]
     everything = sum(totals) or 1.0
-    items = [
-        f'<li><i class="s{number}"></i>{stage} <b>{total / everything:.0%}</b> <span>{duration(total)}</span></li>'
-        for number, (stage, total) in enumerate(zip(_STAGES, totals, strict=True))
+    return [
+        {"name": stage, "share": total / everything, "seconds": total}
+        for stage, total in zip(_STAGES, totals, strict=True)
     ]
-    return f'<ul class="stages">{"".join(items)}</ul>'
+
+
+def _results(folder: FolderFacts) -> list[dict[str, Any]]:
+    """Return what the results were made with, one entry per configuration."""
+    groups: dict[str, list[SlideFacts]] = defaultdict(list)
+    for slide in folder.slides:
+        if slide.state == DONE:
+            groups[json.dumps([slide.made_with, slide.model], sort_keys=True)].append(slide)
+    return [{"count": len(slides), "made_with": _made_with(slides[0])} for slides in groups.values()]
+
+
+def _made_with(slide: SlideFacts) -> list[tuple[str, str]]:
+    facts = {"model": slide.model.get("name", ""), "model SHA-256": slide.made_with.get("model", "")}
+    parameters = slide.model.get("parameters", {})
+    facts["post-processor"] = f"{slide.model.get('postprocessor', '')} {_inline(parameters)}"
+    rest = {name: value for name, value in slide.made_with.items() if name != "model"}
+    return [(name, _inline(value)) for name, value in {**facts, **rest}.items()]
+
+
+def _inline(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} = {_inline(item)}" for name, item in value.items())
+    return ", ".join(map(_inline, value)) if isinstance(value, list | tuple) else str(value)

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ _SCALE_SHARE = 0.99
 # From sparse to dense: dark to bright, none of them a colour of haematoxylin and eosin, told apart by the colour-blind.
 RAMP = ((59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 _STRONG = 0.8  # opacity
-# Opacity rises faster than density, so that sparse tissue shows, and glass beside it does not.
+# Opacity rises faster than density, so that sparse tissue shows, and background next to it does not.
 _RISE = 0.6
 
 
@@ -41,15 +42,24 @@ def edge_for(count: int) -> int:
     return max(SMALLEST_EDGE, min(EDGE, edge))
 
 
-def thumbnail_uri(path: Path, edge: int) -> tuple[str, tuple[int, int]] | None:
-    """Return a thumbnail as a data URI with its size (width, height), or None where there is none.
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as a data URI, with its size in pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def read_thumbnail(path: Path, edge: int) -> Picture | None:
+    """Return a thumbnail, or None where there is none that can be read.
 
     Parameters
     ----------
     path : Path
-        The JPEG file that the run left.
+        The JPEG file that the run wrote.
     edge : int
-        Larger ones are made smaller.
+        Maximum length of the longer edge in pixels; larger thumbnails are reduced.
     """
     from PIL import Image
 
@@ -61,22 +71,22 @@ def thumbnail_uri(path: Path, edge: int) -> tuple[str, tuple[int, int]] | None:
                 content = encoded(image, edge)
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
-    return _uri("image/jpeg", content), size
+    return Picture(_uri("image/jpeg", content), *size)
 
 
-def density_uri(sketch: SlideSummary, top: float) -> str:
+def density_uri(summary: SlideSummary, top: float) -> str:
     """Return a density map as a data URI: a cell a pixel, clear where there is nothing.
 
     Parameters
     ----------
-    sketch : SlideSummary
+    summary : SlideSummary
         Of the slide.
     top : float
         Nuclei per mm2 that the strongest colour stands for.
     """
     from PIL import Image
 
-    share = np.minimum(density(sketch) / top, 1.0)
+    share = np.minimum(density(summary) / top, 1.0)
     image = Image.fromarray(np.rint(share * (LEVELS - 1)).astype(np.uint8))
     colors = np.rint(ramp(np.linspace(0.0, 1.0, LEVELS))).astype(np.uint8)
     alpha = _STRONG * np.linspace(0.0, 1.0, LEVELS) ** _RISE * 255
@@ -97,9 +107,9 @@ def ramp_css() -> str:
     return f"linear-gradient(90deg,{','.join(f'rgb{color}' for color in RAMP)})".replace(" ", "")
 
 
-def density_top(sketches: Sequence[SlideSummary]) -> float:
+def density_top(summaries: Sequence[SlideSummary]) -> float:
     """Return a round end for a density scale that serves all slides; all but the densest cells lie within it."""
-    found = [values[values > 0] for values in map(density, sketches)]
+    found = [values[values > 0] for values in map(density, summaries)]
     cells = np.concatenate([np.zeros(0), *found])
     if not cells.size:
         return 1.0

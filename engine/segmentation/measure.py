@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
-from nuclix.engine.segmentation.objects import Objects
+from nuclix.engine.segmentation.objects import PROBABILITY, Objects
 from nuclix.ext.label_sums import label_sums
 from nuclix.ext.outlines import Outlines, label_outlines
 from nuclix.ext.shapes import shape_measurements
-
-PROBABILITY = "Detection probability"
 
 
 def shape_names(mpp: float | None) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+PROBABILITY = "Detection probability"  # the measurement that holds the score, named as QuPath's StarDist does
+
 
 @dataclass(frozen=True, slots=True)
 class Objects:
@@ -47,6 +49,16 @@ class Objects:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def class_index(self) -> NDArray[np.int32]:
+        """(N,) int32, index of each object's class: the same as `classes`."""
+        return self.classes
+
+    @property
+    def score(self) -> NDArray[np.float64]:
+        """(N,) float64, detection probability of each object."""
+        return self.measurements[PROBABILITY]
 
 
 def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -26,6 +26,7 @@ from nuclix.engine.geometry import Box
 from nuclix.engine.inference.predictor import Predictor
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.segmentation.checkpoint import Checkpoint
+from nuclix.engine.segmentation.classes import ClassRule, find_nuclei, with_found
 from nuclix.engine.segmentation.clump_batch import ClumpBatch, pack
 from nuclix.engine.segmentation.clumps import Clump, Stitcher
 from nuclix.engine.segmentation.context import ContextWindow
@@ -57,6 +58,8 @@ class PipelineInputs:
         From maps to nuclei.
     checkpoint : Checkpoint
         Where objects go.
+    rule : ClassRule or None
+        How class maps are read, where the network gives any.
     """
 
     view: SlideView
@@ -64,6 +67,7 @@ class PipelineInputs:
     predictor: Predictor
     post: PostProcessor
     checkpoint: Checkpoint
+    rule: ClassRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +311,7 @@ class SlidePipeline:
             post = self._inputs.post
             region = self._band.region(unit.row, unit.col)
             window = self._band.feed(unit.row, unit.col, unit.maps)
-            mask = None if window is None else _inner(post.foreground(window), post.context)
+            mask = None if window is None else _inner(post.foreground(window[: len(post.maps)]), post.context)
             whole: list[Clump] = []
             waited: list[Clump] = []
             for row, col in self._blocks_in(region):
@@ -336,10 +340,10 @@ class SlidePipeline:
     def _objects(self, mask: NDArray[np.bool_], maps: NDArray[np.float32], origin: Box) -> Objects:
         post = self._inputs.post
         context = post.context
-        labels = post.split(maps, np.pad(mask, context) if context else mask)
-        return objects_of(
-            _inner(labels, context), _inner(post.score(maps), context), origin, self._inputs.view.scale.mpp
-        )
+        found = find_nuclei(post, maps, np.pad(mask, context) if context else mask, self._inputs.rule)
+        score = _inner(post.score(maps[: len(post.maps)]), context)
+        objects = objects_of(_inner(found.labels, context), score, origin, self._inputs.view.scale.mpp)
+        return with_found(objects, found)
 
     def _split(self, clump: Clump) -> Objects:
         with self._clock.stage("split"):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nuclix.engine.run_config import RunConfig, option_specs, result_settings
+from nuclix.engine.segmentation.classes import class_map_hash
 
 # Raise this when the same slide, model and options give other objects or another file than before.
 RESULT_FORMAT = 1
@@ -37,7 +38,7 @@ def result_key(slide_fingerprint: str, model_sha256: str, config: RunConfig, use
     facts: dict[str, Any] = {"slide": slide_fingerprint, "model": model_sha256, "format": RESULT_FORMAT}
     if user_mpp is not None:
         facts["mpp"] = user_mpp
-    return json.dumps({**facts, **result_settings(config)})
+    return json.dumps({**facts, **result_settings(config), **class_map_hash(config.class_map)})
 
 
 def read_key(text: str | None) -> dict[str, Any]:

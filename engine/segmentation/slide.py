@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nuclix.engine import registry
 from nuclix.engine.contracts import PostProcessor, SlideHeader, Writer
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError, SlideError
@@ -17,6 +19,7 @@ from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.run_config import RunConfig, config_as_json
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
+from nuclix.engine.segmentation.classes import Classes, prepare_classes
 from nuclix.engine.segmentation.measure import shape_names
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.record import SlideRecord, write_record
@@ -83,6 +86,8 @@ class SegmentationContext:
         From objects to a file.
     started : float
         Start of the run in seconds since 1970.
+    classes : Classes
+        How class maps are read, and what becomes of the model's classes.
     first : bool
         Whether no tile has been computed yet.
     """
@@ -93,6 +98,7 @@ class SegmentationContext:
     post: PostProcessor
     writer: Writer
     started: float
+    classes: Classes
     first: bool = True
 
 
@@ -143,11 +149,12 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
         raise ModelError(
             f"{path}: gives the maps {card.maps}, its post-processor {card.postprocessor} takes {post.maps}"
         )
+    classes = prepare_classes(card, post, config, str(path))
     make_writer: Any = registry.load(registry.WRITERS, config.writer)
     writer: Writer = make_writer()
     batch = config.batch or default_batch(device)
     predictor = Predictor(model, InferenceSettings(device, precision, batch, config.tta))
-    return SegmentationContext(config, model, predictor, post, writer, started)
+    return SegmentationContext(config, model, predictor, post, writer, started, classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +263,7 @@ def _result(slide: _SlideContext, digest: str) -> dict[str, Any]:
     }
 
 
-def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, float]]:
+def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
     """Segment the slide; where the device is out of memory, restart the slide with half the batch size.
 
     It is restarted because rows of two batch sizes in one result would depend on when memory was short.
@@ -279,7 +286,7 @@ def _retry_with_smaller_batch(slide: _SlideContext) -> tuple[PipelineFigures, di
         predictor.use_batch(predictor.batch // 2)
 
 
-def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, float]]:
+def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
     """Run the pipeline into the checkpoint, and write the result from it."""
     shared, config, view = slide.shared, slide.shared.config, slide.view
     started = time.perf_counter()
@@ -295,15 +302,15 @@ def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, float]]:
     key = _checkpoint_key(slide, shared.predictor.batch)
     checkpoint = Checkpoint(slide.paths.checkpoint, shape_names(view.scale.mpp), key)
     try:
-        inputs = PipelineInputs(view, tissue, shared.predictor, shared.post, checkpoint)
+        inputs = PipelineInputs(view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule)
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         started = time.perf_counter()
-        _write(slide, checkpoint, figures)
+        by_class = _write(slide, checkpoint, figures)
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
         figures.seconds = {**spent, **figures.seconds, "write": time.perf_counter() - started}
     finally:
         checkpoint.close()
-    return figures, {} if tissue is None else {"tissue_mm2": tissue.area_mm2}
+    return figures, {"nuclei_by_class": by_class} | ({} if tissue is None else {"tissue_mm2": tissue.area_mm2})
 
 
 def _make_folder(out: Path, folder: Path) -> None:
@@ -341,22 +348,25 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> None:
-    """Write the checkpoint's objects in canonical order; the file gets its final name when it is complete."""
+def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
+    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
     shared, view = slide.shared, slide.view
     bounds = view.info.bounds
     header = SlideHeader(
         name=view.info.path.name,
         downsample=view.downsample,
         origin=(float(bounds.row), float(bounds.col)) if bounds else (0.0, 0.0),
-        classes=shared.model.card.classes,
+        classes=shared.classes.mapping.classes,
         namespace=f"{slide.fingerprint}/{shared.model.sha256}",
     )
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     summary = SummaryAccumulator(view)
+    mapping, by_class = shared.classes.mapping, np.zeros(len(header.classes), np.int64)
     session = shared.writer.open(slide.result, header)
     try:
-        for objects in checkpoint.blocks():
+        for block in checkpoint.blocks():
+            objects = mapping.apply(block)
+            by_class += np.bincount(objects.classes, minlength=len(by_class))
             session.write(objects)
             summary.add(objects)
             slide.hooks.on_progress(end)
@@ -367,6 +377,7 @@ def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigure
         session.abort()
         raise
     write_summary(slide.paths.summary, summary.result())
+    return mapping.named(by_class)
 
 
 def _warnings(figures: PipelineFigures, context: SegmentationContext) -> list[str]:
@@ -408,6 +419,7 @@ def _record(slide: _SlideContext) -> SlideRecord:
             "sha256": shared.model.sha256,
             "postprocessor": shared.model.card.postprocessor,
             "parameters": dict(as_mapping(shared.post)),
+            "classes": [as_mapping(item) for item in shared.classes.mapping.classes],
             "device": f"{predictor.device} ({hardware_name(predictor.device)})",
             "precision": str(predictor.precision).removeprefix("torch."),
             "tta": predictor.tta,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 from nuclix.engine import registry
 from nuclix.engine.contracts import SlideInfo, SlideReader
-from nuclix.engine.errors import SlideError
+from nuclix.engine.errors import SlideError, UnsupportedSlideError
 from nuclix.engine.geometry import Scale
 from nuclix.engine.run_config import COARSEST_MPP, FINEST_MPP
 
@@ -18,13 +21,18 @@ CHUNK = 64 << 10  # bytes a fingerprint takes at each place
 CHUNKS = 16  # places between the head and the tail of a file that a fingerprint looks at
 
 
-def open_slide(path: Path) -> SlideReader:
+def open_slide(path: Path, reader: str | None = None) -> SlideReader:
     """Open a slide with the reader that recognises its content, the highest priority first.
+
+    A reader that recognises a file may find that it can't read it although it is intact, such as Ventana tiles that
+    overlap; the next reader that recognises the file is tried then.
 
     Parameters
     ----------
     path : Path
         The file.
+    reader : str or None
+        Name of the reader to use, whatever others recognise; None to choose by content.
 
     Returns
     -------
@@ -34,18 +42,38 @@ def open_slide(path: Path) -> SlideReader:
     ------
     SlideError
         If the file is missing, a folder, empty, unreadable, recognised by no reader, or damaged.
+    PluginError
+        If there is no reader of that name.
     """
     path = Path(path)
-    check_file(path)
-    readers = {name: cast(type[SlideReader], registry.load(registry.READERS, name)) for name in _reader_names()}
-    for _, reader in sorted(readers.items(), key=lambda item: (-item[1].priority, item[0])):
-        if reader.recognises(path):
-            return reader.open(path)
-    raise SlideError(f"{path}: not an image that any installed reader recognises (readers: {', '.join(readers)})")
+    names = registry.names(registry.READERS)
+    wanted = names if reader is None else (reader,)
+    readers = [cast(type[SlideReader], registry.load(registry.READERS, name)) for name in wanted]
+    if not _is_folder_of_a_reader(path, readers):
+        check_file(path)
+    if reader is not None:
+        return readers[0].open(path)
+    refused: UnsupportedSlideError | None = None
+    for kind in sorted(readers, key=lambda kind: -kind.priority):  # stable: readers of one priority by name
+        try:
+            if kind.recognises(path):
+                return kind.open(path)
+        except UnsupportedSlideError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+    raise SlideError(f"{path}: not an image that any installed reader recognises (readers: {', '.join(names)})")
 
 
-def _reader_names() -> tuple[str, ...]:
-    return tuple(registry.names(registry.READERS))
+def _is_folder_of_a_reader(path: Path, readers: Sequence[type[SlideReader]]) -> bool:
+    """Return whether `path` is a folder that is one slide, such as an OME-Zarr."""
+    if not path.is_dir():
+        return False
+    for kind in readers:
+        with suppress(OSError):  # of a reader that takes files only
+            if kind.recognises(path):
+                return True
+    return False
 
 
 def check_file(path: Path) -> None:
@@ -53,6 +81,10 @@ def check_file(path: Path) -> None:
     if path.is_dir():
         raise SlideError(f"{path}: is a folder, not a slide; name the slides in it, or {path / '*'}")
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # opening a FIFO waits for a writer, a device may have no end
+            kind = "a FIFO" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+            raise SlideError(f"{path}: is {kind}, not a file; name a slide")
         with path.open("rb") as file:
             if not file.read(1):
                 raise SlideError(f"{path}: is empty (0 bytes); copy the slide again")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import Annotated
 from nuclix.engine.errors import DataError
+from nuclix.engine.training.contracts import Annotated
+from nuclix.engine.training.image_scales import resampled, scales_of
+from nuclix.engine.training.splits import PARTS, TRAIN, VALIDATION, SplitOptions, split_images
 
 IMAGE_SUFFIXES = (".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
-HOLD_OUT_ONE_IN = 5
-SPLIT_FILE = "split.csv"
-PARTS = ("train", "validation")
+_USUAL_SPLIT = SplitOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class Dataset:
         return [own] * len(self.train) + [other] * len(self.extra)
 
 
-def with_extra(dataset: Dataset, folder: Path, pattern: str, share: float) -> Dataset:
+def with_extra(dataset: Dataset, folder: Path, pattern: str, share: float, mpp: float | None = None) -> Dataset:
     """Add the images of another folder to train on: those that match and that its own split does not hold out.
 
     Parameters
@@ -66,30 +64,33 @@ def with_extra(dataset: Dataset, folder: Path, pattern: str, share: float) -> Da
         Shell pattern of the names to take, such as ``he_*``.
     share : float
         Part of the patches that come from there, between 0 and 1.
+    mpp : float, optional
+        As `load_dataset` takes it.
 
     Raises
     ------
     DataError
         If no name matches, or the folder can't be read.
     """
-    extra = tuple(item for item in load_dataset(folder).train if fnmatchcase(item.name, pattern))
+    extra = tuple(item for item in load_dataset(folder, mpp=mpp).train if fnmatchcase(item.name, pattern))
     if not extra:
         raise DataError(f"{folder}: no image to train on matches {pattern!r}")
     return replace(dataset, extra=extra, share=share)
 
 
-def load_dataset(folder: Path, split: Path | None = None, shipped: Sequence[Path] = ()) -> Dataset:
+def load_dataset(folder: Path, options: SplitOptions = _USUAL_SPLIT, mpp: float | None = None) -> Dataset:
     """Read a folder with ``images/`` and ``labels/``, matched by file name without suffix.
 
     Parameters
     ----------
     folder : Path
-        Holds the two folders, and perhaps a `split.csv`.
-    split : Path, optional
-        CSV with the columns image and split (train or validation), and perhaps group.
-    shipped : sequence of Path
-        Such files of known data sets; the first that names every image is taken where neither `split` nor
-        `split.csv` is there. Failing that, one image in five is held out by a hash of its name.
+        Holds the two folders, and perhaps ``split.csv``, ``groups.csv`` and ``images.csv`` (columns image and
+        um_per_px).
+    options : SplitOptions
+        Which images train and which validate.
+    mpp : float, optional
+        Micrometres per pixel that the images are resampled to where their own scale is stated; None leaves them as
+        they are.
 
     Returns
     -------
@@ -102,15 +103,53 @@ def load_dataset(folder: Path, split: Path | None = None, shipped: Sequence[Path
         If something is missing, can't be read or does not fit; the message names the file.
     """
     pairs = _matched(folder)
-    parts, source = _split(folder, tuple(pairs), split, shipped)
+    split = split_images(folder, tuple(pairs), options)
+    used = [name for name in pairs if name in split.parts]
+    scales = scales_of(folder, split.table, used) if mpp is not None else {}
     loaded: dict[str, list[Annotated]] = {part: [] for part in PARTS}
-    for name, (image, labels) in pairs.items():
-        if name in parts:
-            loaded[parts[name]].append(load_annotated(image, labels))
-    for part in PARTS:
+    for name in used:
+        item = load_annotated(*pairs[name])
+        if mpp is not None and name in scales:
+            item = resampled(item, scales[name], mpp)
+        loaded[split.parts[name]].append(item)
+    for part in (TRAIN,) if options.train_on_all else PARTS:
         if not loaded[part]:
-            raise DataError(f"{folder}: the split ({source}) leaves no image for {part}")
-    return Dataset(tuple(loaded["train"]), tuple(loaded["validation"]), source)
+            raise DataError(f"{folder}: the split ({split.source}) leaves no image for {part}")
+    return Dataset(tuple(loaded[TRAIN]), tuple(loaded[VALIDATION]), split.source)
+
+
+def load_images(
+    folder: Path, mpp: float, shipped: Sequence[Path] = (), wanted: Callable[[str], bool] | None = None
+) -> list[Annotated]:
+    """Read all images of a folder, or the wanted ones, and resample them to one scale where their own is stated.
+
+    Parameters
+    ----------
+    folder : Path
+        As `load_dataset` reads it.
+    mpp : float
+        Micrometres per pixel to resample to.
+    shipped : sequence of Path
+        Tables of known data sets, which may state scales.
+    wanted : callable, optional
+        Takes an image's name; returns whether to read it.
+
+    Returns
+    -------
+    list of Annotated
+        In the order of the names.
+
+    Raises
+    ------
+    DataError
+        If something is missing, can't be read or does not fit; the message names the file.
+    """
+    pairs = _matched(folder)
+    table = split_images(folder, tuple(pairs), SplitOptions(train_on_all=True, shipped=tuple(shipped))).table
+    names = [name for name in pairs if wanted is None or wanted(name)]
+    scales = scales_of(folder, table, names)
+    items = [load_annotated(*pairs[name]) for name in names]
+    return [resampled(item, scales.get(item.name, mpp), mpp) for item in items]
 
 
 def load_annotated(image: Path, labels: Path) -> Annotated:
@@ -122,21 +161,6 @@ def load_annotated(image: Path, labels: Path) -> Annotated:
     if pixels.shape[:2] != numbers.shape:
         raise DataError(f"{labels}: is {_size(numbers)} but {image.name} is {_size(pixels)}")
     return Annotated(image.stem, pixels, numbers.astype(np.int32))
-
-
-def read_split(path: Path) -> dict[str, str]:
-    """Return name to "train" or "validation" from a CSV with the columns image and split."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise DataError(f"{path}: can't be read as a CSV: {problem}") from problem
-    if not rows or not {"image", "split"} <= set(rows[0]):
-        raise DataError(f"{path}: needs the columns image and split (group is optional)")
-    for number, row in enumerate(rows, 2):
-        if not row["image"] or row["split"] not in PARTS:
-            raise DataError(f"{path}, line {number}: split must be one of {', '.join(PARTS)}, not {row['split']!r}")
-    return {row["image"]: row["split"] for row in rows}
 
 
 def _matched(folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -165,31 +189,6 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     if not found:
         raise DataError(f"{folder}: is empty")
     return found
-
-
-def _split(
-    folder: Path, names: Sequence[str], split: Path | None, shipped: Sequence[Path]
-) -> tuple[Mapping[str, str], str]:
-    """Return name to part, and in words where that comes from."""
-    own = folder / SPLIT_FILE
-    if split is None and own.is_file():
-        split = own
-    if split is not None:
-        parts = read_split(split)
-        unknown = sorted(set(parts) - set(names))
-        if unknown:
-            raise DataError(f"{split}: names {unknown[0]}, which is not in {folder / 'images'}")
-        return parts, split.name
-    for path in shipped:
-        parts = read_split(path)
-        if set(names) == set(parts):
-            return parts, f"{path.name} of the recipe"
-    return {name: PARTS[held_out(name)] for name in names}, f"one in {HOLD_OUT_ONE_IN} by hash of the name"
-
-
-def held_out(name: str) -> bool:
-    """Say whether an image without a stated split is for validation: one in five, by SHA-256 of its name."""
-    return hashlib.sha256(name.encode()).digest()[0] % HOLD_OUT_ONE_IN == 0
 
 
 def _read(path: Path, mode: str | None) -> NDArray[np.generic]:

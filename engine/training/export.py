@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,12 @@ from nuclix.engine.contracts import ModelCard, ObjectClass
 from nuclix.engine.inference.model_file import save_model
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.training.selection import Selection, choose_parameters, predict, score_parameters
+from nuclix.engine.training.validation import make_postprocessor
 
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import Recipe
+    from nuclix.engine.training.contracts import Recipe
     from nuclix.engine.training.dataset import Dataset
     from nuclix.engine.training.execution import Execution
 
@@ -33,7 +35,9 @@ class Provenance:
     data, licence : str
         What it was trained on, and the licence of that.
     settings : mapping
-        Of the training.
+        Of the training run.
+    parameters : mapping
+        The post-processor's, where no validation image chooses them; empty takes the recipe's first candidate.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Provenance:
     data: str
     licence: str
     settings: dict[str, Any]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def export(
@@ -60,7 +65,7 @@ def export(
     network : torch.nn.Module
         The trained network (the moving average of its weights).
     dataset : Dataset
-        Its validation images choose the parameters and give the scores.
+        Its validation images choose the parameters and give the scores; without any, `provenance` has the parameters.
     execution : Execution
         Device and precision of the predictions that are scored.
     provenance : Provenance
@@ -73,13 +78,7 @@ def export(
     ModelCard
         What was written.
     """
-    import torch
-
-    images = dataset.validation
-    chosen = choose_parameters(recipe, images, predict(recipe, network, images, execution), torch.get_num_threads())
-    mirrored = score_parameters(
-        recipe, images, predict(recipe, network, images, execution, mirrored=True), chosen.parameters
-    )
+    parameters, scores = _chosen(recipe, network, dataset, execution, provenance)
     card = ModelCard(
         name=provenance.name,
         method=provenance.method,
@@ -87,7 +86,7 @@ def export(
         patch=recipe.patch,
         maps=recipe.maps,
         postprocessor=recipe.postprocessor,
-        parameters=chosen.parameters,
+        parameters=parameters,
         classes=(NUCLEUS,),
         training={
             "data": provenance.data,
@@ -100,10 +99,31 @@ def export(
             "recipe": as_mapping(recipe),
             **provenance.settings,
         },
-        scores={"validation": _rows(chosen), "validation, four mirror images averaged": _rows(mirrored)},
+        scores=scores,
     )
     save_model(path, recipe.exported(network), card)
     return card
+
+
+def _chosen(
+    recipe: Recipe, network: torch.nn.Module, dataset: Dataset, execution: Execution, provenance: Provenance
+) -> tuple[Mapping[str, Any], dict[str, dict[str, dict[str, float]]]]:
+    """Return the post-processor's parameters and, where images are held out, the scores that chose them."""
+    import torch
+
+    images = dataset.validation
+    if not images:
+        given = provenance.parameters or recipe.candidates()[0]
+        make_postprocessor(recipe, given)
+        return given, {}
+    maps = predict(recipe, network, images, execution)
+    chosen = choose_parameters(recipe, images, maps, torch.get_num_threads())
+    maps = predict(recipe, network, images, execution, mirrored=True)
+    mirrored = score_parameters(recipe, images, maps, chosen.parameters)
+    return chosen.parameters, {
+        "validation": _rows(chosen),
+        "validation, four mirror images averaged": _rows(mirrored),
+    }
 
 
 def _rows(selection: Selection) -> dict[str, dict[str, float]]:

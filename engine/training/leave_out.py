@@ -30,7 +30,7 @@ from nuclix.engine.training.validation import label, make_postprocessor
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import Annotated, Recipe
+    from nuclix.engine.training.contracts import Annotated, Recipe
     from nuclix.engine.training.schedule import Schedule
 
 BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")  # project, tissue source site, participant

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuclix.engine.files import replace_file
-from nuclix.engine.training.plot import training_plot
+from nuclix.engine.training.plot import can_plot, training_plot
 
 if TYPE_CHECKING:
     from nuclix.engine.training.validation import Validation
@@ -49,7 +49,7 @@ class TrainingLog:
             writer.writerows(rows)
 
     def row(self, progress: Progress, seconds: float, rate: float) -> None:
-        """Append a row; after a validation redraw the picture.
+        """Append a row; after a validation update the plot, if matplotlib is installed.
 
         Parameters
         ----------
@@ -67,8 +67,8 @@ class TrainingLog:
             values += [f"{number:.5f}" for number in numbers]
         with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(values + [""] * (len(COLUMNS) - len(values)))
-        if found is not None:
-            replace_file(self._path.with_suffix(".svg"), training_plot(self._rows()).encode())
+        if found is not None and can_plot():
+            replace_file(self._path.with_suffix(".svg"), training_plot(self._rows()))
 
     def _rows(self) -> list[dict[str, str]]:
         with self._path.open(newline="", encoding="utf-8") as file:

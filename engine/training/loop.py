@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nuclix.engine.contracts import BatchShape, BatchSource, CustomLoss, CustomSampler
 from nuclix.engine.errors import UsageError
 from nuclix.engine.parameters import as_mapping
+from nuclix.engine.training.contracts import BatchShape, BatchSource, CustomLoss, CustomSampler
 from nuclix.engine.training.dataset import Dataset
 from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.log import Progress, TrainingLog
 from nuclix.engine.training.sampler import Sampler, drawn_ahead
 from nuclix.engine.training.schedule import Schedule
-from nuclix.engine.training.state import Best, TrainingState, load_average
-from nuclix.engine.training.validation import validate
+from nuclix.engine.training.state import Best, TrainingState
+from nuclix.engine.training.validation import Validation, validate
+from nuclix.engine.training.warm_start import initialise
 
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import Recipe
+    from nuclix.engine.training.contracts import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "training.csv"
@@ -48,7 +49,7 @@ class Place:
     checkpoint_seconds : float
         Time between checkpoints.
     start : Path, optional
-        An earlier training's checkpoint, whose averaged weights are the first weights.
+        An earlier run's checkpoint, whose averaged weights are the first weights, or a model file.
     """
 
     folder: Path
@@ -89,9 +90,12 @@ def train(
     """
     if schedule.patch % recipe.patch.multiple:
         raise UsageError(f"patch {schedule.patch}: this network takes multiples of {recipe.patch.multiple}")
+    if schedule.patience > 0 and not dataset.validation:
+        raise UsageError("early stopping needs validation images: hold some out, or train for a fixed number of steps")
     execution = Execution.of(place.device, schedule.precision)
     place.folder.mkdir(parents=True, exist_ok=True)
-    state = _begin(recipe, schedule, place, execution)
+    source = _source(recipe, dataset, schedule)
+    state = _begin(recipe, schedule, place, execution, source)
     settings = {**as_mapping(schedule), "recipe": repr(recipe), "start": place.start and place.start.name}
     checkpoint, log = place.folder / CHECKPOINT, TrainingLog(place.folder / LOG)
     if checkpoint.exists():
@@ -99,7 +103,6 @@ def train(
             raise UsageError(f"{checkpoint}: an earlier training; --resume goes on with it, or choose another --out")
         state.load(checkpoint, settings)
     log.open(state.step)
-    source = _source(recipe, dataset, schedule)
     ahead = BATCHES_AHEAD if execution.device.type == "cuda" else 0
     clock, losses = _Clock(state.seconds), _Losses()
     learn = _learner(recipe, state, schedule, execution)
@@ -110,7 +113,7 @@ def train(
         validated = last or state.step % place.validate_every == 0
         if not validated and state.step % LOSS_EVERY:
             continue
-        found = validate(recipe, state.average, dataset.validation, execution) if validated else None
+        found = _validated(recipe, state, dataset, execution) if validated else None
         if found is not None:
             state.best.look(found.loss, state.average)
             last = last or 0 < schedule.patience <= state.best.waited
@@ -136,6 +139,11 @@ def _steps_left(state: TrainingState, schedule: Schedule) -> range:
     return range(state.step, state.step if stopped else schedule.steps)
 
 
+def _validated(recipe: Recipe, state: TrainingState, dataset: Dataset, execution: Execution) -> Validation | None:
+    """Return the scores of the averaged weights; None where no image is held out."""
+    return validate(recipe, state.average, dataset.validation, execution) if dataset.validation else None
+
+
 def _source(recipe: Recipe, dataset: Dataset, schedule: Schedule) -> BatchSource:
     """Return where batches come from: the recipe's own source, or random patches of the annotated images."""
     shape = BatchShape(schedule.batch, schedule.patch)
@@ -145,15 +153,19 @@ def _source(recipe: Recipe, dataset: Dataset, schedule: Schedule) -> BatchSource
     return Sampler(recipe, images, schedule.augmentation, shape, schedule.seed, dataset.weights)
 
 
-def _begin(recipe: Recipe, schedule: Schedule, place: Place, execution: Execution) -> TrainingState:
+def _begin(
+    recipe: Recipe, schedule: Schedule, place: Place, execution: Execution, source: BatchSource
+) -> TrainingState:
     """Return the state before the first step: weights from the seed or from an earlier training."""
     import torch
+
+    from nuclix.engine.training.unet import normalise
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(schedule.seed)
         network = recipe.network()
     if place.start is not None:
-        load_average(network, place.start)
+        initialise(network, place.start, lambda: normalise(source.batch(0)[0]))
     network = execution.place_module(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     average = deepcopy(network).eval().requires_grad_(False)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nuclix.engine.contracts import Annotated, BatchShape, BatchSource
 from nuclix.engine.training.augmentation import Augmentation, focus, sampling_grid, stain, warp
+from nuclix.engine.training.contracts import Annotated, BatchShape, BatchSource
 from nuclix.engine.training.negatives import flakes, glass, streaked
 from nuclix.engine.training.targets import guide_of, targets_of
 
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import Recipe
+    from nuclix.engine.training.contracts import Recipe
 
 CONTEXT = 24  # px around a patch that its targets are computed with: a nucleus cut by the patch keeps its distances
 

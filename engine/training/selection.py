@@ -23,7 +23,7 @@ from nuclix.engine.training.validation import (
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import Annotated, Recipe
+    from nuclix.engine.training.contracts import Annotated, Recipe
     from nuclix.engine.training.execution import Execution
 
 

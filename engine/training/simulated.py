@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import Annotated
 from nuclix.engine.errors import OutputError
-from nuclix.engine.training.dataset import PARTS, SPLIT_FILE
+from nuclix.engine.training.contracts import Annotated
+from nuclix.engine.training.splits import PARTS, SPLIT_FILE
 
 LEAST_NUCLEI = 5  # of a square: the emptiest image of the paper's data set has so many (section III-A)
 CHANNELS = 3

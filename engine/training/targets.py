@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import Annotated, AuxiliaryMaps, Recipe
+from nuclix.engine.training.contracts import Annotated, AuxiliaryMaps, Recipe
 
 NO_PLANES = 0
 

@@ -5,9 +5,7 @@ This is the one module that imports torch at its top (its classes are torch's); 
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -33,18 +31,29 @@ class UNetShape:
         a pixel shuffle after it let it work at half the resolution, at about a quarter of the cost.
     channels : int
         Output maps.
+    n_feat_inner : int
+        Features after the first pooling, doubled by each further one; 0 doubles `n_feat`, as in the paper.
     """
 
     n_feat: int = 32
     depth: int = 3
     stem: int = 2
     channels: int = 1
+    n_feat_inner: int = 0
 
     def __post_init__(self) -> None:
         if self.stem not in STEMS:
             raise ValueError(f"stem must be one of {STEMS}, not {self.stem}")
         if min(self.n_feat, self.depth, self.channels) < 1:
             raise ValueError(f"n_feat, depth and channels must be positive: {self}")
+        if self.n_feat_inner < 0:
+            raise ValueError(f"n_feat_inner must be 0 or more, not {self.n_feat_inner}")
+
+    @property
+    def widths(self) -> list[int]:
+        """Features at every resolution, from the finest to the coarsest."""
+        inner = self.n_feat_inner or 2 * self.n_feat
+        return [self.n_feat, *(inner * 2**level for level in range(self.depth))]
 
     @property
     def multiple(self) -> int:
@@ -127,7 +136,7 @@ class UNet(nn.Module):
 
     def __init__(self, shape: UNetShape) -> None:
         super().__init__()
-        widths = [shape.n_feat * 2**level for level in range(shape.depth + 1)]
+        widths = shape.widths
         self.stem: nn.Module = nn.Identity()
         self.head: nn.Module = nn.Conv2d(widths[0], shape.channels, 1)
         inputs = 3
@@ -141,6 +150,7 @@ class UNet(nn.Module):
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for coarse, fine in pairs)
         self.decoder = nn.ModuleList(double_convolution(2 * fine, fine) for _, fine in pairs)
+        self.concatenated = tuple(f"decoder.{level}.0" for level in range(shape.depth))  # inputs: enlarged map, skip
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the raw outputs of a batch of normalised images."""
@@ -195,31 +205,3 @@ class ClassProbability(nn.Module):
     def forward(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return the class's probability."""
         return torch.softmax(outputs, 1)[:, self.index : self.index + 1]
-
-
-def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode whose convolutions have absorbed the batch norms that follow them.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Any module; batch norms directly after a convolution in an ``nn.Sequential`` are folded.
-
-    Returns
-    -------
-    torch.nn.Module
-        A copy; the input is left as it was.
-    """
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-    folded = deepcopy(module).eval()
-    for part in folded.modules():
-        if not isinstance(part, nn.Sequential):
-            continue
-        names = list(part._modules)
-        for first, second in pairwise(names):
-            before, norm = part._modules[first], part._modules[second]
-            if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                part._modules[first] = fuse_conv_bn_eval(before, norm)
-                part._modules[second] = nn.Identity()
-    return folded

@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine import registry
-from nuclix.engine.contracts import Annotated
 from nuclix.engine.evaluation.scores import object_counts, pixel_counts, segmentation_quality
 from nuclix.engine.inference.predictor import MIRRORS
 from nuclix.engine.parameters import from_mapping
+from nuclix.engine.training.contracts import Annotated
 from nuclix.engine.training.targets import guide_of, targets_of
 from nuclix.ext.overlap import aji, overlap_table
 
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import PostProcessor, Recipe
+    from nuclix.engine.contracts import PostProcessor
+    from nuclix.engine.training.contracts import Recipe
     from nuclix.engine.training.execution import Execution
 
 Network = Callable[["torch.Tensor"], "torch.Tensor"]

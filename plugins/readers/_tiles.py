@@ -1,38 +1,49 @@
-"""Decoding the tiles (or strips) of one TIFF page to RGB, and a cache of those decoded last."""
+"""The tiles (or strips) of one TIFF page: where their bytes are, and how they become RGB."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
+from nuclix.plugins.readers._codestreams import stated_size
+from nuclix.plugins.readers._samples import JPEG_COMPRESSIONS, Converter, UnsupportedPixelsError, converter
+from nuclix.plugins.readers._storage import RandomAccessFile
 
-# TIFF tag values (TIFF 6.0; Aperio's JPEG 2000 codes as libtiff lists them)
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
-JPEG_COMPRESSIONS = (6, 7)
-APERIO_JPEG2000_YCBCR = 33003
+UNCOMPRESSED, NO_PREDICTOR = 1, 1  # TIFF 6.0: Compression, Predictor
 PLANAR_SEPARATE = 2
-ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA = 1, 2
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-
-
-class UnsupportedPixelsError(ValueError):
-    """The page's pixels are of a kind that has no one reading as 8-bit RGB."""
+MAX_TILE_PIXELS = 1 << 29  # a tile or compressed strip is decoded whole: with its copy as RGB up to 3.2 GB
+MAX_STATED = 4  # a code stream may state this many times its tile's pixels: writers pad, none doubles both edges
+STRIP_PIXELS = 1 << 20  # rows of an uncompressed strip are read in pieces of about so many pixels
 
 
 class BadTileError(ValueError):
     """A tile is missing from the file or does not decode."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """The tiles of one plane of samples; interleaved colours are one plane.
+
+    Attributes
+    ----------
+    offsets, counts : (tiles,) int64 arrays
+        Where each tile's bytes begin in the file, and how many they are; row by row.
+    decode : callable
+        (bytes, tile's index) to the tile's samples (height, width, samples).
+    """
+
+    offsets: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    decode: Callable[[bytes, int], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class TilePage:
     """A page cut into tiles; a page in strips has tiles as wide as itself.
 
@@ -42,68 +53,95 @@ class TilePage:
         Where the page lies in its level.
     tile : tuple of int
         Height and width of a tile.
-    offsets, counts : int64 arrays
-        Where each tile's bytes begin in the file, and how many they are; row by row.
-    blank : bool
-        Whether a tile of no bytes is a blank one by the format's rules, not a lost one.
-    decode : callable
-        (bytes, index) to the tile's samples (height, width, samples).
+    planes : tuple of Plane
+        One, or one for each sample.
     to_rgb : callable
         Samples to RGB uint8.
+    compression : int
+        The Compression tag.
     """
 
     place: Box
     tile: tuple[int, int]
-    offsets: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    blank: bool
-    decode: Callable[[bytes, int], NDArray[Any]]
-    to_rgb: Callable[[NDArray[Any]], NDArray[np.uint8]]
+    planes: tuple[Plane, ...]
+    to_rgb: Converter
+    compression: int
 
     @property
-    def across(self) -> int:
-        """Number of tiles along a row."""
-        return -(-self.place.width // self.tile[1])
+    def grid(self) -> tuple[int, int]:
+        """Number of rows and columns of tiles."""
+        return -(-self.place.height // self.tile[0]), -(-self.place.width // self.tile[1])
 
     @property
-    def down(self) -> int:
-        """Number of tiles along a column."""
-        return -(-self.place.height // self.tile[0])
+    def empty(self) -> NDArray[np.bool_]:
+        """Which tiles have no bytes in any plane, (tiles,): their writer left them out."""
+        return np.logical_and.reduce([plane.counts == 0 for plane in self.planes])
 
-    def rgb(self, file: RandomAccessFile, row: int, col: int) -> NDArray[np.uint8]:
-        """Read and decode the tile in `row`, `col` of the grid.
+    @property
+    def end(self) -> int:
+        """The byte after the last that belongs to a tile."""
+        return max(
+            (int((plane.offsets + plane.counts).max()) for plane in self.planes if plane.offsets.size), default=0
+        )
+
+    def source(self, index: int) -> tuple[int, ...]:
+        """Return what two tiles of this page share if they have the same pixels: their bytes' places.
+
+        The last strip is shorter than others, so strips that share bytes are told apart by their height.
+        """
+        row = index // self.grid[1]
+        height = min(self.tile[0], self.place.height - row * self.tile[0])
+        return height, *(int(plane.offsets[index]) for plane in self.planes)
+
+    def rgb(self, file: RandomAccessFile, index: int) -> NDArray[np.uint8]:
+        """Read and decode the tile `index`, which is not empty.
 
         Raises
         ------
         BadTileError
             If its bytes are missing or do not decode.
+        OSError
+            If the file can't be read.
         """
-        index = row * self.across + col
-        if not (self.counts[index] and self.offsets[index]):
-            if self.blank:
-                return np.full((*self.tile, 3), 255, np.uint8)
+        samples = [self._samples(plane, file, index) for plane in self.planes]
+        try:
+            tile = self.to_rgb(samples[0] if len(samples) == 1 else np.concatenate(samples, axis=2))
+        except ValueError as error:  # planes of different size
+            raise BadTileError(f"does not decode ({error})") from error
+        tile.flags.writeable = False
+        return tile
+
+    def _samples(self, plane: Plane, file: RandomAccessFile, index: int) -> NDArray[Any]:
+        if not (plane.offsets[index] and plane.counts[index]):
             raise BadTileError("is missing from the file")
         try:
-            tile = self.to_rgb(self.decode(file.read(int(self.offsets[index]), int(self.counts[index])), index))
+            data = file.read(int(plane.offsets[index]), int(plane.counts[index]))
+        except EOFError as error:
+            raise BadTileError(str(error)) from error
+        stated = stated_size(self.compression, data)
+        if stated is not None and stated[0] * stated[1] > MAX_STATED * self.tile[0] * self.tile[1]:
+            raise BadTileError(
+                f"claims {stated[1]} x {stated[0]} px, but a tile has {self.tile[1]} x {self.tile[0]}; not decoded"
+            )
+        try:
+            return plane.decode(data, index)
         except BadTileError:
             raise
         except Exception as error:  # codecs raise errors of their own making
             raise BadTileError(f"does not decode ({' '.join(str(error).split())})") from error
-        tile.flags.writeable = False
-        return tile
 
 
-def tile_page(page: Any, place: tuple[int, int], blank: bool) -> TilePage:
-    """Take from a tifffile page what is needed to decode its tiles after the file object has gone.
+def tile_page(pages: Sequence[Any], place: tuple[int, int], white: int | None = None) -> TilePage:
+    """Take from tifffile's pages what is needed to decode their tiles after the file object has gone.
 
     Parameters
     ----------
-    page : tifffile.TiffPage or tifffile.TiffFrame
-        The page.
+    pages : sequence of tifffile.TiffPage or tifffile.TiffFrame
+        One page, or a page for each sample.
     place : tuple of int
-        Row and column of its first pixel in its level.
-    blank : bool
-        Whether tiles without bytes are blank.
+        Row and column of the first pixel in its level.
+    white : int or None
+        White in samples of 16 bits, where the metadata state it.
 
     Returns
     -------
@@ -112,26 +150,42 @@ def tile_page(page: Any, place: tuple[int, int], blank: bool) -> TilePage:
     Raises
     ------
     UnsupportedPixelsError
-        If the page is not 8-bit RGB, grey or palette.
+        If the pages are not of a kind that is read, or their tiles too large to be decoded.
     ValueError
-        If it lists fewer tiles than it has.
+        If a page lists fewer tiles than it has.
     """
-    key = page.keyframe
+    key = pages[0].keyframe
     height, width = int(key.imagelength), int(key.imagewidth)
     tile = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
-    result = TilePage(
-        place=Box(*place, height, width),
-        tile=(int(tile[0]), int(tile[1])),
-        offsets=np.asarray(page.dataoffsets, np.int64),
-        counts=np.asarray(page.databytecounts, np.int64),
-        blank=blank,
-        decode=_decoder(page),
-        to_rgb=_converter(key),
-    )
-    wanted = result.down * result.across
-    if min(len(result.offsets), len(result.counts)) < wanted:
-        raise ValueError(f"a page of {wanted} tiles lists {len(result.offsets)}")
-    return result
+    separate = key.planarconfig == PLANAR_SEPARATE and key.samplesperpixel > 1
+    to_rgb = converter(key, len(pages) * key.samplesperpixel, white)
+    tile = (int(tile[0]), int(tile[1]))
+    if min(*tile, height, width) < 1:
+        raise ValueError(f"a page of {width} x {height} px has tiles of {tile[1]} x {tile[0]}")
+    per_plane = -(-height // tile[0]) * -(-width // tile[1])
+    planes = [
+        _plane(page, per_plane, number if separate else 0)
+        for page in pages
+        for number in range(key.samplesperpixel if separate else 1)
+    ]
+    if _may_be_cut(key):
+        tile, planes = _cut_strips(key, tile, planes)
+    if tile[0] * tile[1] > MAX_TILE_PIXELS:
+        raise UnsupportedPixelsError(
+            f"has tiles or strips of {tile[1]} x {tile[0]} px, which must be decoded whole "
+            f"(at most {MAX_TILE_PIXELS / 1e6:.0f} million px): convert it to a tiled TIFF"
+        )
+    return TilePage(Box(*place, height, width), tile, tuple(planes), to_rgb, int(key.compression))
+
+
+def _plane(page: Any, tiles: int, number: int) -> Plane:
+    offsets, counts = (np.asarray(values, np.int64) for values in (page.dataoffsets, page.databytecounts))
+    first = number * tiles
+    if min(len(offsets), len(counts)) < first + tiles:
+        raise ValueError(f"a page of {first + tiles} tiles lists {min(len(offsets), len(counts))}")
+    decode = _decoder(page)
+    shifted = decode if first == 0 else lambda data, index: decode(data, first + index)
+    return Plane(offsets[first : first + tiles], counts[first : first + tiles], shifted)
 
 
 def _decoder(page: Any) -> Callable[[bytes, int], NDArray[Any]]:
@@ -151,104 +205,49 @@ def _decoder(page: Any) -> Callable[[bytes, int], NDArray[Any]]:
     return decode_jpeg
 
 
-def _converter(key: Any) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
-    photometric, samples, bits = int(key.photometric), int(key.samplesperpixel), key.bitspersample
-    if samples > 1 and key.planarconfig == PLANAR_SEPARATE:
-        raise UnsupportedPixelsError("stores its colours as separate planes: export it with interleaved RGB")
-    if bits not in (1, 8) or key.sampleformat != 1:
-        raise UnsupportedPixelsError(f"has {bits}-bit samples; nuclix reads 8-bit images: convert it")
-    if photometric == PALETTE:
-        palette = (np.asarray(key.colormap) >> 8).astype(np.uint8).T
-        return lambda tile: palette[tile[..., 0]]
-    if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and samples <= 2:
-        full = 255 if bits == 1 else 1
-        white = photometric == WHITE_IS_ZERO
-        return lambda tile: _from_grey(tile[..., 0].astype(np.uint8) * np.uint8(full), white)
-    alpha = int(key.extrasamples[0]) if samples == 4 and key.extrasamples else None
-    if photometric in (RGB, YCBCR) and bits == 8 and samples in (3, 4):
-        if key.compression == APERIO_JPEG2000_YCBCR:
-            return lambda tile: ycbcr_to_rgb(tile[..., :3])
-        if photometric == RGB or key.compression in JPEG_COMPRESSIONS or key.compression > APERIO_JPEG2000_YCBCR:
-            return lambda tile: over_white(tile, alpha)
-    raise UnsupportedPixelsError(
-        f"has {samples} samples a pixel (photometric {photometric}, compression {int(key.compression)}), "
-        "which nuclix does not read as colours: convert it to RGB"
-    )
+def _may_be_cut(key: Any) -> bool:
+    """Return whether single rows of the page's strips can be read."""
+    whole_bytes = key.bitspersample in (8, 16)
+    plain = key.compression == UNCOMPRESSED and key.predictor == NO_PREDICTOR and key.fillorder == 1
+    return plain and whole_bytes and not key.is_tiled and not key.is_subsampled
 
 
-def _from_grey(grey: NDArray[np.uint8], white_is_zero: bool) -> NDArray[np.uint8]:
-    return np.repeat((255 - grey if white_is_zero else grey)[..., None], 3, axis=2)
+def _cut_strips(key: Any, strip: tuple[int, int], planes: list[Plane]) -> tuple[tuple[int, int], list[Plane]]:
+    """Cut tall uncompressed strips into shorter ones: tifffile writes an image of any size as one strip.
+
+    A strip's last piece may be shorter than the others. Pieces have to be equal except for the page's last one, so only
+    pages of one strip are cut, and others whose strips are a whole number of pieces high.
+    """
+    height, width = int(key.imagelength), strip[1]
+    rows = max(1, STRIP_PIXELS // width)
+    if strip[0] < height:
+        rows = next(rows for rows in range(min(rows, strip[0]), 0, -1) if strip[0] % rows == 0)
+    if rows >= strip[0]:
+        return strip, planes
+    samples = key.samplesperpixel if len(planes) == 1 else 1
+    row_bytes = width * samples * key.bitspersample // 8
+    dtype = np.dtype(key.parent.byteorder + np.dtype(key.dtype).char)
+    first = np.arange(0, height, rows, dtype=np.int64)
+    rows_of = np.minimum(rows, height - first)
+    return (rows, width), [_cut(plane, (first, rows_of), strip[0], row_bytes, (dtype, samples)) for plane in planes]
 
 
-def over_white(tile: NDArray[np.uint8], alpha: int | None) -> NDArray[np.uint8]:
-    """Lay RGB(A) samples over white; `alpha` is TIFF's ExtraSamples value, other kinds than alpha are dropped."""
-    rgb = tile[..., :3]
-    if alpha not in (ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA):
-        return np.ascontiguousarray(rgb)
-    opacity = tile[..., 3:4].astype(np.uint16)
-    colour = rgb.astype(np.uint16) * (opacity if alpha == UNASSOCIATED_ALPHA else np.uint16(255))
-    return np.minimum((colour + 255 * (255 - opacity) + 127) // 255, 255).astype(np.uint8)
+def _cut(
+    plane: Plane,
+    pieces: tuple[NDArray[np.int64], NDArray[np.int64]],
+    strip: int,
+    row_bytes: int,
+    pixel: tuple[np.dtype[Any], int],
+) -> Plane:
+    first, rows = pieces
+    dtype, samples = pixel
+    inside, there = first % strip * row_bytes, plane.counts[first // strip]
+    counts = np.where(there == 0, 0, rows * row_bytes)
+    if ((there > 0) & (inside + counts > there)).any():
+        raise ValueError("a strip has fewer bytes than its pixels take")
 
+    def decode(data: bytes, index: int) -> NDArray[Any]:
+        samples_there = np.frombuffer(data, dtype).reshape(int(rows[index]), -1, samples)
+        return samples_there.astype(dtype.newbyteorder("="), copy=False)
 
-def ycbcr_to_rgb(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert full-range YCbCr to RGB (ITU-T T.871, section 7)."""
-    luma, blue, red = (tile[..., channel].astype(np.float32) for channel in range(3))
-    blue, red = blue - 128, red - 128
-    rgb = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], axis=-1)
-    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
-
-
-class RandomAccessFile:
-    """Bytes of a file at any offset, from several threads."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._lock = threading.Lock()
-
-    def read(self, offset: int, count: int) -> bytes:
-        """Return `count` bytes from `offset`; raise `BadTileError` if the file ends before."""
-        if hasattr(os, "pread"):
-            data = os.pread(self._file.fileno(), count, offset)
-        else:  # Windows: one seek and read at a time
-            with self._lock:
-                self._file.seek(offset)
-                data = self._file.read(count)
-        if len(data) < count:
-            raise BadTileError("reaches past the end of the file")
-        return data
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-class TileCache:
-    """The tiles used last, up to so many bytes; neighbouring boxes share the tiles on their border."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max = max_bytes
-        self._size = 0
-        self._tiles: OrderedDict[tuple[int, ...], NDArray[np.uint8]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[int, ...], make: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Return the tile `key`, made by `make` unless it is there."""
-        with self._lock:
-            tile = self._tiles.get(key)
-            if tile is not None:
-                self._tiles.move_to_end(key)
-                return tile
-        tile = make()
-        with self._lock:
-            if key not in self._tiles:
-                self._tiles[key] = tile
-                self._size += tile.nbytes
-            while self._size > self._max and len(self._tiles) > 1:
-                self._size -= self._tiles.popitem(last=False)[1].nbytes
-        return tile
-
-    def clear(self) -> None:
-        """Forget every tile."""
-        with self._lock:
-            self._tiles.clear()
-            self._size = 0
+    return Plane(plane.offsets[first // strip] + inside, counts, decode)

@@ -18,9 +18,10 @@ from nuclix.plugins.recipes._reinhard import Moments, moments, transfer
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import Annotated, BatchShape, SlideReader
+    from nuclix.engine.contracts import SlideReader
     from nuclix.engine.slide.tissue import Overview
     from nuclix.engine.slide.view import SlideView
+    from nuclix.engine.training.contracts import Annotated, BatchShape
 
 FACTORS = (1, 2, 4)  # 40x, 20x, 10x: pixels of the finest along one of each
 TILE = 1.4  # a tile's edge over a crop's: 224 to 160 px

@@ -1,7 +1,7 @@
-"""What DIST's network may learn beside the distance: whether a pixel is nucleus, and whether it is an edge.
+"""Auxiliary outputs of DIST's network: whether a pixel is nucleus, and whether it is close to an outline.
 
-Neither is in the paper. Both leave the network before it is exported: they are there for what learning them does to
-the features that the distance is made of.
+Neither is in the paper. Both are removed before the network is exported: they are trained for what learning them does
+to the features that the distance is computed from.
 """
 
 from __future__ import annotations
@@ -17,15 +17,28 @@ if TYPE_CHECKING:
     import torch
 
 OUTPUTS = 2
-EDGE_PX = 3  # a pixel is an edge if the square of this width around it holds more than one label
 
 
-def auxiliary_targets(labels: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Return (2, H, W) of (H, W) labels: 1 on nuclei, and 1 where a nucleus ends."""
+def auxiliary_targets(labels: NDArray[np.int32], border: int) -> NDArray[np.float32]:
+    """Return the targets of the auxiliary outputs.
+
+    Parameters
+    ----------
+    labels : (H, W) int32
+        Label image.
+    border : int
+        Reach of the border to each side of an outline, in px.
+
+    Returns
+    -------
+    (2, H, W) float32
+        1 on nuclei; 1 where another label lies within `border` px (chessboard), so `border` px inside and outside.
+    """
     from scipy.ndimage import maximum_filter, minimum_filter
 
-    edge = maximum_filter(labels, EDGE_PX) != minimum_filter(labels, EDGE_PX)
-    return np.stack([labels > 0, edge]).astype(np.float32)
+    width = 2 * border + 1
+    close = maximum_filter(labels, width) != minimum_filter(labels, width)
+    return np.stack([labels > 0, close]).astype(np.float32)
 
 
 def auxiliary_loss(

@@ -23,7 +23,7 @@ from nuclix.engine.geometry import Scale
 if TYPE_CHECKING:
     import torch
 
-    from nuclix.engine.contracts import Annotated, BatchShape, BatchSource
+    from nuclix.engine.training.contracts import Annotated, BatchShape, BatchSource
 
 MULTIPLE = 16
 DEPTHS = (10, 18, 34)

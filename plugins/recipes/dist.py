@@ -42,10 +42,15 @@ class DistRecipe:
         What is regressed (section IV-C.2): the "raw" distance by f_1, which is DIST; the distance "normalised" by
         each nucleus' largest, by f_1; or the same by "softmax" of f_2.
     auxiliary : float
-        Weight of two more outputs that only the training has: nucleus, and edge. 0 leaves them out, as the paper does.
+        Weight of two more outputs that exist during training only: nucleus, and border. 0 leaves them out, as the
+        paper does.
+    border : int
+        How far the auxiliary border reaches to each side of an outline, in px.
     root : bool
         Compare square roots of distances, so that the few large nuclei, whose depth is hardest to tell, do not outweigh
         the many small ones; False is eq. 3. The map is the distance in either case.
+    n_feat_inner : int
+        Features after the first pooling, doubled by each further one; 0 doubles `n_feat`, as the paper does.
     """
 
     maps: ClassVar[tuple[str, ...]] = ("distance",)
@@ -58,6 +63,8 @@ class DistRecipe:
     formulation: str = "raw"
     auxiliary: float = 0.0
     root: bool = False
+    border: int = 1
+    n_feat_inner: int = 0
 
     def __post_init__(self) -> None:
         if self.stem not in (1, 2):
@@ -66,9 +73,10 @@ class DistRecipe:
             raise ValueError(f"n_feat and depth must be positive, not {self.n_feat} and {self.depth}")
         if self.formulation not in FORMULATIONS:
             raise ValueError(f"formulation must be one of {', '.join(FORMULATIONS)}, not {self.formulation}")
-
         if self.auxiliary < 0:
             raise ValueError(f"auxiliary must be 0 or more, not {self.auxiliary}")
+        if self.border < 1:
+            raise ValueError(f"border must be at least 1 px, not {self.border}")
 
     @property
     def _formulation(self) -> Formulation:
@@ -78,7 +86,8 @@ class DistRecipe:
     def _shape(self) -> UNetShape:
         from nuclix.engine.training.unet import UNetShape
 
-        return UNetShape(self.n_feat, self.depth, self.stem, self._formulation.outputs + OUTPUTS * (self.auxiliary > 0))
+        outputs = self._formulation.outputs + OUTPUTS * (self.auxiliary > 0)
+        return UNetShape(self.n_feat, self.depth, self.stem, outputs, self.n_feat_inner)
 
     @property
     def scale(self) -> Scale:
@@ -111,7 +120,7 @@ class DistRecipe:
             Chessboard distance; other nuclei count as outside, the image's edge does not.
         """
         targets = self._formulation.targets(labels)
-        return np.concatenate([targets, auxiliary_targets(labels)]) if self.auxiliary else targets
+        return np.concatenate([targets, auxiliary_targets(labels, self.border)]) if self.auxiliary else targets
 
     def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return the mean squared error, eq. 3, with what `root` and `auxiliary` say."""

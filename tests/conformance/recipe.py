@@ -18,19 +18,19 @@ import torch
 from numpy.typing import NDArray
 
 from nuclix.engine import registry
-from nuclix.engine.contracts import (
+from nuclix.engine.contracts import PatchShape
+from nuclix.engine.geometry import Scale
+from nuclix.engine.parameters import as_mapping, from_mapping
+from nuclix.engine.training.contracts import (
     Annotated,
     AuxiliaryMaps,
     BatchShape,
     CustomLoss,
     CustomSampler,
     CustomSchedule,
-    PatchShape,
     Recipe,
     SeesWholePatch,
 )
-from nuclix.engine.geometry import Scale
-from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.training.schedule import Schedule
 from nuclix.engine.training.targets import guide_of, targets_of
 from nuclix.engine.training.unet import normalise

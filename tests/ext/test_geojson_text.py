@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nuclix.ext.geojson_text import FeatureStyle, feature_text
-from nuclix.ext.outlines import label_outlines
+from nuclix.ext.outlines import label_outlines, outlines
 from rings import gallery, label_images, polygons_of
 
 NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
@@ -40,10 +40,10 @@ class Columns:
     classes: Any
 
 
-def objects_of(labels: NDArray[Any], kinds: int = 1) -> Columns:
-    outlines = label_outlines(labels)
-    classes = np.arange(len(outlines), dtype=np.int32) % kinds
-    return Columns(outlines.first, outlines.rings, outlines.shells, outlines.offsets, outlines.corners, classes)
+def objects_of(labels: NDArray[Any], kinds: int = 1, *, smooth: bool = False) -> Columns:
+    found = outlines(labels, keep_holes=True) if smooth else label_outlines(labels)
+    classes = np.arange(len(found), dtype=np.int32) % kinds
+    return Columns(found.first, found.rings, found.shells, found.offsets, found.corners, classes)
 
 
 def square(row: int = 0, col: int = 0, size: int = 1) -> Columns:
@@ -94,18 +94,18 @@ def test_geometry_of_the_gallery(name: str) -> None:
         assert feature["geometry"] == expected
 
 
-@given(label_images(), st.floats(0.02, 40), st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)))
+@given(label_images(), st.floats(0.06, 40), st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), st.booleans())
 def test_polygons_stay_valid_at_any_scale(
-    labels: NDArray[np.int32], downsample: float, origin: tuple[float, float]
+    labels: NDArray[np.int32], downsample: float, origin: tuple[float, float], smooth: bool
 ) -> None:
-    objects = objects_of(labels)
+    objects = objects_of(labels, smooth=smooth)
     text = feature_text(objects, without_values(objects), replace(STYLE, downsample=downsample, origin=origin))
     for feature in json.loads(b"[" + text + b"]"):
         geometry = shapely.geometry.shape(feature["geometry"])
         assert geometry.is_valid, shapely.is_valid_reason(geometry)
 
 
-@given(st.integers(-(2**31), 2**31 - 2), st.floats(0.02, 3.9), st.floats(-1e5, 1e5))
+@given(st.integers(-(2**31), 2**31 - 2), st.floats(0.06, 3.9), st.floats(-1e5, 1e5))
 def test_coordinates_are_rounded_as_python_rounds(col: int, downsample: float, origin: float) -> None:
     check_coordinate(col, downsample, origin)
 
@@ -115,6 +115,16 @@ def test_coordinates_near_ties(downsample: float) -> None:
     for col in range(-60, 60):
         check_coordinate(col, downsample, 0.0)
         check_coordinate(col, downsample, 0.005)
+
+
+@given(label_images(), st.floats(0.06, 40), st.floats(-1e5, 1e5))
+def test_smooth_corners_are_rounded_as_python_rounds(
+    labels: NDArray[np.int32], downsample: float, origin: float
+) -> None:
+    objects = objects_of(labels, smooth=True)
+    text = feature_text(objects, without_values(objects), replace(STYLE, downsample=downsample, origin=(0.0, origin)))
+    found = [x for f in json.loads(b"[" + text + b"]") for ring in f["geometry"]["coordinates"] for x, _ in ring[:-1]]
+    assert found == [round(float(x) * downsample - origin, 2) for x in objects.corners[:, 1]]
 
 
 def check_coordinate(col: int, downsample: float, origin: float) -> None:
@@ -221,20 +231,28 @@ def test_the_locale_does_not_matter() -> None:
         locale.setlocale(locale.LC_ALL, before)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
 def test_values_that_json_lacks_are_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="infinite"):
         number_text(value)
+
+
+def test_a_measurement_that_an_object_does_not_have_is_left_out() -> None:
+    style = replace(STYLE, measurements=("a", "b", "c"))
+    for values in ((1.0, 2.0, math.nan), (math.nan, 1.0, 2.0), (1.0, math.nan, 2.0), (math.nan,) * 3):
+        (feature,) = parsed(feature_text(square(), np.array([values]), style))
+        kept = {name: f"{value:g}" for name, value in zip("abc", values, strict=True) if not math.isnan(value)}
+        assert feature["properties"]["measurements"] == kept
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pixel": 0.0}, "tell corners apart"),
-        ({"pixel": 0.01}, "tell corners apart"),
-        ({"pixel": -1.0}, "tell corners apart"),
-        ({"pixel": math.nan}, "tell corners apart"),
-        ({"pixel": math.inf}, "tell corners apart"),
+        ({"downsample": 0.0}, "tell corners apart"),
+        ({"downsample": 0.01}, "tell corners apart"),
+        ({"downsample": -1.0}, "tell corners apart"),
+        ({"downsample": math.nan}, "tell corners apart"),
+        ({"downsample": math.inf}, "tell corners apart"),
         ({"origin": (0.0, math.nan)}, "not finite"),
         ({"namespace": b"short"}, "16 bytes"),
     ],

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nuclix.ext.outlines import label_outlines
+from nuclix.ext.outlines import label_outlines, outlines
 from nuclix.ext.shapes import Shapes, shape_measurements
 from rings import gallery, label_images, polygons_of
 
@@ -87,6 +87,11 @@ def test_gallery(name: str) -> None:
 @given(label_images(25))
 def test_any_labels(labels: NDArray[np.int32]) -> None:
     check(label_outlines(labels))
+
+
+@given(label_images(25), st.booleans())
+def test_smooth_outlines(labels: NDArray[np.int32], keep_holes: bool) -> None:
+    check(outlines(labels, keep_holes=keep_holes))
 
 
 @given(st.floats(0.3, 25), st.floats(0.3, 25), st.floats(0, 3.2), st.tuples(st.floats(0, 1), st.floats(0, 1)))
@@ -198,3 +203,7 @@ def test_outlines_too_large_for_exact_arithmetic_are_refused() -> None:
     assert shapes.area[0] == shapes.hull_area[0] == float(far) ** 2
     with pytest.raises(ValueError, match="2\\^30"):
         shape_measurements(one_ring((0, 0), (0, far + 1), (1, far + 1), (1, 0)))
+    with pytest.raises(ValueError, match="not finite"):
+        shape_measurements(replace(SQUARE, corners=SQUARE.corners * np.float32(2**27)))
+    with pytest.raises(ValueError, match="not finite"):
+        shape_measurements(replace(SQUARE, corners=SQUARE.corners * np.float32(np.nan)))

@@ -15,10 +15,10 @@ from blobs import blobs, write_folder
 from conformance.recipe import CHECKS, Check
 from nuclix.engine import registry
 from nuclix.engine.cli import main
-from nuclix.engine.contracts import Annotated, BatchShape, CustomLoss, CustomSampler, CustomSchedule
 from nuclix.engine.errors import DataError
 from nuclix.engine.geometry import Scale
 from nuclix.engine.inference.model_file import load_model
+from nuclix.engine.training.contracts import Annotated, BatchShape, CustomLoss, CustomSampler, CustomSchedule
 from nuclix.engine.training.schedule import Schedule
 from nuclix.engine.training.unet import normalise
 from nuclix.plugins.recipes._attention_network import Attention, ScaleClassifier, SelfSupervised, Sparsity, radius

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blobs import blob_dataset, blob_labels, blobs
-from nuclix.engine.contracts import BatchShape
 from nuclix.engine.training.augmentation import NONE, Augmentation, focus, sampling_grid, stain, warp
+from nuclix.engine.training.contracts import BatchShape
 from nuclix.engine.training.filters import blur
 from nuclix.engine.training.negatives import streaked
 from nuclix.engine.training.sampler import CONTEXT, Sampler, drawn_ahead

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from blobs import blobs
 from conformance.recipe import CHECKS, Check
 from nuclix.engine import registry
-from nuclix.engine.contracts import AuxiliaryMaps, CustomLoss, CustomSchedule, Recipe
+from nuclix.engine.training.contracts import AuxiliaryMaps, CustomLoss, CustomSchedule, Recipe
 from nuclix.engine.training.unet import UNetShape
 from nuclix.plugins.recipes._encdec_network import EncoderDecoder
 from nuclix.plugins.recipes.encdec import EncDecRecipe

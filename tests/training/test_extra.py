@@ -10,12 +10,13 @@ import torch
 
 from blobs import blobs, write_folder
 from nuclix.engine.cli import main
-from nuclix.engine.contracts import Annotated, BatchShape
 from nuclix.engine.errors import DataError
 from nuclix.engine.inference.model_file import load_model
 from nuclix.engine.training.augmentation import NONE
-from nuclix.engine.training.dataset import Dataset, held_out, load_dataset, with_extra
+from nuclix.engine.training.contracts import Annotated, BatchShape
+from nuclix.engine.training.dataset import Dataset, load_dataset, with_extra
 from nuclix.engine.training.sampler import Sampler
+from nuclix.engine.training.splits import held_out
 from nuclix.plugins.recipes.dist import DistRecipe
 
 OTHERS = [f"he_{number}" for number in range(9)] + [f"fluo_{number}" for number in range(6)]

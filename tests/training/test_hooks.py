@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from blobs import blob_dataset, blobs
 from conformance import recipe as conformance
 from nuclix.engine.cli import train as command
-from nuclix.engine.contracts import (
+from nuclix.engine.errors import UsageError
+from nuclix.engine.training.augmentation import NONE, Augmentation
+from nuclix.engine.training.contracts import (
     Annotated,
     AuxiliaryMaps,
     BatchShape,
@@ -25,8 +27,6 @@ from nuclix.engine.contracts import (
     CustomSampler,
     CustomSchedule,
 )
-from nuclix.engine.errors import UsageError
-from nuclix.engine.training.augmentation import NONE, Augmentation
 from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.loop import Place, train
 from nuclix.engine.training.sampler import Sampler

@@ -19,11 +19,12 @@ from blobs import blob_labels, blobs
 from conformance.recipe import CHECKS, Check, calm
 from nuclix.engine import registry
 from nuclix.engine.cli import main
-from nuclix.engine.contracts import BatchShape, ModelCard, ObjectClass, PatchShape, Recipe
+from nuclix.engine.contracts import ModelCard, ObjectClass, PatchShape
+from nuclix.engine.inference.batch_norm import fold_batch_norm
 from nuclix.engine.inference.model_file import save_model
 from nuclix.engine.training.augmentation import Augmentation
+from nuclix.engine.training.contracts import BatchShape, Recipe
 from nuclix.engine.training.sampler import Sampler
-from nuclix.engine.training.unet import fold_batch_norm
 from nuclix.plugins.recipes._multihead_network import Middle, Reduction, SqueezeExcitation
 from nuclix.plugins.recipes.multihead import MultiHeadRecipe
 

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from blobs import blob_labels
 from conformance.recipe import CHECKS, Check, calm, example_images
 from nuclix.engine import registry
-from nuclix.engine.contracts import PatchShape, Recipe
-from nuclix.engine.training.unet import Exported, UNet, UNetShape, fold_batch_norm, normalise
+from nuclix.engine.contracts import PatchShape
+from nuclix.engine.inference.batch_norm import fold_batch_norm
+from nuclix.engine.training.contracts import Recipe
+from nuclix.engine.training.unet import Exported, UNet, UNetShape, normalise
 from nuclix.plugins.recipes.dist import DistRecipe
 
 SMALL = (

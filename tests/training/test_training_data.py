@@ -11,7 +11,8 @@ from PIL import Image
 
 from blobs import blobs, write_folder
 from nuclix.engine.errors import DataError
-from nuclix.engine.training.dataset import Dataset, held_out, load_dataset, read_split
+from nuclix.engine.training.dataset import Dataset, load_dataset
+from nuclix.engine.training.splits import SplitOptions, held_out, read_split
 
 NAMES = [f"image{number}" for number in range(12)]
 
@@ -59,21 +60,21 @@ def test_about_one_in_five_is_held_out() -> None:
 
 def test_a_split_file_decides_and_may_leave_images_out(folder: Path, tmp_path: Path) -> None:
     parts = {"image0": "validation", "image1": "train", "image2": "train"}
-    dataset = load_dataset(folder, write_split(tmp_path / "my.csv", parts))
+    dataset = load_dataset(folder, SplitOptions(write_split(tmp_path / "my.csv", parts)))
     assert names(dataset) == ({"image1", "image2"}, {"image0"})
     assert dataset.split == "my.csv"
 
 
 def test_a_split_in_the_folder_counts_more_than_a_shipped_one(folder: Path, tmp_path: Path) -> None:
     shipped = write_split(tmp_path / "known.csv", {name: "train" for name in NAMES[1:]} | {NAMES[0]: "validation"})
-    assert names(load_dataset(folder, None, [shipped]))[1] == {NAMES[0]}
+    assert names(load_dataset(folder, SplitOptions(shipped=(shipped,))))[1] == {NAMES[0]}
     write_split(folder / "split.csv", {name: "train" for name in NAMES[1:]} | {NAMES[5]: "validation"})
-    assert names(load_dataset(folder, None, [shipped]))[1] == {NAMES[5]}
+    assert names(load_dataset(folder, SplitOptions(shipped=(shipped,))))[1] == {NAMES[5]}
 
 
 def test_a_shipped_split_of_other_images_is_not_used(folder: Path, tmp_path: Path) -> None:
     shipped = write_split(tmp_path / "known.csv", {name: "train" for name in NAMES[1:]} | {"other": "validation"})
-    assert "hash" in load_dataset(folder, None, [shipped]).split
+    assert "hash" in load_dataset(folder, SplitOptions(shipped=(shipped,))).split
 
 
 def break_nothing_there(folder: Path) -> None:
@@ -162,17 +163,17 @@ def test_a_bad_split_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 def test_a_split_that_names_other_images_or_leaves_a_part_empty_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="stranger"):
-        load_dataset(folder, write_split(tmp_path / "a.csv", {"stranger": "train"}))
+        load_dataset(folder, SplitOptions(write_split(tmp_path / "a.csv", {"stranger": "train"})))
     with pytest.raises(DataError, match="no image for validation"):
-        load_dataset(folder, write_split(tmp_path / "b.csv", {"image0": "train"}))
+        load_dataset(folder, SplitOptions(write_split(tmp_path / "b.csv", {"image0": "train"})))
     with pytest.raises(DataError, match=r"absent\.csv"):
-        load_dataset(folder, tmp_path / "absent.csv")
+        load_dataset(folder, SplitOptions(tmp_path / "absent.csv"))
 
 
 @pytest.mark.shared
 def test_kumar16_holds_one_image_an_organ_for_validation(shared: Path) -> None:
     split = Path(__file__).parents[2] / "plugins" / "recipes" / "kumar16.csv"
-    dataset = load_dataset(shared / "data" / "kumar16", None, [split])
+    dataset = load_dataset(shared / "data" / "kumar16", SplitOptions(shipped=(split,)), 0.25)
     assert len(dataset.train) == 12 and len(dataset.validation) == 4
     with split.open(newline="") as file:
         rows = list(csv.DictReader(file))
