@@ -22,7 +22,7 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	mkdir -p $(TYPES)/nuclix
-	for package in engine ext plugins; do ln -sfn ../../../$$package $(TYPES)/nuclix/$$package; done
+	for package in engine ext plugins testing; do ln -sfn ../../../$$package $(TYPES)/nuclix/$$package; done
 	MYPYPATH=$(TYPES) $(BIN)/mypy -p nuclix
 
 bench: $(BENCH)
@@ -33,7 +33,7 @@ bench: $(BENCH)
 clean:
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	rm -f ext/*.so ext/_*.c
-	find engine ext plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find engine ext plugins testing tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard ext/*.pyx ext/*.pxi ext/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

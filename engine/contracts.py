@@ -5,20 +5,31 @@ Arrays are (row, column). Nothing here imports a plugin or a heavy library.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box, Scale
+from nuclix.engine.model_card import ModelCard, ObjectClass, PatchShape
 
 if TYPE_CHECKING:
     from nuclix.engine.segmentation.objects import Objects
 
-USUAL_PATCH_PX = 1024  # larger ones bring nothing on a CPU, whose caches they outgrow
+__all__ = [
+    "Level",
+    "ModelCard",
+    "ObjectClass",
+    "PatchShape",
+    "PostProcessor",
+    "SlideHeader",
+    "SlideInfo",
+    "SlideReader",
+    "Writer",
+    "WriterSession",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,44 +148,6 @@ class PostProcessor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PatchShape:
-    """A network's patch in pixels at its scale: `size` goes in, all but `margin` on every side comes out.
-
-    `size` and `margin` are multiples of `multiple` (the network's total down-sampling), so that every patch of
-    the fixed grid meets the pooling grid in the same phase.
-    """
-
-    size: int
-    margin: int
-    multiple: int = 16
-
-    def __post_init__(self) -> None:
-        if self.valid <= 0 or self.margin < 0:
-            raise ValueError(f"a patch of {self.size} px has no middle inside a margin of {self.margin} px")
-        if self.size % self.multiple or self.margin % self.multiple:
-            raise ValueError(f"patch {self.size} and margin {self.margin} must be multiples of {self.multiple}")
-
-    @classmethod
-    def around(cls, reach: int, multiple: int) -> Self:
-        """Return the usual patch of a network that sees `reach` px around a pixel: at most half its edge is margin."""
-        margin = -(-reach // multiple) * multiple
-        return cls(-(-max(USUAL_PATCH_PX, 4 * margin) // multiple) * multiple, margin, multiple)
-
-    @property
-    def valid(self) -> int:
-        """Edge of the middle that is used."""
-        return self.size - 2 * self.margin
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectClass:
-    """A class of objects: its name and RGB colour in QuPath."""
-
-    name: str
-    color: tuple[int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
 class SlideHeader:
     """What a writer must know of a slide before its first object.
 
@@ -224,48 +197,3 @@ class Writer(Protocol):
     def open(self, path: Path, header: SlideHeader) -> WriterSession:
         """Begin `path`; raise `OutputError` where the folder can't be written."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What a model file says of itself (``nuclix.json`` inside it, or a TOML file beside it).
-
-    Attributes
-    ----------
-    name, method : str
-        The model's name and its recipe.
-    scale : Scale
-        The um/px that it was trained at.
-    patch : PatchShape
-        The patch that it works on.
-    maps : tuple of str
-        Names of the output channels.
-    postprocessor : str
-        Entry-point name of the post-processor.
-    parameters : mapping
-        The post-processor's parameters.
-    classes : tuple of ObjectClass
-        Classes of the objects.
-    training, scores : mapping
-        Data, licence and settings of the training; validation scores.
-    class_maps : tuple of str
-        Names of the output channels after `maps`, whose votes decide the classes: one for each class, one of the
-        background before them, or a single one of class numbers.
-    """
-
-    name: str
-    method: str
-    scale: Scale
-    patch: PatchShape
-    maps: tuple[str, ...]
-    postprocessor: str
-    parameters: Mapping[str, Any]
-    classes: tuple[ObjectClass, ...]
-    training: Mapping[str, Any] = field(default_factory=dict)
-    scores: Mapping[str, Any] = field(default_factory=dict)
-    class_maps: tuple[str, ...] = ()
-
-    @property
-    def channels(self) -> int:
-        """Number of the network's output channels."""
-        return len(self.maps) + len(self.class_maps)

@@ -21,6 +21,8 @@ DEFAULT_MODEL = "dist-kumar16"
 DEFAULT_BLOCK = 2048
 # Reading a slide of one level whole to find its tissue reports no progress for minutes.
 STALL_TIMEOUT = 1800.0
+OUTLINES = ("smooth", "pixel")
+MEASUREMENTS = ("shape", "stain", "stain-od")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 # Scales outside this range (um/px) are typing errors: light microscopes and their pyramids have none such.
@@ -29,6 +31,7 @@ MAX_RETRIES = 100
 _SLIDES = "slides and results"
 _MODEL = "model"
 _MACHINE = "machine"
+_OBJECTS = "outlines and measurements"
 _FAULTS = "fault tolerance"
 _OUTPUT = "messages"
 
@@ -91,8 +94,9 @@ class OptionSpec:
         """Raise `ValueError` if a value of the right type is not allowed."""
         if value is None:
             return
-        if self.choices and value not in self.choices:
-            raise ValueError(f"must be one of {', '.join(self.choices)}, not {value!r}")
+        for item in value if isinstance(value, tuple) else (value,):
+            if self.choices and item not in self.choices:
+                raise ValueError(f"must be one of {', '.join(self.choices)}, not {item!r}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"must be a finite number, not {value}")
         if self.minimum is not None and value < self.minimum:
@@ -155,6 +159,10 @@ class RunConfig:
             "--no-recompute keep them; with neither, stop and list them",
         ),
     )
+    reader: str | None = _option(
+        None,
+        OptionSpec(_SLIDES, "slide reader to use for every slide (chosen by content; see `nuclix plugins`)", "NAME"),
+    )
     tissue: bool = _option(True, OptionSpec(_SLIDES, "skip background (regions without tissue)", affects_results=True))
     model: str = _option(DEFAULT_MODEL, OptionSpec(_MODEL, "installed model or model file", "NAME|FILE"))
     precision: str = _option(
@@ -171,6 +179,49 @@ class RunConfig:
     )
     class_map: str | None = _option(
         None, OptionSpec(_MODEL, "TOML file that renames, merges or recolours the model's classes", "FILE")
+    )
+    outline: str = _option(
+        "smooth",
+        OptionSpec(
+            _OBJECTS,
+            "smooth outlines, or outlines along pixel edges (perimeters 27 % longer)",
+            choices=OUTLINES,
+            affects_results=True,
+        ),
+    )
+    simplify: float = _option(
+        0.5,
+        OptionSpec(
+            _OBJECTS,
+            "simplify smooth outlines within PX pixels at the model's scale",
+            "PX",
+            minimum=0,
+            affects_results=True,
+        ),
+    )
+    keep_holes: bool = _option(
+        False,
+        OptionSpec(
+            _OBJECTS,
+            "keep holes in nuclei (with --outline pixel also parts apart) instead of filling them",
+            affects_results=True,
+        ),
+    )
+    measurements: tuple[str, ...] = _option(
+        ("shape", "stain"),
+        OptionSpec(
+            _OBJECTS,
+            "shape, stain (hematoxylin and eosin), stain-od (under the names of QuPath's cell detection)",
+            "NAME,NAME",
+            choices=MEASUREMENTS,
+            affects_results=True,
+        ),
+    )
+    stains: tuple[str, ...] = _option(
+        (),
+        OptionSpec(
+            _OBJECTS, "stain vectors of hematoxylin and eosin (QuPath's default)", "R,G,B,R,G,B", affects_results=True
+        ),
     )
     device: str = _option("auto", OptionSpec(_MACHINE, "auto, cpu, cuda or cuda:N", "DEVICE"))
     devices: tuple[str, ...] = _option(
@@ -189,6 +240,9 @@ class RunConfig:
     threads: int = _option(
         default_threads,
         OptionSpec(_MACHINE, "threads for reading and post-processing", "N", minimum=1, aliases=("workers",)),
+    )
+    tolerate_damage: int = _option(
+        0, OptionSpec(_FAULTS, "show up to N undecodable tiles of a slide as background", "N", minimum=0)
     )
     retry: int = _option(
         0, OptionSpec(_FAULTS, "retry a failed slide up to N times", "N", minimum=0, maximum=MAX_RETRIES)

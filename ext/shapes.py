@@ -130,7 +130,7 @@ def shape_measurements(outlines: Rings) -> Shapes:
     if len(rings) == 1:
         return Shapes(*np.zeros((7, 0)))
     if corners.dtype == np.int32:
-        columns = _shapes.shapes(rings, shells.view(np.uint8), offsets, corners)
+        columns = _shapes.shapes(rings, shells.view(np.uint8), offsets, corners.astype(np.int32, copy=False))
         return Shapes(*np.ascontiguousarray(columns.T))
     whole = np.rint(corners * np.float32(UNITS_PER_PIXEL))
     if not (np.abs(whole) < _INT32).all():

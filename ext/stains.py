@@ -66,7 +66,7 @@ def stain_inverse(hematoxylin: ArrayLike = HEMATOXYLIN, eosin: ArrayLike = EOSIN
     """
     given = [np.asarray(vector, np.float64) for vector in (hematoxylin, eosin)]
     if any(vector.shape != (3,) or not np.isfinite(vector).all() for vector in given):
-        raise ValueError(f"a stain vector has three finite numbers: not {hematoxylin} and {eosin}")
+        raise ValueError(f"a stain vector has three finite numbers: not {hematoxylin!r} and {eosin!r}")
     vectors = np.array(given)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not (lengths > 0).all():
@@ -74,7 +74,7 @@ def stain_inverse(hematoxylin: ArrayLike = HEMATOXYLIN, eosin: ArrayLike = EOSIN
     vectors /= lengths
     third = np.cross(vectors[0], vectors[1])
     if np.linalg.norm(third) < _MIN_CROSS_PRODUCT:
-        raise ValueError(f"the stain vectors {hematoxylin} and {eosin} point the same way")
+        raise ValueError(f"the stain vectors {hematoxylin!r} and {eosin!r} point the same way")
     return np.ascontiguousarray(np.linalg.inv([*vectors, third / np.linalg.norm(third)])[:, :2])
 
 

@@ -15,6 +15,8 @@ from nuclix.engine.geometry import Box, Scale
 from nuclix.ext.resample import box_mean
 
 Image = NDArray[np.uint8]
+LONG8 = 16  # BigTIFF's type of 64-bit numbers
+TILE_TAGS = ("ImageLength", "ImageWidth", "TileOffsets", "TileByteCounts")
 
 
 def smooth_image(height: int, width: int, seed: int = 0) -> Image:
@@ -89,6 +91,33 @@ def lose_tile(path: Path, page: int, index: int) -> None:
             code = {"SHORT": "H", "LONG": "I", "LONG8": "Q"}[kind]
             raw.seek(place + index * struct.calcsize(code))
             raw.write(struct.pack(order + code, 0))
+
+
+def write_shared_background(path: Path, size: int, tile: Image) -> Path:
+    """Write a square TIFF whose tiles are all the same white one, but for `tile` in the second row and column."""
+    edge = tile.shape[0]
+    across = size // edge
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        white = np.full_like(tile, 255)
+        pixels = np.concatenate([white, tile], axis=1)
+        file.write(pixels, tile=(edge, edge), photometric="rgb", resolution=(40000, 40000), resolutionunit="centimeter")
+    offsets, counts = page_tiles(path, 0)
+    places = np.full(across * across, offsets[0], np.uint64)
+    places[across + 1] = offsets[1]
+    with tifffile.TiffFile(path) as tiff:
+        tags = {name: tiff.pages.first.tags[name].offset for name in TILE_TAGS}
+    with path.open("r+b") as raw:
+        for name, values in zip(TILE_TAGS, (size, size, places, np.full(across**2, counts[0], np.uint64)), strict=True):
+            raw.seek(tags[name] + 2)  # past the tag's code: type, count, and value or place
+            if isinstance(values, int):
+                raw.write(struct.pack("<HQQ", LONG8, 1, values))
+                continue
+            raw.seek(0, 2)
+            place = raw.tell()
+            raw.write(values.astype("<u8").tobytes())
+            raw.seek(tags[name] + 2)
+            raw.write(struct.pack("<HQQ", LONG8, len(values), place))
+    return path
 
 
 class ArrayReader:

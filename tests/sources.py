@@ -1,4 +1,4 @@
-"""The source files that tests of the house look at."""
+"""The source files that the style tests read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("engine", "ext", "plugins")
+SHIPPED = (*PACKAGES, "testing")  # and the conformance suites, which may import pytest
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy import ndimage as ndi
 
-from conformance.postprocessor import check_postprocessor
 from nuclix.ext.components import connected_components
 from nuclix.plugins.postprocessors.attention import (
     UNITS,
@@ -20,6 +19,7 @@ from nuclix.plugins.postprocessors.attention import (
     smoothed_distance,
     window_maxima,
 )
+from nuclix.testing.postprocessor import check_postprocessor
 
 masks = npst.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 

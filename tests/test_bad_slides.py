@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from conformance.reader import open_files
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box
 from nuclix.engine.slide.damage import TileDamage
@@ -25,6 +24,7 @@ from nuclix.plugins.readers import _tiles
 from nuclix.plugins.readers._codestreams import stated_size
 from nuclix.plugins.readers._storage import RandomAccessFile
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
+from nuclix.testing.reader import open_files
 from slides import damage_tile, lose_tile, noise_image, page_tiles, smooth_image, write_slide
 
 SIZE = 384

@@ -6,14 +6,14 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from sources import PACKAGES, ROOT, modules, tree
+from sources import ROOT, SHIPPED, modules, tree
 
 FILE_LINES = 400
 FUNCTION_LINES = 50
 
 
 def test_files_are_short() -> None:
-    lengths = {path: len((ROOT / path).read_text().splitlines()) for path in modules(*PACKAGES, "tests", "testing")}
+    lengths = {path: len((ROOT / path).read_text().splitlines()) for path in modules(*SHIPPED, "tests")}
     assert {path: length for path, length in lengths.items() if length >= FILE_LINES} == {}
 
 
@@ -35,7 +35,7 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 def test_functions_are_short() -> None:
     found = {
         f"{path}:{node.lineno} {node.name}": lines_of_code(node)
-        for path in modules(*PACKAGES)
+        for path in modules(*SHIPPED)
         for node in functions(path)
     }
     assert {where: length for where, length in found.items() if length >= FUNCTION_LINES} == {}
@@ -43,7 +43,7 @@ def test_functions_are_short() -> None:
 
 def test_configuration_has_names() -> None:
     """No function takes ``**kwargs``."""
-    found = [f"{path}:{node.lineno}" for path in modules(*PACKAGES) for node in functions(path) if node.args.kwarg]
+    found = [f"{path}:{node.lineno}" for path in modules(*SHIPPED) for node in functions(path) if node.args.kwarg]
     assert found == []
 
 
@@ -51,7 +51,7 @@ def test_modules_hold_no_state() -> None:
     """A module's names are constants in capitals, dunders, types or its log; lower-case ones would be variables."""
     found = [
         f"{path}: {name}"
-        for path in modules(*PACKAGES)
+        for path in modules(*SHIPPED)
         for name in assigned(tree(path).body)
         if not (name.startswith("__") and name.endswith("__")) and name != "log" and not name.lstrip("_")[:1].isupper()
     ]

@@ -10,9 +10,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from conformance.postprocessor import check_postprocessor
 from nuclix.engine import registry
 from nuclix.plugins.postprocessors.components import Components
+from nuclix.testing.postprocessor import check_postprocessor
 
 
 def smooth_map(seed: int) -> NDArray[np.float32]:

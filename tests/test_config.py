@@ -37,16 +37,23 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "force_mpp": (0.5, ["--force-mpp", "0.5"]),
     "slides": ("slides.csv", ["--slides", "slides.csv"]),
     "recompute": (True, ["--recompute"]),
+    "reader": ("openslide", ["--reader", "openslide"]),
     "tissue": (False, ["--no-tissue"]),
     "model": ("my model.pt", ["--model", "my model.pt"]),
     "precision": ("float16", ["--precision", "float16"]),
     "tta": (True, ["--tta"]),
+    "outline": ("pixel", ["--outline", "pixel"]),
+    "simplify": (0.25, ["--simplify", "0.25"]),
+    "keep_holes": (True, ["--keep-holes"]),
+    "measurements": (("stain-od", "shape"), ["--measurements", "stain-od,shape"]),
+    "stains": (("0.6", "0.7", "0.3", "0.2", "0.8", "0.5"), ["--stains", "0.6,0.7,0.3,0.2,0.8,0.5"]),
     "device": ("cuda:1", ["--device", "cuda:1"]),
     "devices": (("cuda:0", "cuda:1"), ["--devices", "cuda:0,cuda:1"]),
     "scheduler": ("tcp://host:8786", ["--scheduler", "tcp://host:8786"]),
     "batch": (3, ["--batch", "3"]),
     "block": (512, ["--block", "512"]),
     "threads": (77, ["--threads", "77"]),
+    "tolerate_damage": (3, ["--tolerate-damage", "3"]),
     "retry": (2, ["--retry", "2"]),
     "fail_fast": (True, ["--fail-fast"]),
     "time_limit": (3600.0, ["--time-limit", "3600"]),
@@ -250,8 +257,6 @@ def test_former_names_still_work_and_name_the_present_one(
 
 def test_results_depend_on_the_options_that_say_so() -> None:
     assert set(result_settings(RunConfig())) == {
-        "writer",
-        "tissue",
-        "precision",
-        "tta",
-    }  # and `mpp`, for slides that use it
+        "writer", "tissue", "precision", "tta",
+        "outline", "simplify", "keep_holes", "measurements", "stains",
+    }  # and `mpp`, for slides that use it  # fmt: skip

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from conformance.postprocessor import check_postprocessor
 from nuclix.plugins.postprocessors.dist import Dist
+from nuclix.testing.postprocessor import check_postprocessor
 
 
 def predicted(shape, seed):
@@ -61,8 +61,9 @@ def test_the_suite_catches_plugins_that_break_the_promise(bad):
 
 def test_two_nuclei_that_touch():
     maps = np.array([[[1, 2, 3, 2, 1.5, 2.5, 3.5, 1, 0, 1]]], np.float32)
-    mask = Dist().foreground(maps)
-    np.testing.assert_array_equal(Dist().split(maps, mask), [[1, 1, 1, 1, 2, 2, 2, 2, 0, 3]])
+    mask = Dist(p1=0).foreground(maps)
+    np.testing.assert_array_equal(Dist(p1=0).split(maps, mask), [[1, 1, 1, 1, 2, 2, 2, 2, 0, 3]])
+    np.testing.assert_array_equal(Dist().split(maps, mask), [[1, 1, 1, 1, 2, 2, 2, 2, 0, 0]])
     np.testing.assert_array_equal(Dist(p1=1.5).split(maps, mask), [[1, 1, 1, 1, 1, 1, 1, 1, 0, 0]])
 
 
@@ -75,7 +76,7 @@ def test_dynamics_end_at_p2():
 def test_small_nuclei_are_dropped_and_numbers_closed():
     maps = np.array([[[1, 0, 1, 1, 0, 1, 0, 1, 1]]], np.float32)
     mask = Dist().foreground(maps)
-    np.testing.assert_array_equal(Dist(min_area=2).split(maps, mask), [[0, 0, 1, 1, 0, 0, 0, 2, 2]])
+    np.testing.assert_array_equal(Dist(p1=0, min_area=2).split(maps, mask), [[0, 0, 1, 1, 0, 0, 0, 2, 2]])
 
 
 def test_the_mask_decides_where_clumps_are():

@@ -15,15 +15,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from conformance import postprocessor as postprocessor_suite
-from conformance import reader as reader_suite
-from conformance import recipe as recipe_suite
-from conformance import writer as writer_suite
 from nuclix.engine import registry
 from nuclix.engine.contracts import ModelCard, ObjectClass, SlideReader
 from nuclix.engine.errors import PluginError
 from nuclix.engine.geometry import Scale
 from nuclix.engine.inference.model_file import save_model
+from nuclix.testing import postprocessor as postprocessor_suite
+from nuclix.testing import reader as reader_suite
+from nuclix.testing import recipe as recipe_suite
+from nuclix.testing import writer as writer_suite
 
 SOURCE = Path(__file__).parent / "dummy_distribution"
 PLUGINS = {

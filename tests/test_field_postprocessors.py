@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 import field_maps
 import field_oracles
-from conformance.postprocessor import assert_same_regions, check_postprocessor
 from nuclix.engine.contracts import PostProcessor
 from nuclix.engine.geometry import Box
 from nuclix.engine.segmentation.clump_batch import pack
@@ -23,6 +22,7 @@ from nuclix.plugins.postprocessors.boundary import Boundary
 from nuclix.plugins.postprocessors.cellpose import Cellpose
 from nuclix.plugins.postprocessors.hovernet import HoVerNet
 from nuclix.plugins.postprocessors.stardist import StarDist
+from nuclix.testing.postprocessor import assert_same_regions, check_postprocessor
 
 Maps = NDArray[np.float32]
 

@@ -24,15 +24,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from conformance.writer import CHECKS, Check, header, objects, open_files
 from nuclix.engine.contracts import ObjectClass, SlideHeader
 from nuclix.engine.errors import OutputError
 from nuclix.engine.geometry import Box
-from nuclix.engine.segmentation.measure import objects_of
+from nuclix.engine.segmentation.measure import MeasurementSettings, objects_of
 from nuclix.engine.segmentation.objects import Objects, concatenate, take
 from nuclix.plugins.writers.geojson import GeoJSONWriter
+from nuclix.testing.writer import CHECKS, Check, header, objects, open_files
 from rings import gallery, label_images, polygons_of, whole
 
+PIXEL = MeasurementSettings(outline="pixel", keep_holes=True)
 DUMMY = Path(__file__).parent / "dummy_distribution"
 
 
@@ -132,7 +133,7 @@ def test_any_labels_suit_qupath(
 
 
 def test_the_file_to_the_letter(tmp_path: Path) -> None:
-    one = objects_of(np.array([[0, 1]]), np.full((1, 2), 0.75, np.float32), Box(8, 4, 1, 2), None)
+    one = objects_of(np.array([[0, 1]]), np.full((1, 2), 0.75, np.float32), Box(8, 4, 1, 2), None, PIXEL)
     facts = SlideHeader("x", 0.5, (1.0, 0.25), (ObjectClass('Nucleus "µ"', (1, 2, 3)),), "seed")
     identifier = uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, "seed"), "8,5")
     assert write(tmp_path / "x.geojson", [one], facts) == (
@@ -253,7 +254,7 @@ def test_the_longest_name_that_a_folder_takes(tmp_path: Path) -> None:
 def test_a_process_that_is_killed_leaves_no_file_with_the_final_name(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-        "from conformance.writer import header, objects\n"
+        "from nuclix.testing.writer import header, objects\n"
         "from nuclix.plugins.writers.geojson import GeoJSONWriter\n"
         "session = GeoJSONWriter().open(Path(sys.argv[1]), header())\n"
         "session.write(objects()); os._exit(9)"

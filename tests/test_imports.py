@@ -18,6 +18,7 @@ DEFERRED = {
 # Networks are classes of torch's: these modules can't wait, so whoever needs them does.
 OF_TORCH = {
     "engine/inference/batch_norm.py",
+    "engine/inference/adapter.py",
     "engine/training/unet.py",
     *(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/recipes/_*_network*.py")),
 }

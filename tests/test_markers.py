@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from conformance.postprocessor import assert_same_regions, check_postprocessor
 from nuclix.plugins.postprocessors._random_walker import random_walker
 from nuclix.plugins.postprocessors.markers import Markers
+from nuclix.testing.postprocessor import assert_same_regions, check_postprocessor
 
 BETA = 90.0
 

@@ -11,12 +11,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from conformance.reader import CHECKS, Check, check_cut_short, check_recognition
 from nuclix.engine.errors import SlideError, UnsupportedSlideError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.plugins.readers import openslide as reader_module
 from nuclix.plugins.readers.openslide import OpenSlideReader
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
+from nuclix.testing.reader import CHECKS, Check, check_cut_short, check_recognition
 from slides import noise_image, smooth_image, write_slide
 from vendors import write_ndpi, write_scn, write_vms
 

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from sources import PACKAGES, ROOT
+from sources import ROOT, SHIPPED
 
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = CONFIG["project"]
@@ -36,14 +36,14 @@ def requirements() -> list[Requirement]:
 
 def test_every_package_is_listed() -> None:
     """setuptools ships the packages that are listed and says nothing of the others."""
-    folders = {path.parent for name in PACKAGES for path in (ROOT / name).rglob("*.py")}
+    folders = {path.parent for name in SHIPPED for path in (ROOT / name).rglob("*.py")}
     present = {".".join(("nuclix", *folder.relative_to(ROOT).parts)) for folder in folders}
     assert sorted(present) == sorted(CONFIG["tool"]["setuptools"]["packages"])
     assert all((folder / "__init__.py").exists() for folder in folders)
 
 
 def test_every_package_says_that_it_is_typed() -> None:
-    assert all((ROOT / name / "py.typed").exists() for name in PACKAGES)
+    assert all((ROOT / name / "py.typed").exists() for name in SHIPPED)
 
 
 def test_constraints_pin_every_requirement_to_something_allowed() -> None:
@@ -135,7 +135,7 @@ def test_sdist_holds_the_whole_checkout(sdist: Path, checkout: Path) -> None:
 @pytest.mark.slow
 def test_wheel_holds_what_runs_and_no_sources_of_kernels(wheel: Path, checkout: Path) -> None:
     held = zipfile.ZipFile(wheel).namelist()
-    for package in PACKAGES:
+    for package in SHIPPED:
         assert f"nuclix/{package}/py.typed" in held
         for path in (checkout / package).rglob("*.py"):
             assert f"nuclix/{path.relative_to(checkout)}" in held

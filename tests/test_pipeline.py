@@ -15,7 +15,7 @@ from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.segmentation.checkpoint import Checkpoint
-from nuclix.engine.segmentation.measure import objects_of, shape_names
+from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, objects_of
 from nuclix.engine.segmentation.objects import Objects, canonical_order, concatenate, take
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.slide.view import SlideView
@@ -23,6 +23,8 @@ from nuclix.plugins.postprocessors.dist import Dist
 
 UM = 0.25
 PATCH = PatchShape(64, 16, 16)
+SETTINGS = MeasurementSettings(families=("shape", "stain"))
+NAMES = measurement_names(UM, SETTINGS)
 
 
 class ArrayReader:
@@ -89,7 +91,8 @@ def slide_of(seed: int, height: int = 230, width: int = 310) -> np.ndarray:
         depth = np.maximum(depth, 1 - np.hypot(rows - row, cols - col) / radius)
     depth[100:140] *= rows[100:140] % 3 > 0
     red = 255 - np.clip(250 * depth + rng.uniform(0, 3, depth.shape) * (depth > 0), 0, 255)
-    return np.repeat(red.astype(np.uint8)[..., None], 3, axis=2)
+    other = rng.integers(0, 256, (*depth.shape, 2))  # what stains are measured on besides
+    return np.concatenate([red[..., None], other], axis=2).astype(np.uint8)
 
 
 def expected(pixels: np.ndarray, post: Dist | Haloed) -> Objects:
@@ -98,7 +101,7 @@ def expected(pixels: np.ndarray, post: Dist | Haloed) -> Objects:
     maps = np.pad(red_map(pixels)[None], ((0, 0), (context, context), (context, context)))
     labels = post.split(maps, post.foreground(maps))
     inner = slice(context, labels.shape[0] - context), slice(context, labels.shape[1] - context)
-    found = objects_of(labels[inner], post.score(maps)[inner], Box(0, 0, *pixels.shape[:2]), UM)
+    found = objects_of(labels[inner], post.score(maps)[inner], Box(0, 0, *pixels.shape[:2]), UM, SETTINGS, pixels)
     return take(found, canonical_order(found.first))
 
 
@@ -115,7 +118,7 @@ class Job:
 def pipeline(job: Job, spool: Checkpoint, listen=lambda _: None, stop=lambda: False) -> PipelineFigures:
     view = SlideView(ArrayReader(job.pixels), Scale(UM), Scale(UM))
     grid = TileGrid(view.height, view.width, PATCH, job.block)
-    stages = PipelineInputs(view, job.tissue, RedPredictor(job.batch), job.post, spool)
+    stages = PipelineInputs(view, job.tissue, RedPredictor(job.batch), job.post, spool, None, SETTINGS)
     return SlidePipeline(stages, grid, job.workers, RunHooks(listen, stop)).run()
 
 
@@ -138,7 +141,7 @@ POSTS = pytest.mark.parametrize("post", [Dist(p1=0.5, p2=1.0), Haloed()], ids=["
 @pytest.mark.parametrize("batch", [1, 3])
 def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Haloed, block: int, batch: int) -> None:
     pixels = slide_of(1)
-    spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
+    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
     figures = pipeline(Job(pixels, post, block, batch=batch), spool)
     wanted = expected(pixels, post)
     assert len(wanted) > 50
@@ -160,7 +163,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Ha
     pick = random.Random(seed)
     resumed = []
     for _ in range(200):
-        spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
+        spool = Checkpoint(tmp_path / "spool", NAMES, "key")
         left = pick.randint(5, 40)
 
         def listen(progress: Progress) -> None:
@@ -186,7 +189,7 @@ def test_asked_to_stop_it_ends_after_a_committed_row_and_goes_on_from_there(tmp_
     pixels, post = slide_of(4), Dist(p2=1.0)
     rows = []
     for _ in range(20):
-        spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
+        spool = Checkpoint(tmp_path / "spool", NAMES, "key")
         try:
             rows.append(pipeline(Job(pixels, post, 32), spool, stop=lambda: True).rows_resumed)
         except Interrupted:
@@ -200,10 +203,10 @@ def test_asked_to_stop_it_ends_after_a_committed_row_and_goes_on_from_there(tmp_
 
 def test_a_spool_of_another_key_is_begun_anew(tmp_path: Path) -> None:
     pixels, post = slide_of(2), Dist(p2=1.0)
-    first = Checkpoint(tmp_path / "spool", shape_names(UM), "one")
+    first = Checkpoint(tmp_path / "spool", NAMES, "one")
     pipeline(Job(pixels, post, 64), first)
     first.close()
-    second = Checkpoint(tmp_path / "spool", shape_names(UM), "two")
+    second = Checkpoint(tmp_path / "spool", NAMES, "two")
     assert not second.state and len(second) == 0
     assert pipeline(Job(pixels, post, 64), second).rows_resumed == 0
     assert_same(objects_in(second), expected(pixels, post))
@@ -221,7 +224,7 @@ class HalfTissue:
 
 def test_glass_is_not_computed(tmp_path: Path) -> None:
     pixels, post = slide_of(3), Dist(p2=1.0)
-    spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
+    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
     figures = pipeline(Job(pixels, post, 64, tissue=HalfTissue()), spool)
     assert figures.tiles == figures.tiles_total == 8 * 4
     blank = pixels.copy()
@@ -233,7 +236,7 @@ def test_glass_is_not_computed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (33, 32), (31, 1)])
 def test_slides_of_odd_sizes(tmp_path: Path, shape: tuple[int, int]) -> None:
     pixels, post = np.zeros((*shape, 3), np.uint8), Dist(p2=1.0)
-    spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
+    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
     pipeline(Job(pixels, post, 64), spool)
     assert_same(objects_in(spool), expected(pixels, post))
     assert len(spool) == 1
@@ -241,7 +244,7 @@ def test_slides_of_odd_sizes(tmp_path: Path, shape: tuple[int, int]) -> None:
 
 
 def test_an_empty_slide_leaves_an_empty_spool(tmp_path: Path) -> None:
-    spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
+    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
     figures = pipeline(Job(np.full((90, 90, 3), 255, np.uint8), Dist(), 64), spool)
     assert figures.nuclei == 0 and list(spool.blocks()) == []
     spool.remove()
@@ -258,7 +261,7 @@ class Broken(Dist):
 def test_an_exception_in_a_worker_reaches_the_caller_and_stops_the_threads(tmp_path: Path) -> None:
     import threading
 
-    spool = Checkpoint(tmp_path / "spool", shape_names(UM), "key")
+    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
     with pytest.raises(ZeroDivisionError, match="broken plugin"):
         pipeline(replace(Job(slide_of(0), Broken(p2=1.0), 64)), spool)
     spool.close()

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage as ndi
 
-from conformance.postprocessor import check_postprocessor
 from nuclix.plugins.postprocessors.probability import Probability
+from nuclix.testing.postprocessor import check_postprocessor
 
 FOUR = ndi.generate_binary_structure(2, 1)
 

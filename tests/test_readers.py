@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conformance.reader import CHECKS, Check, check_against_openslide
 from nuclix.engine.contracts import SlideReader
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box, Scale
@@ -17,6 +16,7 @@ from nuclix.engine.slide.open import open_slide
 from nuclix.plugins.readers import image as image_module
 from nuclix.plugins.readers.image import ImageReader
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
+from nuclix.testing.reader import CHECKS, Check, check_against_openslide
 from slides import noise_image, smooth_image, write_slide
 
 HEIGHT, WIDTH = 777, 905  # no multiple of a tile, and larger than the conformance suite's windows

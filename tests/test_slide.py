@@ -22,7 +22,7 @@ from nuclix.engine.slide import view as slide
 from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
 from nuclix.engine.slide.view import SlideView, level_downsample, snapped
 from nuclix.ext.resample import box_mean
-from slides import ArrayReader, noise_image, padded, reduced, smooth_image, write_slide
+from slides import ArrayReader, noise_image, padded, reduced, smooth_image, write_shared_background, write_slide
 
 IMAGE = noise_image(211, 187)
 RATIOS = [1.0, 2.0, 3.0, 4.0, 0.5, 1 / 3, 1.37, 0.813, 2.6, 1.1, 7.7, 0.3]
@@ -30,6 +30,12 @@ RATIOS = [1.0, 2.0, 3.0, 4.0, 0.5, 1 / 3, 1.37, 0.813, 2.6, 1.1, 7.7, 0.3]
 
 def view_of(ratio: float, image: np.ndarray = IMAGE, downs: tuple[int, ...] = (1,)) -> SlideView:
     return SlideView(ArrayReader([reduced(image, down) for down in downs]), Scale(0.25 * ratio), Scale(0.25))
+
+
+def plain_view_of(ratio: float, image: np.ndarray) -> SlideView:
+    reader = ArrayReader([image])
+    reader.info = replace(reader.info, vendor="image")
+    return SlideView(reader, Scale(0.25 * ratio), Scale(0.25))
 
 
 class TestFingerprint:
@@ -129,9 +135,9 @@ class TestView:
         assert (view.read(box) == whole[box.slices(frame)]).all()
 
     @pytest.mark.parametrize("ratio", RATIOS)
-    def test_strips_make_no_difference(self, ratio: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_pieces_make_no_difference(self, ratio: float, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = view_of(ratio).read(view_of(ratio).box)
-        monkeypatch.setattr(slide, "SOURCE_BYTES", 1)
+        monkeypatch.setattr(slide, "PIECE_PX", 37)
         view = view_of(ratio)
         assert (view.read(view.box) == whole).all()
 
@@ -265,3 +271,60 @@ class TestPatches:
             assert np.array_equal(found[:, inside.col - col - 1], found[:, inside.col - col])
         if inside.row_end < box.row_end:
             assert np.array_equal(found[inside.row_end - row], found[inside.row_end - row - 1])
+
+    @pytest.mark.parametrize("ratio", [0.5, 0.7, 1.0, 1.6, 2.0, 2.7])
+    @pytest.mark.parametrize("shade", [0, 130])
+    def test_no_white_bleeds_into_a_plain_image(self, ratio: float, shade: int) -> None:
+        """Resampling mixes the pixels at the border with their mirror image."""
+        plain = plain_view_of(ratio, np.full((41, 50, 3), shade, np.uint8))
+        assert (plain.read(plain.box) == shade).all()
+        assert (plain.read_patch(plain.box.expand(130)) == shade).all()
+        assert (plain.read(Box(-5, 0, 5, 9)) == 255).all()
+
+    @pytest.mark.parametrize("ratio", [0.5, 0.7, 1.0, 1.6, 2.0, 2.7])
+    @given(data=st.data())
+    def test_a_patch_of_a_plain_image_is_a_piece_of_its_mirror_images(self, ratio: float, data: st.DataObject) -> None:
+        plain = plain_view_of(ratio, noise_image(41, 50))
+        frame = plain.box.expand(60)
+        whole = plain.read(plain.box)
+        tiled = np.pad(whole, ((60, 60), (60, 60), (0, 0)), mode="symmetric")
+        row, col = data.draw(st.integers(-60, plain.height - 1)), data.draw(st.integers(-60, plain.width - 1))
+        height = data.draw(st.integers(max(1, 1 - row), plain.height + 60 - row))
+        width = data.draw(st.integers(max(1, 1 - col), plain.width + 60 - col))
+        box = Box(row, col, height, width)
+        assert (plain.read_patch(box) == tiled[box.slices(frame)]).all()
+
+
+class TestUniformRegions:
+    """Background that shares its tiles is not read."""
+
+    @pytest.mark.parametrize("ratio", [2.0, 2.7, 0.6])
+    def test_it_is_filled_with_the_pixels_that_reading_gives(
+        self, ratio: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Knowing(ArrayReader):
+            def uniform(self, level: int, box: Box) -> tuple[int, int, int] | None:
+                part = self._levels[level][box.slices()]
+                known = box.intersect(Box(0, 0, *self._levels[level].shape[:2])) == box
+                return tuple(part[0, 0].tolist()) if known and (part == part[0, 0]).all() else None
+
+        image = np.full((700, 900, 3), (240, 241, 239), np.uint8)
+        image[200:300, 150:400] = noise_image(100, 250)
+        monkeypatch.setattr(slide, "PIECE_PX", 128)
+        readers = Knowing([image]), ArrayReader([image])
+        views = [SlideView(reader, Scale(0.25 * ratio), Scale(0.25)) for reader in readers]
+        assert (views[0].read(views[0].box) == views[1].read(views[1].box)).all()
+        assert len(readers[0].reads) < len(readers[1].reads)
+
+    def test_a_large_slide_of_shared_background_is_opened_and_surveyed(self, tmp_path: Path) -> None:
+        """300,000 px of one tile: reading each of 1.4 million tiles took minutes."""
+        path = write_shared_background(tmp_path / "a.tif", 300_032, noise_image(256, 256))
+        reader = open_slide(path)
+        decoded = []
+        monkeyed = reader._decoded  # type: ignore[attr-defined]
+        reader._decoded = lambda *key: (decoded.append(key), monkeyed(*key))[1]  # type: ignore[attr-defined]
+        view = SlideView(reader, Scale(8.0), Scale(0.25))
+        low = view.read(view.box)
+        assert (low == 255).all(axis=2).sum() == low[..., 0].size - 64
+        assert len(decoded) < 200
+        reader.close()

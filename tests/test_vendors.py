@@ -10,11 +10,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from conformance.reader import CHECKS, Check, check_against_openslide, check_cut_short, check_recognition
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.plugins.readers._samples import ycbcr_to_rgb
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
+from nuclix.testing.reader import CHECKS, Check, check_against_openslide, check_cut_short, check_recognition
 from slides import aperio_description, noise_image, padded, smooth_image
 from vendors import write_ndpi, write_scn
 

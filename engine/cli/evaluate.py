@@ -36,6 +36,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=1.0,
         help="level-0 pixels of GeoJSON along one pixel of the label images (default: 1)",
     )
+    parser.add_argument(
+        "--classes",
+        action="store_true",
+        help="score classes too (mPQ, mPQ+, F1 by class, confusion matrix): GeoJSON's classifications, or "
+        "NAME.classes.csv (LABEL,CLASS) or NAME.classes.png (class numbers) beside a label image",
+    )
     parser.add_argument("--groups", metavar="CSV", type=Path, help="lines IMAGE,GROUP: mean by organ or patient too")
     parser.add_argument(
         "--against", metavar="PRED2", type=Path, help="test whether PRED is better than PRED2 (Wilcoxon signed-rank)"
@@ -70,11 +76,11 @@ def run(args: argparse.Namespace) -> int:
     for path in (args.json, args.csv, args.markdown, args.plot):
         if path is not None and not path.parent.is_dir():
             raise OutputError(f"{path} can't be written: {path.parent} is no folder")
-    evaluation = evaluate(args.prediction, args.truth, args.downsample)
+    evaluation = evaluate(args.prediction, args.truth, args.pixel, args.classes)
     report = score_report.Report(
         evaluation,
         groups={} if args.groups is None else read_groups(args.groups, list(evaluation.images)),
-        against=None if args.against is None else evaluate(args.against, args.truth, args.downsample),
+        against=None if args.against is None else evaluate(args.against, args.truth, args.pixel, args.classes),
     )
     print(score_report.as_text(report), end="")
     for path, written in (

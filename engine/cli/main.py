@@ -9,11 +9,24 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from nuclix.engine.cli import config, demo, evaluate, experiment, info, plugins, report, run, simulate, status, train
+from nuclix.engine.cli import (
+    config,
+    demo,
+    evaluate,
+    experiment,
+    info,
+    pack,
+    plugins,
+    report,
+    run,
+    simulate,
+    status,
+    train,
+)
 from nuclix.engine.cli.streams import stderr_line
 from nuclix.engine.errors import NuclixError, UsageError
 
-COMMANDS = (run, status, report, config, demo, simulate, train, experiment, evaluate, info, plugins)
+COMMANDS = (run, status, report, config, demo, simulate, train, experiment, evaluate, pack, info, plugins)
 
 FAILED = 1
 USAGE = 2  # argparse's own

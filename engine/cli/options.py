@@ -50,8 +50,9 @@ def _add(group: Any, spec: OptionSpec) -> None:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, default=default)
         return
     if spec.default is not None and spec.default != ():
-        text = f"{text} (default: {spec.default})"
-    metavar = "|".join(spec.choices) or spec.metavar
+        default_text = ",".join(spec.default) if spec.type is tuple else spec.default
+        text = f"{text} (default: {default_text})"
+    metavar = spec.metavar or "|".join(spec.choices)
     group.add_argument(flag, type=_parser_of(spec), metavar=metavar, help=text.replace("%", "%%"), default=default)
 
 

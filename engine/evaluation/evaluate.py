@@ -6,15 +6,22 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.errors import DataError
+from nuclix.engine.evaluation.class_files import read_classes
+from nuclix.engine.evaluation.class_scores import ClassScores, count_classes, score_classes
 from nuclix.engine.evaluation.label_files import find_label_files, read_pair, stem_of
 from nuclix.engine.evaluation.scores import LOWER_IS_BETTER, METRICS, Scores, average_hausdorff, score_table
 from nuclix.engine.evaluation.wilcoxon import signed_rank_test
 
+if TYPE_CHECKING:
+    from nuclix.ext.overlap import OverlapTable
+
+NO_CLASS = "(none)"  # as nuclei without a class are listed
 _NAMED = 5  # how many missing files a message names
 _HEADERS = frozenset({"image", "name", "file", "filename", "stem"})  # of a groups file's first column
 
@@ -33,6 +40,8 @@ class Evaluation:
         Areas of all images' nuclei in pixels.
     notes : tuple of str
         What a user should know about the files.
+    classes : ClassScores or None
+        Scores by class, where they were asked for.
     """
 
     prediction: Path
@@ -41,6 +50,7 @@ class Evaluation:
     truth_areas: NDArray[np.int64]
     prediction_areas: NDArray[np.int64]
     notes: tuple[str, ...]
+    classes: ClassScores | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ class Comparison:
     p_value: float
 
 
-def evaluate(prediction: Path, truth: Path, downsample: float = 1.0) -> Evaluation:
+def evaluate(prediction: Path, truth: Path, downsample: float = 1.0, classes: bool = False) -> Evaluation:
     """Score every image of `truth`.
 
     Parameters
@@ -68,6 +78,8 @@ def evaluate(prediction: Path, truth: Path, downsample: float = 1.0) -> Evaluati
         Folders whose files are matched by stem, or two files, whatever their names.
     downsample : float
         Level-0 pixels (the unit of GeoJSON) along one pixel of the label images.
+    classes : bool
+        Score classes, too; see `class_files.read_classes` for where they are read from.
 
     Returns
     -------
@@ -89,26 +101,61 @@ def evaluate(prediction: Path, truth: Path, downsample: float = 1.0) -> Evaluati
     extra = [stem for stem in predictions if stem not in truths]
     if extra:
         notes.append(f"{truth} has no truth for {_listed(extra)} of {prediction}: left out")
-    images, truth_areas, prediction_areas = {}, [], []
+    images, found = {}, []
     for stem, path in truths.items():
-        images[stem], areas, more = _score_files(path, predictions[stem], downsample)
-        truth_areas.append(areas[0])
-        prediction_areas.append(areas[1])
-        notes.extend(more)
-    return Evaluation(
-        prediction, truth, images, np.concatenate(truth_areas), np.concatenate(prediction_areas), tuple(notes)
-    )
+        scored = _score_files(path, predictions[stem], downsample, classes)
+        images[stem] = scored.scores
+        notes.extend(scored.notes)
+        found.append(scored)
+    areas = [np.concatenate(each) for each in zip(*(scored.areas for scored in found), strict=True)]
+    by_class = _score_classes([scored.classified for scored in found if scored.classified is not None])
+    return Evaluation(prediction, truth, images, areas[0], areas[1], tuple(notes), by_class)
 
 
-def _score_files(
-    truth: Path, prediction: Path, downsample: float
-) -> tuple[Scores, tuple[NDArray[np.int64], NDArray[np.int64]], tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Classified:
+    """An image's overlaps and the class of each nucleus of truth and prediction."""
+
+    table: OverlapTable
+    truth: list[str]
+    prediction: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    scores: Scores
+    areas: tuple[NDArray[np.int64], NDArray[np.int64]]
+    notes: tuple[str, ...]
+    classified: _Classified | None
+
+
+def _score_files(truth: Path, prediction: Path, downsample: float, classes: bool) -> _Scored:
     from nuclix.ext.overlap import overlap_table
 
     pair = read_pair(truth, prediction, downsample)
     table = overlap_table(pair.truth, pair.prediction)
     scores = score_table(table, average_hausdorff(pair.truth, pair.prediction, table))
-    return scores, (table.truth_areas, table.prediction_areas), pair.notes
+    classified = None
+    if classes:
+        names = read_classes(truth, pair.truth, table.truth_labels)
+        classified = _Classified(table, names, read_classes(prediction, pair.prediction, table.prediction_labels))
+    return _Scored(scores, (table.truth_areas, table.prediction_areas), pair.notes, classified)
+
+
+def _score_classes(images: Sequence[_Classified]) -> ClassScores | None:
+    """Return the scores by class: those of the truth by name, then those of the prediction only."""
+    if not images:
+        return None
+    known = sorted({name for image in images for name in image.truth})
+    known += sorted({name for image in images for name in image.prediction} - set(known))
+    index = {name: k for k, name in enumerate(known)}
+    counts = []
+    for image in images:
+        truth, prediction = (
+            np.array([index[name] for name in names], np.int64) for names in (image.truth, image.prediction)
+        )
+        counts.append(count_classes(image.table, truth, prediction, len(known)))
+    return score_classes(counts, [name or NO_CLASS for name in known])
 
 
 def _listed(names: Sequence[str]) -> str:

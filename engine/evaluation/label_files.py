@@ -1,4 +1,4 @@
-"""Files that hold nuclei - label images and GeoJSON - read into label images."""
+"""Files that hold nuclei (label images, GeoJSON, ImageScope's XML) read into label images."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.errors import DataError
-from nuclix.engine.evaluation.polygons import GEOJSON_SUFFIXES, Polygons, rasterise, read_polygons
+from nuclix.engine.evaluation.polygons import OUTLINE_SUFFIXES, Polygons, rasterise, read_polygons
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
-FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, *(suffix for suffix in GEOJSON_SUFFIXES if not suffix.startswith(".json")))
+FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, *(suffix for suffix in OUTLINE_SUFFIXES if not suffix.startswith(".json")))
 # Taken off as well, so that slide.svs.geojson is slide's.
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".jpg", ".jpeg", ".webp", ".ome")
+CLASS_MARK = ".classes"  # NAME.classes.csv or NAME.classes.png beside NAME.png
 MAX_PIXELS = 2**31  # of a canvas that polygons alone ask for; a label image of it takes 8 GB
 
 
@@ -38,8 +39,8 @@ def _ends(name: str, suffixes: str | tuple[str, ...]) -> bool:
 def find_label_files(path: Path) -> dict[str, Path]:
     """Find the label files of a folder, or take a single file.
 
-    In a folder these are PNG, TIFF and npy label images and ``.geojson``, ``.geojson.gz`` and ``.zip`` files; a
-    ``.json`` (which may be anything) counts only when it is named itself.
+    In a folder these are PNG, TIFF and npy label images and ``.geojson``, ``.geojson.gz``, ``.zip`` and ``.xml`` files;
+    a ``.json`` (which may be anything) is read only when it is named itself.
 
     Parameters
     ----------
@@ -59,6 +60,7 @@ def find_label_files(path: Path) -> dict[str, Path]:
     if path.is_dir():
         files = [entry for entry in sorted(path.iterdir()) if _ends(entry.name, FOLDER_SUFFIXES)]
         files = [entry for entry in files if entry.is_file() and not entry.name.startswith(".")]
+        files = [entry for entry in files if not entry.name.removesuffix(entry.suffix).endswith(CLASS_MARK)]
         if not files:
             raise DataError(f"{path} holds no label files ({', '.join(FOLDER_SUFFIXES)})")
     elif path.is_file():
@@ -71,6 +73,13 @@ def find_label_files(path: Path) -> dict[str, Path]:
         if other is not file:
             raise DataError(f"{other} and {file} are both named {stem_of(file)}: keep one of them")
     return dict(sorted(found.items()))
+
+
+def class_file_of(path: Path) -> Path | None:
+    """Return the class file beside a label image, or None where there is none: a CSV file goes before an image."""
+    base = path.with_name(path.name.removesuffix(path.suffix) + CLASS_MARK)
+    candidates = (base.with_name(base.name + suffix) for suffix in (".csv", *IMAGE_SUFFIXES))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +140,32 @@ def read_pair(truth: Path, prediction: Path, downsample: float = 1.0) -> LabelPa
     return LabelPair(images[0], images[1], tuple(notes))
 
 
+def read_labels(path: Path, shape: tuple[int, int]) -> NDArray[np.integer[Any] | np.bool_]:
+    """Read the nuclei of one image from a label image or from outlines.
+
+    Parameters
+    ----------
+    path : Path
+        A label image, or GeoJSON or XML outlines in the image's pixels.
+    shape : (int, int)
+        Height and width of the image that outlines are drawn into.
+
+    Returns
+    -------
+    (H, W) array of bool or integer
+        A label image has its own size, which the caller checks.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read, or an outline lies outside the image.
+    """
+    found = _read(path)
+    return rasterise(found, shape, 1.0, path) if isinstance(found, Polygons) else found
+
+
 def _read(path: Path) -> NDArray[Any] | Polygons:
-    return read_polygons(path) if _ends(path.name, GEOJSON_SUFFIXES) else read_label_image(path)
+    return read_polygons(path) if _ends(path.name, OUTLINE_SUFFIXES) else read_label_image(path)
 
 
 def _one_label(image: NDArray[Any]) -> bool:
@@ -167,7 +200,7 @@ def read_label_image(path: Path) -> NDArray[Any]:
 
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
-        raise DataError(f"{path} is no label file: {', '.join((*IMAGE_SUFFIXES, *GEOJSON_SUFFIXES))} are read")
+        raise DataError(f"{path} is no label file: {', '.join((*IMAGE_SUFFIXES, *OUTLINE_SUFFIXES))} are read")
     try:
         if suffix == ".npy":
             image = np.load(path, allow_pickle=False)

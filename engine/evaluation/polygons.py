@@ -1,4 +1,4 @@
-"""GeoJSON outlines, QuPath's and anyone's, drawn as label images."""
+"""Outlines in GeoJSON (QuPath's and anyone's) and in ImageScope's XML, drawn as label images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.errors import DataError
+from nuclix.engine.evaluation.annotation_xml import XML_SUFFIX, read_regions
 
 GEOJSON_SUFFIXES = (".geojson", ".geojson.gz", ".zip", ".json", ".json.gz")
+OUTLINE_SUFFIXES = (*GEOJSON_SUFFIXES, XML_SUFFIX)
 NUCLEUS_TYPES = frozenset({"detection", "cell"})  # QuPath's objectType; annotations and tiles are no nuclei
 
 
@@ -51,11 +53,11 @@ class Polygons:
 
 
 def read_polygons(path: Path) -> Polygons:
-    """Read the nuclei of a GeoJSON file.
+    """Read the nuclei of a GeoJSON file, or of ImageScope's XML (see `read_regions`).
 
-    A FeatureCollection, a list of features or one feature; plain, gzipped or a zip of ``.geojson`` files. Where
-    features say QuPath's ``objectType``, detections and cells count and nothing else, and of a cell its nucleus;
-    otherwise every feature with an area does. Points and lines are left out.
+    GeoJSON may be a FeatureCollection, a list of features or one feature; plain, gzipped or a zip of ``.geojson``
+    files. Where any feature's ``objectType`` (QuPath's) is detection or cell, only these are read, and of
+    a cell its nucleus; otherwise every feature with an area is. Points and lines are skipped.
 
     Parameters
     ----------
@@ -72,6 +74,36 @@ def read_polygons(path: Path) -> Polygons:
     DataError
         If the file can't be read or is not GeoJSON.
     """
+    if path.name.lower().endswith(XML_SUFFIX):
+        rings = read_regions(path)
+        corners = np.concatenate(rings) if rings else np.zeros((0, 2))
+        ones = np.arange(len(rings) + 1, dtype=np.int64)
+        return Polygons(corners, _offsets([len(ring) for ring in rings]), ones, ones[1:])
+    return _collected(_nuclei(path), path)
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read the class of each feature that `read_polygons` numbers, in that order; "" for one without.
+
+    QuPath writes ``classification`` as a table with a ``name``, or as a name alone.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read or is not GeoJSON.
+    """
+    return [_class_name(feature.get("properties")) for feature in _nuclei(path)]
+
+
+def _class_name(properties: Any) -> str:
+    kind = properties.get("classification") if isinstance(properties, dict) else None
+    if isinstance(kind, dict):
+        kind = kind.get("name") or ": ".join(map(str, kind.get("names") or ()))
+    return kind if isinstance(kind, str) else ""
+
+
+def _nuclei(path: Path) -> list[dict[str, Any]]:
+    """Return the features of a file that are nuclei."""
     try:
         features = [feature for text in _texts(path) for feature in _features(json.loads(text))]
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError) as error:
@@ -82,7 +114,7 @@ def read_polygons(path: Path) -> Polygons:
         raise DataError(f"{path} is not GeoJSON: {error}") from error
     if any(_type_of(feature) in NUCLEUS_TYPES for feature in features):
         features = [feature for feature in features if _type_of(feature) in NUCLEUS_TYPES]
-    return _collected(features, path)
+    return features
 
 
 def _texts(path: Path) -> Iterator[bytes]:

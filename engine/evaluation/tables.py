@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nuclix.engine.evaluation.class_scores import ClassScores
 from nuclix.engine.evaluation.evaluate import Comparison, Evaluation, compare, group_means, mean_scores
 from nuclix.engine.evaluation.scores import METRICS, Scores
 
@@ -33,6 +35,7 @@ TITLES = {
     "adc": "ADC",
 }
 HEADLINE = ("aji", "aji_plus", "f1", "pq", "dq", "sq", "mean_ap")  # what a terminal's width holds of an image
+_CLASS_METRICS = ("pq", "pq_plus", "f1", "f1_classified")
 # The p-values that Fig. 5 of the DIST paper marks.
 _STRONG, _WEAK = 0.01, 0.10
 
@@ -112,11 +115,44 @@ def _metric_table(report: Report) -> list[list[str]]:
     return rows
 
 
+def _class_table(scores: ClassScores) -> list[list[str]]:
+    rows = [["class", "nuclei", "PQ", "PQ+", "F1", "F1 classified"]]
+    columns = zip(scores.pq, scores.pq_plus, scores.f1, scores.f1_classified, strict=True)
+    for name, nuclei, values in zip(scores.names, scores.nuclei, columns, strict=True):
+        rows.append([name, str(nuclei), *("" if math.isnan(value) else f"{value:.4f}" for value in values)])
+    means = (scores.mpq, scores.mpq_plus, scores.mean_f1)
+    rows.append(["mean (mPQ, mPQ+)", str(scores.nuclei.sum()), *(f"{value:.4f}" for value in means), ""])
+    return rows
+
+
+def _confusion_table(scores: ClassScores) -> list[list[str]]:
+    rows = [["", *scores.names, "missed"]]
+    for name, counts in zip((*scores.names, "false"), scores.confusion.tolist(), strict=True):
+        rows.append([name, *map(str, counts)])
+    rows[-1][-1] = ""
+    return rows
+
+
+def _classes_document(scores: ClassScores) -> dict[str, Any]:
+    by_class = {}
+    for k, name in enumerate(scores.names):
+        values = {metric: float(getattr(scores, metric)[k]) for metric in _CLASS_METRICS}
+        plain = {metric: None if math.isnan(value) else value for metric, value in values.items()}
+        by_class[name] = {"nuclei": int(scores.nuclei[k]), **plain}
+    means = {name: getattr(scores, name) for name in ("mpq", "mpq_plus", "mean_f1", "accuracy")}
+    return {**means, "classes": by_class, "confusion": scores.confusion.tolist()}
+
+
 def _rendered(report: Report, table: Callable[[list[list[str]]], str], heading: str) -> str:
     parts = []
     for evaluation in report.evaluations:
         parts.append(f"{heading}{evaluation.prediction} against the truth {evaluation.truth}")
         parts.append(table(_image_table(evaluation, report.groups)))
+        if evaluation.classes is not None:
+            parts.append(f"{heading}Classes, {len(evaluation.images)} images")
+            parts.append(table(_class_table(evaluation.classes)))
+            parts.append(f"{heading}Matched nuclei: truth by row, prediction by column")
+            parts.append(table(_confusion_table(evaluation.classes)))
     parts.append(f"{heading}All scores, {len(report.evaluation.images)} images")
     parts.append(table(_metric_table(report)))
     if report.against is not None:
@@ -183,6 +219,8 @@ def _document(evaluation: Evaluation, groups: Mapping[str, str]) -> dict[str, An
         "mean": asdict(mean_scores(list(evaluation.images.values()))),
         "images": {stem: asdict(scores) for stem, scores in evaluation.images.items()},
     }
+    if evaluation.classes is not None:
+        document["by_class"] = _classes_document(evaluation.classes)
     if groups:
         means = group_means(evaluation.images, groups)
         document["mean_of_groups"] = asdict(mean_scores(list(means.values())))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from itertools import pairwise
+
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
@@ -18,8 +22,6 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     torch.nn.Module
         A copy; the input is left as it was.
     """
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
     folded = deepcopy(module).eval()
     for part in folded.modules():
         if not isinstance(part, nn.Sequential):

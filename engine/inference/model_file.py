@@ -10,7 +10,7 @@ import json
 import tomllib
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +48,14 @@ class LoadedModel:
     ----------
     card : ModelCard
         What the file says of itself.
-    module : torch.jit.ScriptModule
+    module : torch.nn.Module
         (N, 3, H, W) RGB in 0..255 to (N, maps, H, W) float32; evaluation mode.
     sha256 : str
         Hash of the model file (and of the TOML file where the card comes from there), for the record.
     """
 
     card: ModelCard
-    module: torch.jit.ScriptModule
+    module: torch.nn.Module
     sha256: str
 
 
@@ -77,13 +77,30 @@ def save_model(path: Path, module: torch.nn.Module, card: ModelCard) -> None:
 
     folded = fold_batch_norm(module).cpu().requires_grad_(False)
     example = torch.zeros(1, 3, card.patch.multiple * 2, card.patch.multiple * 2)
-    with torch.inference_mode(), _torchscript():
+    with torch.inference_mode(), torchscript_warnings():
         traced = torch.jit.trace(folded, example, check_trace=False)
+    write_model(path, traced, card)
+
+
+def write_model(path: Path, module: torch.jit.ScriptModule, card: ModelCard) -> None:
+    """Write TorchScript with its card inside: temporary name first, then in place.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    module : torch.jit.ScriptModule
+        RGB 0..255 in, finished maps out.
+    card : ModelCard
+        What the file shall say of itself.
+    """
+    import torch
+
     text = json.dumps({FORMAT_KEY: FORMAT, **as_mapping(card)}, indent=1, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with _torchscript():
-        torch.jit.save(traced, str(temporary), _extra_files={CARD_NAME: text})
+    with torchscript_warnings():
+        torch.jit.save(module, str(temporary), _extra_files={CARD_NAME: text})
     temporary.replace(path)
 
 
@@ -137,15 +154,58 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
     ModelError
         As `read_card`, and where torch can't load the network.
     """
+    card = read_card(path)
+    module: torch.nn.Module = load_torchscript(path, device)
+    if not card.is_plain:
+        from nuclix.engine.inference.adapter import AdaptedNetwork
+
+        module = AdaptedNetwork(module, card).eval()
+    return LoadedModel(card, module, model_hash(path))
+
+
+def load_torchscript(path: Path, device: str) -> torch.jit.ScriptModule:
+    """Load a TorchScript file onto a device; every network of a user comes by here.
+
+    Raises
+    ------
+    ModelError
+        If torch can't load it.
+    """
     import torch
 
-    card = read_card(path)
     try:
-        with _torchscript():
-            module = torch.jit.load(str(path), map_location=device).eval()
+        with torchscript_warnings():
+            return torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError, OSError) as problem:
         raise ModelError(f"{path}: torch can't load this network: {_first_line(problem)}") from problem
-    return LoadedModel(card, module, model_hash(path))
+
+
+def card_from_toml(path: Path, amend: Callable[[dict[str, Any]], None] = lambda values: None) -> ModelCard:
+    """Read a card from a TOML file; `amend` may change its values before they are checked.
+
+    Raises
+    ------
+    ModelError
+        If the file can't be read or a value does not fit; the message names file and key.
+    """
+    values = _parsed_toml(path)
+    amend(values)
+    return _card(values, str(path))
+
+
+def patch_size_of(path: Path) -> int:
+    """Return ``patch.size`` of a card in TOML.
+
+    Raises
+    ------
+    ModelError
+        If the file can't be read or does not say it.
+    """
+    patch = _parsed_toml(path).get("patch")
+    size = patch.get("size") if isinstance(patch, Mapping) else None
+    if not isinstance(size, int) or size < 1:
+        raise ModelError(f"{path}: missing key 'size' in [patch]: the edge of the network's patch in px")
+    return size
 
 
 def model_hash(path: Path) -> str:
@@ -195,7 +255,7 @@ def find_model(name_or_path: str | Path) -> Path:
 
 
 @contextmanager
-def _torchscript() -> Iterator[None]:
+def torchscript_warnings() -> Iterator[None]:
     """Keep torch >= 2.13 from saying that TorchScript is old: it is the format that every version reads and writes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)

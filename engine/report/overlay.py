@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,28 @@ def write_overlay(reader: SlideReader, geojson: Path, target: Path, window: Wind
 
 def draw_overlay(reader: SlideReader, geojson: Path, window: Window) -> Image.Image:
     """Return the picture that `write_overlay` saves, of about ``window.box.shape / window.downsample`` pixels."""
+    return draw_outlines(reader, outlines(geojson), window)
+
+
+def draw_outlines(
+    reader: SlideReader, rings: Iterable[tuple[NDArray[np.float64], tuple[int, int, int]]], window: Window
+) -> Image.Image:
+    """Draw rings with their colours on a slide.
+
+    Parameters
+    ----------
+    reader : SlideReader
+        The open slide.
+    rings : iterable of ((V, 2) float64, tuple of int)
+        As `outlines` yields them.
+    window : Window
+        What to show.
+
+    Returns
+    -------
+    Image
+        RGB, of about ``window.box.shape / window.downsample`` pixels.
+    """
     from PIL import Image, ImageDraw
 
     view = SlideView(reader, Scale(window.downsample), Scale(1.0))
@@ -96,7 +118,7 @@ def draw_overlay(reader: SlideReader, geojson: Path, window: Window) -> Image.Im
     shift = np.array([bounds.col, bounds.row], np.float64)
     corner = np.array([seen.col, seen.row], np.float64)
     size = np.array([seen.width, seen.height], np.float64)
-    for ring, color in outlines(geojson):
+    for ring, color in rings:
         # A corner falls on the pixel to its lower right: floored here, since PIL cuts towards zero.
         drawn = np.floor((ring + shift) / downsample - corner)
         if (drawn.max(axis=0) >= 0).all() and (drawn.min(axis=0) <= size).all():

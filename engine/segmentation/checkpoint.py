@@ -41,7 +41,7 @@ _FIXED: dict[str, tuple[type, int]] = {
     "ring_counts": (np.int64, 1),
     "shells": (np.bool_, 1),
     "corner_counts": (np.int64, 1),
-    "corners": (np.int32, 2),
+    "corners": (np.float32, 2),
     "classes": (np.int32, 1),
 }
 

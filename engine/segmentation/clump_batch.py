@@ -62,7 +62,7 @@ class ClumpBatch:
         return replace(
             objects,
             first=objects.first + moves,
-            corners=(objects.corners + np.repeat(moves, corners, axis=0)).astype(np.int32),
+            corners=(objects.corners + np.repeat(moves, corners, axis=0)).astype(np.float32),
         )
 
 

@@ -24,9 +24,11 @@ class ContextWindow:
     grid : TileGrid
         The slide's grid.
     channels : int
-        Maps per pixel.
+        Planes per pixel: maps, and whatever else travels with them.
     context : int
         Pixels around, at most half of a patch's middle.
+    maps : int, optional
+        How many of the planes, the first ones, are maps; all by default.
 
     Raises
     ------
@@ -34,7 +36,7 @@ class ContextWindow:
         If the halo is too large for the grid.
     """
 
-    def __init__(self, grid: TileGrid, channels: int, context: int) -> None:
+    def __init__(self, grid: TileGrid, channels: int, context: int, maps: int | None = None) -> None:
         if 2 * context > grid.patch.valid:
             raise ValueError(
                 f"context of {context} px exceeds half the valid region of the patch ({grid.patch.valid} px)"
@@ -42,6 +44,7 @@ class ContextWindow:
         self._grid = grid
         self._context = context
         self._channels = channels
+        self._maps = channels if maps is None else maps
         self._above = self._strip()
         self._below = self._strip()
         self._left: NDArray[np.float32] | None = None
@@ -72,7 +75,7 @@ class ContextWindow:
         Returns
         -------
         (channels, h + 2 halo, w + 2 halo) float32 or None
-            None where everything in the window is glass.
+            None where all maps of the window are zero.
         """
         if self._context == 0:
             return maps
@@ -89,7 +92,7 @@ class ContextWindow:
             self._keep(maps, box)
         else:
             self._left = None
-        return out if out.any() else None
+        return out if out[: self._maps].any() else None
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return what the next row of units will need, once a whole row has come."""

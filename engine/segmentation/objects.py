@@ -16,7 +16,7 @@ class Objects:
     """N nuclei in slide coordinates at the model's scale.
 
     An object's outline is one or more polygons, each a shell ring followed by its hole rings. Rings are not closed
-    (the first corner is not repeated); corners are (row, column) of pixel corners.
+    (the first corner is not repeated); corners are (row, column), and pixel (r, c) spans (r, c) to (r + 1, c + 1).
 
     Attributes
     ----------
@@ -30,12 +30,12 @@ class Objects:
         True where a ring is a shell and so begins a polygon.
     offsets : (R + 1,) int64
         Ring r owns corners ``offsets[r]:offsets[r + 1]``.
-    corners : (V, 2) int32
-        The rings' corners.
+    corners : (V, 2) float32
+        The rings' corners: multiples of 1/32 px, or whole numbers along pixel edges.
     classes : (N,) int32
         Index of each object's class.
     measurements : mapping of str to (N,) float64
-        In the order in which they are written.
+        In the order in which they are written; NaN where an object does not have a measurement.
     """
 
     first: NDArray[np.int64]
@@ -43,7 +43,7 @@ class Objects:
     rings: NDArray[np.int64]
     shells: NDArray[np.bool_]
     offsets: NDArray[np.int64]
-    corners: NDArray[np.int32]
+    corners: NDArray[np.float32]
     classes: NDArray[np.int32]
     measurements: Mapping[str, NDArray[np.float64]]
 

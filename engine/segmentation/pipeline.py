@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,21 +25,47 @@ from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box
 from nuclix.engine.inference.predictor import Predictor
 from nuclix.engine.inference.tiling import TileGrid
-from nuclix.engine.segmentation.checkpoint import Checkpoint
 from nuclix.engine.segmentation.classes import ClassRule, find_nuclei, with_found
 from nuclix.engine.segmentation.clump_batch import ClumpBatch, pack
 from nuclix.engine.segmentation.clumps import Clump, Stitcher
 from nuclix.engine.segmentation.context import ContextWindow
-from nuclix.engine.segmentation.measure import objects_of
+from nuclix.engine.segmentation.measure import (
+    SHAPE_ONLY,
+    MeasurementSettings,
+    objects_of,
+    packed_pixels,
+    unpacked_pixels,
+)
 from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.segmentation.stage_timer import StageClock
-from nuclix.engine.slide.tissue import TissueMask
 from nuclix.engine.slide.view import SlideView
 
 T = TypeVar("T", bound=np.generic)
 
 # Units that may wait between the network and the spool: enough to hide a slow one, few enough for flat memory.
 UNITS_IN_FLIGHT = 3
+
+
+class ObjectStore(Protocol):
+    """Where finished objects go: a `Checkpoint` on disk, or a `MemoryStore`."""
+
+    state: dict[str, NDArray[Any]]
+
+    def append(self, objects: Objects) -> None:
+        """Add objects, in any order."""
+        ...
+
+    def commit(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Make all objects so far durable, together with `state`."""
+        ...
+
+
+class PatchFilter(Protocol):
+    """Where to compute: a `TissueMask`, or the `RegionPatches` of a region."""
+
+    def any_in(self, box: Box) -> bool:
+        """Return whether the patch that reads `box` is needed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +76,27 @@ class PipelineInputs:
     ----------
     view : SlideView
         The slide at the model's scale.
-    tissue : TissueMask or None
+    tissue : PatchFilter or None
         Where to compute; None computes everywhere.
     predictor : Predictor
         The network.
     post : PostProcessor
         From maps to nuclei.
-    checkpoint : Checkpoint
+    checkpoint : ObjectStore
         Where objects go.
     rule : ClassRule or None
         How class maps are read, where the network gives any.
+    measurements : MeasurementSettings
+        How nuclei are outlined and what is measured.
     """
 
     view: SlideView
-    tissue: TissueMask | None
+    tissue: PatchFilter | None
     predictor: Predictor
     post: PostProcessor
-    checkpoint: Checkpoint
+    checkpoint: ObjectStore
     rule: ClassRule | None = None
+    measurements: MeasurementSettings = SHAPE_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +120,13 @@ class RunHooks:
         Called with a `Progress` at the start and after every forward pass.
     should_stop : callable
         Asked after every committed row; True ends the run there, with `Interrupted`.
+    on_foreground : callable or None
+        Called with a box of the slide and its foreground, for each part that was computed, from one thread.
     """
 
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
+    on_foreground: Callable[[Box, NDArray[np.bool_]], None] | None = None
 
 
 @dataclass(slots=True)
@@ -113,9 +145,20 @@ class PipelineFigures:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Patch:
+    """A patch's pixels, and those of its valid region in one plane where they are measured."""
+
+    pixels: NDArray[np.uint8]
+    packed: NDArray[np.float32] | None
+
+
 @dataclass(slots=True)
 class _Unit:
-    """A unit on its way: its maps fill up patch by patch; None is glass."""
+    """A unit in progress: its maps fill up patch by patch; None is background.
+
+    Where pixels are measured they are one more plane behind the maps.
+    """
 
     row: int
     col: int
@@ -160,7 +203,9 @@ class SlidePipeline:
         context = inputs.post.context
         edges = grid.block_edges(context)
         self._edges = edges
-        self._band = ContextWindow(grid, inputs.predictor.channels, context)
+        self._channels = inputs.predictor.channels
+        planes = self._channels + inputs.measurements.needs_pixels
+        self._band = ContextWindow(grid, planes, context, self._channels)
         self._stitcher = Stitcher(*edges, context)
         self._readers = ThreadPoolExecutor(threads, "nuclix-read")
         self._stitching = ThreadPoolExecutor(1, "nuclix-stitch")
@@ -213,7 +258,7 @@ class SlidePipeline:
         return [core for core in cores if tissue is None or tissue.any_in(core.expand(margin))]
 
     def _run(self) -> None:
-        batch: list[tuple[_Unit, Box, Future[NDArray[np.uint8]]]] = []
+        batch: list[tuple[_Unit, Box, Future[_Patch]]] = []
         units: deque[_Unit] = deque()
         for unit, core, read in self._reads():
             if unit is not (units[-1] if units else None):
@@ -232,9 +277,9 @@ class SlidePipeline:
         while self._flying:
             self._land()
 
-    def _reads(self) -> Iterator[tuple[_Unit, Box | None, Future[NDArray[np.uint8]] | None]]:
-        """Yield every patch with its pixels on their way, read ahead by two batches; glass units without."""
-        ahead: deque[tuple[_Unit, Box | None, Future[NDArray[np.uint8]] | None]] = deque()
+    def _reads(self) -> Iterator[tuple[_Unit, Box | None, Future[_Patch] | None]]:
+        """Yield every patch with its pixels on their way, read ahead by two batches; background units without."""
+        ahead: deque[tuple[_Unit, Box | None, Future[_Patch] | None]] = deque()
         depth = 2 * self._inputs.predictor.batch + self._threads
         margin = self._grid.patch.margin
         waiting = 0
@@ -252,22 +297,29 @@ class SlidePipeline:
                     yield item
         yield from ahead
 
-    def _read(self, box: Box) -> NDArray[np.uint8]:
+    def _read(self, box: Box) -> _Patch:
         with self._clock.stage("read"):
-            return self._inputs.view.read_patch(box)
+            pixels = self._inputs.view.read_patch(box)
+            if not self._inputs.measurements.needs_pixels:
+                return _Patch(pixels, None)
+            margin = self._grid.patch.margin
+            return _Patch(pixels, packed_pixels(pixels[margin : box.height - margin, margin : box.width - margin]))
 
-    def _predict(self, batch: list[tuple[_Unit, Box, Future[NDArray[np.uint8]]]]) -> None:
+    def _predict(self, batch: list[tuple[_Unit, Box, Future[_Patch]]]) -> None:
         """Compute a batch and put the middles into their units' maps."""
-        pixels = [read.result() for _, _, read in batch]
+        patches = [read.result() for _, _, read in batch]
         with self._clock.stage("network"):
-            maps = self._inputs.predictor(pixels)
+            maps = self._inputs.predictor([patch.pixels for patch in patches])
         if self._figures.first_tile_at is None:
             self._figures.first_tile_at = time.time()
-        for (unit, core, _), tile in zip(batch, maps, strict=True):
+        for (unit, core, _), tile, patch in zip(batch, maps, patches, strict=True):
             if unit.maps is None:
-                unit.maps = np.zeros((len(tile), *unit.box.shape), np.float32)
+                planes = len(tile) + (patch.packed is not None)
+                unit.maps = np.zeros((planes, *unit.box.shape), np.float32)
             shared = core.intersect(unit.box)
-            unit.maps[(slice(None), *shared.slices(unit.box))] = tile[(slice(None), *shared.slices(core))]
+            unit.maps[(slice(len(tile)), *shared.slices(unit.box))] = tile[(slice(None), *shared.slices(core))]
+            if patch.packed is not None:
+                unit.maps[(len(tile), *shared.slices(unit.box))] = patch.packed[shared.slices(core)]
             unit.missing -= 1
             unit.tiles += 1
             unit.pixels += shared.area
@@ -312,6 +364,8 @@ class SlidePipeline:
             region = self._band.region(unit.row, unit.col)
             window = self._band.feed(unit.row, unit.col, unit.maps)
             mask = None if window is None else _inner(post.foreground(window[: len(post.maps)]), post.context)
+            if mask is not None and self._hooks.on_foreground is not None:
+                self._hooks.on_foreground(region, mask)
             whole: list[Clump] = []
             waited: list[Clump] = []
             for row, col in self._blocks_in(region):
@@ -340,9 +394,12 @@ class SlidePipeline:
     def _objects(self, mask: NDArray[np.bool_], maps: NDArray[np.float32], origin: Box) -> Objects:
         post = self._inputs.post
         context = post.context
+        rgb = unpacked_pixels(_inner(maps[-1], context)) if self._inputs.measurements.needs_pixels else None
+        maps = maps[: self._channels]
         found = find_nuclei(post, maps, np.pad(mask, context) if context else mask, self._inputs.rule)
         score = _inner(post.score(maps[: len(post.maps)]), context)
-        objects = objects_of(_inner(found.labels, context), score, origin, self._inputs.view.scale.mpp)
+        labels = _inner(found.labels, context)
+        objects = objects_of(labels, score, origin, self._inputs.view.scale.mpp, self._inputs.measurements, rgb)
         return with_found(objects, found)
 
     def _split(self, clump: Clump) -> Objects:

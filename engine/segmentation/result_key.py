@@ -10,7 +10,8 @@ from nuclix.engine.run_config import RunConfig, option_specs, result_settings
 from nuclix.engine.segmentation.classes import class_map_hash
 
 # Raise this when the same slide, model and options give other objects or another file than before.
-RESULT_FORMAT = 1
+# 1: nuclix 0.1.0. 2: smooth outlines and stain measurements.
+RESULT_FORMAT = 2
 
 
 def result_key(slide_fingerprint: str, model_sha256: str, config: RunConfig, user_mpp: float | None) -> str:

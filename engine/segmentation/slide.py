@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nuclix.engine import registry
-from nuclix.engine.contracts import PostProcessor, SlideHeader, Writer
+from nuclix.engine.contracts import ObjectClass, PostProcessor, SlideHeader, Writer
 from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError, SlideError
 from nuclix.engine.files import checksum
 from nuclix.engine.inference.tiling import TileGrid
@@ -20,14 +20,15 @@ from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.run_config import RunConfig, config_as_json
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.classes import Classes, prepare_classes
-from nuclix.engine.segmentation.measure import shape_names
+from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.record import SlideRecord, write_record
 from nuclix.engine.segmentation.result_key import RESULT_FORMAT, result_key
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
+from nuclix.engine.slide.damage import DamageTolerant, damage_of, damage_warnings
 from nuclix.engine.slide.identity import ContentHash, SlideState, slide_state
 from nuclix.engine.slide.open import fingerprint, open_slide
-from nuclix.engine.slide.scale import FROM_FILE, SlideScale, UserScale, configured_scale, resolve_scale
+from nuclix.engine.slide.scale import SlideScale, UserScale, configured_scale, resolve_scale
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.slide.tissue import read_overview, tissue_mask
 from nuclix.engine.slide.view import SlideView
@@ -84,6 +85,8 @@ class SegmentationContext:
         From maps to nuclei.
     writer : Writer
         From objects to a file.
+    measurements : MeasurementSettings
+        How nuclei are outlined and what is measured.
     started : float
         Start of the run in seconds since 1970.
     classes : Classes
@@ -97,6 +100,7 @@ class SegmentationContext:
     predictor: Predictor
     post: PostProcessor
     writer: Writer
+    measurements: MeasurementSettings
     started: float
     classes: Classes
     first: bool = True
@@ -138,6 +142,7 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     from nuclix.engine.inference.model_file import find_model, load_model
     from nuclix.engine.inference.predictor import InferenceSettings, Predictor, default_batch
 
+    measurements = measurement_settings(config)
     path = find_model(config.model)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
@@ -154,7 +159,7 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     writer: Writer = make_writer()
     batch = config.batch or default_batch(device)
     predictor = Predictor(model, InferenceSettings(device, precision, batch, config.tta))
-    return SegmentationContext(config, model, predictor, post, writer, started, classes)
+    return SegmentationContext(config, model, predictor, post, writer, measurements, started, classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +210,10 @@ def segment_slide(
     started = time.perf_counter()
     state = slide_state(paths.slide)
     content = ContentHash(paths.slide)
-    reader = open_slide(paths.slide)
+    reader = open_slide(paths.slide, context.config.reader)
     try:
+        if isinstance(reader, DamageTolerant):
+            reader.tolerate_damage(context.config.tolerate_damage)
         scale = resolve_scale(reader.info, user_scale or configured_scale(context.config))
         view = SlideView(reader, context.model.card.scale, scale.scale)
         slide = _SlideContext(paths, context, hooks, view, fingerprint(paths.slide), state, scale)
@@ -230,7 +237,7 @@ def segment_slide(
     if figures.first_tile_at is not None and context.first:
         context.first = False
         record.seconds = {"start_to_first_tile": figures.first_tile_at - context.started, **record.seconds}
-    record.warnings = _warnings(figures, context) + ([scale.warning] if scale.warning else [])
+    record.warnings = [*scale.warnings, *damage_warnings(damage_of(reader)), *_warnings(figures, context)]
     record.result = _result(slide, digest)
     try:
         write_record(paths.record, record)
@@ -253,7 +260,7 @@ def _heartbeat(figures: PipelineFigures, hooks: RunHooks) -> None:
 
 def _result(slide: _SlideContext, digest: str) -> dict[str, Any]:
     """Return what identifies the result: its bytes, and what it was made from."""
-    user_mpp = None if slide.scale.source == FROM_FILE else slide.scale.scale.mpp
+    user_mpp = slide.scale.scale.mpp if slide.scale.from_user else None
     return {
         "output": slide.result.relative_to(slide.paths.out).as_posix(),
         "checksum": checksum(slide.result),
@@ -300,9 +307,12 @@ def _segment(slide: _SlideContext) -> tuple[PipelineFigures, dict[str, Any]]:
     grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
     _make_folder(slide.paths.out, slide.paths.checkpoint.parent)
     key = _checkpoint_key(slide, shared.predictor.batch)
-    checkpoint = Checkpoint(slide.paths.checkpoint, shape_names(view.scale.mpp), key)
+    names = measurement_names(view.scale.mpp, shared.measurements)
+    checkpoint = Checkpoint(slide.paths.checkpoint, names, key)
     try:
-        inputs = PipelineInputs(view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule)
+        inputs = PipelineInputs(
+            view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule, shared.measurements
+        )
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         started = time.perf_counter()
         by_class = _write(slide, checkpoint, figures)
@@ -335,11 +345,13 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
         "torch": torch.__version__,
         "slide": slide.fingerprint,
         "slide_state": slide.state.text,
+        "reader": type(slide.view.reader).__name__,
         "model": shared.model.sha256,
         "parameters": dict(as_mapping(shared.post)),
         "mpp": slide.view.scale.mpp,
         "block": config.block,
         "tissue": config.tissue,
+        "measurements": as_mapping(shared.measurements),
         "device": hardware_name(shared.predictor.device),
         "precision": str(shared.predictor.precision),
         "tta": shared.predictor.tta,
@@ -348,17 +360,24 @@ def _checkpoint_key(slide: _SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
-    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
-    shared, view = slide.shared, slide.view
+def slide_header(
+    view: SlideView, classes: tuple[ObjectClass, ...], model: LoadedModel, fingerprint: str
+) -> SlideHeader:
+    """Return what a writer must know of a slide, whose file has the given fingerprint."""
     bounds = view.info.bounds
-    header = SlideHeader(
+    return SlideHeader(
         name=view.info.path.name,
         downsample=view.downsample,
         origin=(float(bounds.row), float(bounds.col)) if bounds else (0.0, 0.0),
-        classes=shared.classes.mapping.classes,
-        namespace=f"{slide.fingerprint}/{shared.model.sha256}",
+        classes=classes,
+        namespace=f"{fingerprint}/{model.sha256}",
     )
+
+
+def _write(slide: _SlideContext, checkpoint: Checkpoint, figures: PipelineFigures) -> dict[str, int]:
+    """Write the checkpoint's objects in canonical order, and return how many there are of each class."""
+    shared, view = slide.shared, slide.view
+    header = slide_header(view, shared.classes.mapping.classes, shared.model, slide.fingerprint)
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     summary = SummaryAccumulator(view)
     mapping, by_class = shared.classes.mapping, np.zeros(len(header.classes), np.int64)
@@ -406,6 +425,7 @@ def _record(slide: _SlideContext) -> SlideRecord:
             "path": str(info.path),
             "fingerprint": slide.fingerprint,
             "vendor": info.vendor,
+            "reader": type(view.reader).__name__,
             "height": info.levels[0].height,
             "width": info.levels[0].width,
             "mpp": view.scale.mpp / view.downsample,
@@ -413,6 +433,7 @@ def _record(slide: _SlideContext) -> SlideRecord:
             "mpp_stated": slide.scale.stated,
             "bounds": asdict(info.bounds) if info.bounds else None,
             "model_downsample": view.downsample,
+            "damage": asdict(damage_of(view.reader)),
         },
         model={
             "name": shared.model.card.name,

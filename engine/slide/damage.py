@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from nuclix.engine.contracts import SlideReader
 from nuclix.engine.geometry import Box
 
 
@@ -46,3 +47,18 @@ class UniformRegions(Protocol):
     def uniform(self, level: int, box: Box) -> tuple[int, int, int] | None:
         """Return the colour of a box inside the level where it is known to be of one, None elsewhere."""
         ...
+
+
+def damage_of(reader: SlideReader) -> TileDamage:
+    """Return what a reader counted; none for one that does not count."""
+    return reader.damage if isinstance(reader, DamageTolerant) else TileDamage()
+
+
+def damage_warnings(damage: TileDamage) -> list[str]:
+    """Return what the user should know of a slide's tiles."""
+    warnings = []
+    if damage.missing:
+        warnings.append(f"tiles without data in the file, shown as background: {damage.missing}")
+    if damage.undecodable:
+        warnings.append(f"damaged tiles, shown as background because of --tolerate-damage: {damage.undecodable}")
+    return warnings

@@ -21,7 +21,7 @@ CHUNK = 64 << 10  # bytes a fingerprint takes at each place
 CHUNKS = 16  # places between the head and the tail of a file that a fingerprint looks at
 
 
-def open_slide(path: Path, reader: str | None = None) -> SlideReader:
+def open_slide(path: str | Path, reader: str | None = None) -> SlideReader:
     """Open a slide with the reader that recognises its content, the highest priority first.
 
     A reader that recognises a file may find that it can't read it although it is intact, such as Ventana tiles that
@@ -29,7 +29,7 @@ def open_slide(path: Path, reader: str | None = None) -> SlideReader:
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         The file.
     reader : str or None
         Name of the reader to use, whatever others recognise; None to choose by content.

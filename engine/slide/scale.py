@@ -9,7 +9,6 @@ from nuclix.engine.geometry import Scale
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.slide.open import slide_scale
 
-FROM_FILE = "file"
 # Values that differ by less than this fraction are the same scale: files round um/px to a few digits.
 _TOLERANCE = 0.02
 
@@ -42,22 +41,27 @@ class SlideScale:
     scale : Scale
         At level 0.
     source : str
-        `FROM_FILE`, or the source of the `UserScale` that was used.
+        Where it comes from: what the file states it in, or the source of the `UserScale` that was used.
     stated : float or None
         um/px that the file states.
+    from_user : bool
+        Whether it is the user's.
     """
 
     scale: Scale
     source: str
     stated: float | None
+    from_user: bool
 
     @property
-    def warning(self) -> str:
-        """A message where a scale was used that contradicts the file, else empty."""
+    def warnings(self) -> tuple[str, ...]:
+        """A warning where a scale was used that contradicts the file."""
         used = self.scale.mpp
-        if self.source == FROM_FILE or self.stated is None or abs(used - self.stated) <= _TOLERANCE * self.stated:
-            return ""
-        return f"{self.source} sets {used:g} um/px, the file states {self.stated:g} um/px: areas follow {self.source}"
+        if not self.from_user or self.stated is None or abs(used - self.stated) <= _TOLERANCE * self.stated:
+            return ()
+        return (
+            f"{self.source} sets {used:g} um/px, the file states {self.stated:g} um/px: areas follow {self.source}",
+        )
 
 
 def configured_scale(config: RunConfig) -> UserScale:
@@ -89,5 +93,5 @@ def resolve_scale(info: SlideInfo, user: UserScale) -> SlideScale:
     stated = info.scale.mpp if info.scale is not None else None
     uses_file = stated is not None and not user.overrules
     if uses_file or user.mpp is None:
-        return SlideScale(slide_scale(info), FROM_FILE, stated)
-    return SlideScale(slide_scale(info, user.mpp), user.source, stated)
+        return SlideScale(slide_scale(info), info.scale_source or "file", stated, from_user=False)
+    return SlideScale(slide_scale(info, user.mpp), user.source, stated, from_user=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.contracts import Level, SlideInfo, SlideReader
 from nuclix.engine.geometry import Box, Scale
+from nuclix.engine.slide.damage import UniformRegions
 from nuclix.engine.slide.resample import area_taps, linear_taps
 from nuclix.ext.resample import box_mean, separable
 
@@ -16,7 +18,7 @@ from nuclix.ext.resample import box_mean, separable
 # 0.2527), no more than nuclei differ from each other. Taking an exact ratio instead spares the resampling blur and
 # keeps outlines on the pixel grid.
 SNAP = 0.05
-SOURCE_BYTES = 128 << 20  # what one read may hold of the level that it averages: a strip of it at a time
+PIECE_PX = 2048  # what is resampled is read in pieces of about so many pixels of the level along each side: 12 MB
 PLAIN_IMAGE = "image"  # what a reader of plain images calls their vendor (`SlideInfo`)
 
 
@@ -87,6 +89,7 @@ class SlideView:
         fine = [index for index, downsample in enumerate(downsamples) if downsample <= self.downsample]
         self.level = max(fine, key=lambda index: downsamples[index], default=0)
         self.factor = self.downsample / downsamples[self.level]
+        self._uniform = reader.uniform if isinstance(reader, UniformRegions) else None
 
     @property
     def info(self) -> SlideInfo:
@@ -100,6 +103,8 @@ class SlideView:
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """Read a box at the view's scale; how boxes are cut makes no difference to any pixel.
+
+        Where the view is resampled, a plain image is mirrored at its border for the pixels that lie partly outside.
 
         Parameters
         ----------
@@ -118,20 +123,22 @@ class SlideView:
         """
         if self.factor == 1:
             return self.reader.read(self.level, box)
-        if not box.area:
-            return np.zeros((*box.shape, 3), np.uint8)
-        out = np.empty((*box.shape, 3), np.uint8)
-        rows = max(1, int(SOURCE_BYTES / (3 * self.factor**2 * box.width)))
-        for row in range(box.row, box.row_end, rows):
-            strip = Box.between(row, box.col, min(row + rows, box.row_end), box.col_end)
-            out[strip.slices(box)] = self._resampled(strip)
+        out = np.full((*box.shape, 3), 255, np.uint8)
+        inside = box.intersect(self.box)
+        if not inside.area:
+            return out
+        step = max(1, int(PIECE_PX / self.factor))
+        for row in range(inside.row - inside.row % step, inside.row_end, step):
+            for col in range(inside.col - inside.col % step, inside.col_end, step):
+                piece = Box(row, col, step, step).intersect(inside)
+                out[piece.slices(box)] = self._resampled(piece)
         return out
 
     def read_patch(self, box: Box) -> NDArray[np.uint8]:
         """Read a box for the network: as `read`, but a plain image is mirrored beyond its edges.
 
-        A slide ends in glass. A plain image ends in the middle of what it shows, and white beside it, beside the black
-        of fluorescence above all, is what no network has learnt from (multi-head paper, section 5.6).
+        A slide ends in background. A plain image ends in the middle of what it shows, and white next to it, above all
+        next to the black of fluorescence, is what no network has learnt from (multi-head paper, section 5.6).
 
         Parameters
         ----------
@@ -151,21 +158,59 @@ class SlideView:
         inside = box.intersect(self.box)
         if self.info.vendor != PLAIN_IMAGE or inside == box or not inside.area:
             return self.read(box)
-        around = (
-            (inside.row - box.row, box.row_end - inside.row_end),
-            (inside.col - box.col, box.col_end - inside.col_end),
-        )
-        return np.pad(self.read(inside), (*around, (0, 0)), mode="symmetric")
+        return mirrored(self.read, self.box, box)
 
     def _resampled(self, box: Box) -> NDArray[np.uint8]:
+        """Read a box inside the view from the level's pixels under it, unless those are known to be of one colour."""
         if self.factor.is_integer():
             whole = int(self.factor)
             source = Box(box.row * whole, box.col * whole, box.height * whole, box.width * whole)
-            return box_mean(self.reader.read(self.level, source), whole)
-        taps = area_taps if self.factor > 1 else linear_taps
-        rows, cols = taps(box.row, box.height, self.factor), taps(box.col, box.width, self.factor)
-        source = Box.between(rows.start, cols.start, rows.stop, cols.stop)
-        return separable(self.reader.read(self.level, source), rows.relative, cols.relative)
+        else:
+            taps = area_taps if self.factor > 1 else linear_taps
+            rows, cols = taps(box.row, box.height, self.factor), taps(box.col, box.width, self.factor)
+            source = Box.between(rows.start, cols.start, rows.stop, cols.stop)
+        colour = None if self._uniform is None else self._uniform(self.level, source)
+        if colour is not None:
+            return np.full((*box.shape, 3), colour, np.uint8)
+        pixels = self._source(source)
+        return box_mean(pixels, whole) if self.factor.is_integer() else separable(pixels, rows.relative, cols.relative)
+
+    def _source(self, box: Box) -> NDArray[np.uint8]:
+        """Read a box of the level; over the edges white follows a slide, and its mirror image a plain image."""
+        if self.info.vendor != PLAIN_IMAGE:
+            return self.reader.read(self.level, box)
+        level = self.info.levels[self.level]
+        return mirrored(lambda part: self.reader.read(self.level, part), Box(0, 0, level.height, level.width), box)
+
+
+def mirrored(read: Callable[[Box], NDArray[np.uint8]], whole: Box, box: Box) -> NDArray[np.uint8]:
+    """Read a box of an image that is mirrored at its edges, again and again.
+
+    Parameters
+    ----------
+    read : callable
+        A box inside `whole` to its pixels.
+    whole : Box
+        The image; starts at (0, 0).
+    box : Box
+        May reach over the edges.
+
+    Returns
+    -------
+    (height, width, 3) uint8
+    """
+    if box.intersect(whole) == box:
+        return read(box)
+    rows = _reflected(box.row, box.row_end, whole.height)
+    cols = _reflected(box.col, box.col_end, whole.width)
+    source = Box.between(int(rows.min()), int(cols.min()), int(rows.max()) + 1, int(cols.max()) + 1)
+    return np.ascontiguousarray(read(source)[rows - source.row][:, cols - source.col])
+
+
+def _reflected(start: int, stop: int, length: int) -> NDArray[np.int64]:
+    """Return which of 0 ... length - 1 each place shows where the edges mirror: 1 0 | 0 1 ... n-1 | n-1 n-2."""
+    places = np.arange(start, stop) % (2 * length)
+    return np.minimum(places, 2 * length - 1 - places)
 
 
 def slide_bounds(info: SlideInfo) -> Box:

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.errors import DataError
+from nuclix.engine.evaluation.label_files import read_labels
 from nuclix.engine.training.contracts import Annotated
 from nuclix.engine.training.image_scales import resampled, scales_of
 from nuclix.engine.training.splits import PARTS, TRAIN, VALIDATION, SplitOptions, split_images
 
 IMAGE_SUFFIXES = (".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
-LABEL_SUFFIXES = (".png", ".tif", ".tiff")
+OUTLINE_SUFFIXES = (".geojson", ".geojson.gz", ".xml")  # QuPath's annotations or detections; ImageScope's and MoNuSeg's
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", *OUTLINE_SUFFIXES)
 _USUAL_SPLIT = SplitOptions()
 
 
@@ -153,8 +155,23 @@ def load_images(
 
 
 def load_annotated(image: Path, labels: Path) -> Annotated:
-    """Read one image and its label image; raise `DataError` where they can't be read or differ in size."""
+    """Read one image and its nuclei.
+
+    Parameters
+    ----------
+    image : Path
+        Any image that Pillow reads; taken as RGB.
+    labels : Path
+        A label image, or outlines in the image's pixels: GeoJSON (QuPath) or XML (ImageScope, MoNuSeg).
+
+    Raises
+    ------
+    DataError
+        If a file can't be read, sizes differ, or an outline lies outside the image.
+    """
     pixels = _read(image, "RGB").astype(np.uint8)
+    if labels.name.lower().endswith(OUTLINE_SUFFIXES):
+        return Annotated(image.stem, pixels, read_labels(labels, (pixels.shape[0], pixels.shape[1])).astype(np.int32))
     numbers = _read(labels, None)
     if numbers.ndim != 2 or numbers.dtype.kind not in "iub":
         raise DataError(f"{labels}: a label image has one channel of whole numbers, this is {_kind(numbers)}")
@@ -181,14 +198,24 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.suffix.lower() not in suffixes:
+        if not path.name.lower().endswith(suffixes):
             raise DataError(f"{path}: not one of {', '.join(suffixes)}")
-        if path.stem in found:
-            raise DataError(f"{path}: has the same name as {found[path.stem].name}")
-        found[path.stem] = path
+        stem = _stem(path)
+        if stem in found:
+            raise DataError(f"{path}: has the same name as {found[stem].name}")
+        found[stem] = path
     if not found:
         raise DataError(f"{folder}: is empty")
     return found
+
+
+def _stem(path: Path) -> str:
+    """Return the name that an image and its labels share: of outlines without the image's suffix, if that is there."""
+    outlines = next((suffix for suffix in OUTLINE_SUFFIXES if path.name.lower().endswith(suffix)), None)
+    if outlines is None:
+        return path.stem
+    name = Path(path.name[: -len(outlines)])
+    return name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name
 
 
 def _read(path: Path, mode: str | None) -> NDArray[np.generic]:

@@ -9,6 +9,8 @@ from importlib.util import find_spec
 
 TITLES = {"loss": "loss", "validation_loss": "validation loss", "aji": "AJI", "f1": "F1", "pq": "PQ"}
 LOSSES, SCORES = ("loss", "validation_loss"), ("aji", "f1", "pq")
+# Losses and steps outside these limits are damage of the file; axes can't show them.
+LOSS_LIMITS, SCORE_LIMITS, MAX_STEP = (1e-9, 1e9), (0.0, 1.0), 1e12
 
 
 def can_plot() -> bool:
@@ -34,7 +36,7 @@ def training_plot(rows: Sequence[Mapping[str, str]]) -> bytes:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True)
-    for axes, names, limits in ((upper, LOSSES, (0.0, math.inf)), (lower, SCORES, (-math.inf, 1.0))):
+    for axes, names, limits in ((upper, LOSSES, LOSS_LIMITS), (lower, SCORES, SCORE_LIMITS)):
         for name in names:
             steps, values = points(rows, name, limits)
             if steps:
@@ -53,14 +55,13 @@ def training_plot(rows: Sequence[Mapping[str, str]]) -> bytes:
 def points(
     rows: Sequence[Mapping[str, str]], name: str, limits: tuple[float, float]
 ) -> tuple[list[float], list[float]]:
-    """Return the steps and the finite values of a column that lie above the first limit and up to the second.
-
-    Scores of 0 are kept: the lower limit is exclusive only for losses, which need a logarithm.
-    """
+    """Return the steps and the values of a column within the limits."""
     steps, values = [], []
     for row in rows:
         step, value = _number(row.get("step", "")), _number(row.get(name, ""))
-        if step is not None and value is not None and limits[0] < value <= limits[1] and (name in LOSSES or value >= 0):
+        if step is None or value is None or not 0 <= step <= MAX_STEP:
+            continue
+        if limits[0] <= value <= limits[1]:
             steps.append(step)
             values.append(value)
     return steps, values

@@ -19,7 +19,9 @@ class Dist:
     Attributes
     ----------
     p1 : float
-        A maximum of max(map, p2) is a nucleus if its dynamics are greater, in px of distance; 0 takes every one.
+        A maximum of max(map, p2) is a nucleus if its dynamics are greater, in px of distance; 0 takes every one. The
+        paper's 0 (Table III) is for maps cut to whole pixels, which merges maxima less than about 1 px high; on a
+        map of floats 0 splits nuclei at every ripple, so the default is 1.
     p2 : float
         Pixels whose predicted distance is greater belong to nuclei.
     connectivity : int
@@ -33,7 +35,7 @@ class Dist:
         If a parameter is out of its range.
     """
 
-    p1: float = 0.0
+    p1: float = 1.0
     p2: float = 0.5
     connectivity: int = 4
     min_area: int = 0

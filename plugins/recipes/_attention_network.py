@@ -33,10 +33,13 @@ class Sparsity:
         Percentile of the confidence map whose mean over the batch is tau (eq. 1); None leaves tau at 0.
     compression : float
         r.
+    tau_gradient : bool
+        Let gradients flow through tau. The published code does not.
     """
 
     eta: float | None = 93.0
     compression: float = 20.0
+    tau_gradient: bool = False
 
 
 class Residual(nn.Module):
@@ -117,7 +120,7 @@ class Attention(nn.Module):
     def threshold(self, confidence: torch.Tensor) -> torch.Tensor:
         """Return tau of a batch of confidence maps, eq. 1, and follow it.
 
-        Gradients flow through it, so that nothing is gained by raising a everywhere, and tau does not drift.
+        It is a constant to the gradient, as in the published code, unless `Sparsity.tau_gradient` is set.
 
         The text calls a^(eta) "the (eta/100 HW)-th largest value" and says that 7 % of the pixels lie above; only the
         latter is the 93rd percentile, which is what is taken.
@@ -130,7 +133,7 @@ class Attention(nn.Module):
         tau = flat.kthvalue(rank, dim=1).values.mean()
         with torch.no_grad():
             self.tau.lerp_(tau.detach(), 1.0 if int(self.seen) == 1 else TAU_MOMENTUM)
-        return tau
+        return tau if self.sparsity.tau_gradient else tau.detach()
 
     def biased(self, confidence: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
         """Return r (a - tau); without sparsity a itself (section 3.3, M_-sparse)."""

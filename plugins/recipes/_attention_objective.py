@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 ROWS, COLS = 2, 3
 TINY = 1e-30  # in float32, next to counts of pixels: nothing
+# Mean colour of ImageNet (red, green, blue) that the published code subtracts: what it shows G where A is 0.
+MEAN_GREY = (0.485, 0.456, 0.406)
+WHITE_LEVEL, HALF_RANGE = 1.0, 0.5  # of images in 0..1, as `nuclix.engine.training.unet.normalise` has them in -2..0
 TRANSFORMS = 6  # horizontal and vertical flip, transpose, rotations by 90, 180 and 270 degrees
 
 
@@ -50,6 +53,12 @@ def dice_loss(logit: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
     return 1 - (2 * (attention * foreground).sum() + TINY) / (both + TINY)
 
 
+def masked_level(images: torch.Tensor) -> torch.Tensor:
+    """Return (1, 3, 1, 1): the normalised mean grey that stands for pixels which are not attended to."""
+    grey = images.new_tensor(MEAN_GREY)
+    return ((grey - WHITE_LEVEL) / HALF_RANGE)[None, :, None, None]
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """L_total = L_scale + L_smooth + L_equiv, eq. 5, or without one of its parts.
@@ -60,11 +69,14 @@ class Objective:
         Whether those parts count.
     lead : int
         The first batches, in which the classifier learns from an attention that does not.
+    grey : bool
+        Show G mean grey where the attention is 0, as the published code does; False shows it white.
     """
 
     smooth: bool = True
     equivariant: bool = True
     lead: int = 0
+    grey: bool = True
 
     def __call__(self, network: Any, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch.
@@ -74,7 +86,7 @@ class Objective:
         network : SelfSupervised
             F and G.
         images : (N, 3, S, S) torch.Tensor
-            Normalised; white is 0, so what F does not attend to looks like glass to G.
+            Normalised; white is 0.
         targets : (N, 2, 1, 1) torch.Tensor
             Index of the tile's magnification, and of the batch's transform t.
         """
@@ -89,7 +101,7 @@ class Objective:
         leading = int(part.seen) <= self.lead
         if leading:
             attention = attention.detach()
-        scores = both.classifier(attention * images)
+        scores = both.classifier(attention * (images - masked_level(images) if self.grey else images))
         loss = cross_entropy(scores.float(), targets[:, 0, 0, 0].long())  # eq. 2
         if self.smooth and not leading:
             loss = loss + smoothness(attention)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 NUCLEUS = 1  # which of f_2's two outputs is the nucleus
-AREA_CANDIDATES = (0, 40)  # px; 40 are 2.5 um^2
+AREA_CANDIDATES = (0, 40, 80, 120)  # px; 40 are 2.5 um^2
 ROOT_FLOOR = 0.05  # px; keeps the root's slope finite at 0
 ROOT_WEIGHT = 8.0  # 4 y times a squared error of roots is about the squared error: as large as eq. 3 for y of 2 px
 

@@ -29,9 +29,10 @@ MULTIPLE = 16
 DEPTHS = (10, 18, 34)
 POLARITIES = ("dark", "random")
 STAINS = ("varied", "fixed", "none")
+MASKS = ("grey", "white")
 USUAL = {"threshold": 0.5, "coarse": 2, "fine": 1, "sigma": 1.0, "window": 7}  # section 3.4
 THRESHOLDS = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)  # about evenly spaced in the confidence map
-COARSE, SIGMAS, WINDOWS = (2, 3), (1.0, 1.5), (7, 10)
+COARSE, SIGMAS, WINDOWS = (2, 3, 4), (1.0, 1.5), (7, 10, 14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class AttentionRecipe:
     lead : int
         Batches before F begins to learn, in which G learns from what F begins with. The paper's code has no need of
         them: its G starts from weights trained on ImageNet.
+    mask : str
+        What G sees where F does not attend: "grey" (ImageNet's mean colour, as in the published code) or "white". White
+        makes it cheap to attend to pale surroundings, which change nothing of J.
+    tau_gradient : bool
+        Let gradients flow through tau, which the published code does not.
     slides : str
         Folder of whole slides that tiles are cut from. Empty: the training images' pixels (M_-WSI).
     stain : str
@@ -83,6 +89,8 @@ class AttentionRecipe:
     sparse: bool = True
     polarity: str = "dark"
     lead: int = 100
+    mask: str = "grey"
+    tau_gradient: bool = False
     slides: str = ""
     stain: str = "varied"
     mpp: float = 0.25
@@ -98,7 +106,7 @@ class AttentionRecipe:
             raise ValueError(f"eta must lie between 0 and 100, not {self.eta}")
         if not self.compression > 0:
             raise ValueError(f"compression must be positive, not {self.compression}")
-        for name, known in (("polarity", POLARITIES), ("stain", STAINS)):
+        for name, known in (("polarity", POLARITIES), ("stain", STAINS), ("mask", MASKS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
 
@@ -119,7 +127,7 @@ class AttentionRecipe:
         from nuclix.plugins.recipes._attention_network import Attention, ScaleClassifier, SelfSupervised, Sparsity
         from nuclix.plugins.recipes._attention_tiles import FACTORS
 
-        sparsity = Sparsity(self.eta if self.sparse else None, self.compression)
+        sparsity = Sparsity(self.eta if self.sparse else None, self.compression, self.tau_gradient)
         classifier = ScaleClassifier(self.width, self.depth, len(FACTORS))
         attention = Attention(self.n_feat, self.stem, sparsity)
         return SelfSupervised(attention, classifier, self.polarity == "dark")
@@ -138,7 +146,7 @@ class AttentionRecipe:
         """Return L_total, eq. 5, of a batch of tiles and their magnifications."""
         from nuclix.plugins.recipes._attention_objective import Objective
 
-        return Objective(self.smooth, self.equivariant, self.lead)
+        return Objective(self.smooth, self.equivariant, self.lead, self.mask == "grey")
 
     def batches(self, images: Sequence[Annotated], shape: BatchShape, seed: int) -> BatchSource:
         """Return batches of tiles at three magnifications; the images' labels are not looked at."""

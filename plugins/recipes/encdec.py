@@ -178,7 +178,7 @@ class EncDecRecipe:
     def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return the weighted cross-entropy, the first two terms of eq. 5 with the minus that it lacks.
 
-        The paper sums over pixels; this is the mean, which Adam does not tell from a sum.
+        The paper sums over pixels; this is the mean. `objective` divides gamma by the number of pixels to match.
         """
 
         def weighted_log_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -187,7 +187,11 @@ class EncDecRecipe:
         return weighted_log_loss
 
     def objective(self) -> Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return all of eq. 5: the loss, and gamma times the sum of the convolutions' squared weights."""
+        """Return all of eq. 5 divided by the number of a patch's pixels, a factor that does not change Adam's steps.
+
+        That is the loss, which is a mean over pixels, and gamma / (H W) times the sum of the convolutions' squared
+        weights.
+        """
         import torch
 
         criterion, convolutions = self.loss(), (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
@@ -196,7 +200,8 @@ class EncDecRecipe:
             outputs = network(images)
             with torch.autocast(outputs.device.type, enabled=False):
                 squares = [part.weight.square().sum() for part in network.modules() if isinstance(part, convolutions)]
-                return criterion(outputs.float(), targets) + self.decay * torch.stack(squares).sum()
+                gamma = self.decay / (targets.shape[-2] * targets.shape[-1])
+                return criterion(outputs.float(), targets) + gamma * torch.stack(squares).sum()
 
         return objective
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 CRITERIA = ("both", "cross-entropy", "dice")
 SMOOTH_PX = 1.0  # added to both sides of the Dice fraction: a map without a pixel in the batch has a loss, not 0 / 0
-NUCLEI_CANDIDATES = (0.4, 0.5, 0.6)
-MARKER_CANDIDATES = (0.3, 0.5, 0.7)
+NUCLEI_CANDIDATES = (0.2, 0.3, 0.4, 0.5, 0.6)
+MARKER_CANDIDATES = (0.3, 0.5, 0.7, 0.8, 0.9)
 AREA_CANDIDATES = (0, 16)  # px
 USUAL = {"nuclei": 0.5, "marker": 0.5, "min_area": 0}
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from blobs import blobs, write_folder
-from conformance.recipe import CHECKS, Check
 from nuclix.engine import registry
 from nuclix.engine.cli import main
 from nuclix.engine.errors import DataError
@@ -26,6 +25,7 @@ from nuclix.plugins.recipes._attention_objective import Objective, dice_loss, sm
 from nuclix.plugins.recipes._attention_tiles import area_average, covers, slide_sources, tissue
 from nuclix.plugins.recipes._reinhard import from_lab, moments, to_lab, transfer
 from nuclix.plugins.recipes.attention import AttentionRecipe
+from nuclix.testing.recipe import CHECKS, Check
 from slides import write_slide
 
 SMALL = AttentionRecipe(n_feat=2, width=2, depth=10)
@@ -96,11 +96,14 @@ def test_tau_is_equation_1_and_its_running_mean_serves_in_evaluation() -> None:
         assert int(network.seen) == 2
 
 
-def test_raising_the_confidence_everywhere_changes_nothing() -> None:
-    network = Attention(2, 1, Sparsity())
+@pytest.mark.parametrize("tau_gradient", [False, True])
+def test_gradients_flow_through_tau_only_where_asked(tau_gradient: bool) -> None:
+    network = Attention(2, 1, Sparsity(tau_gradient=tau_gradient))
     confidence = torch.rand(2, 1, 16, 16, requires_grad=True)
     network.biased(confidence, network.threshold(confidence)).sigmoid().sum().backward()
-    assert confidence.grad is not None and abs(float(confidence.grad.sum())) < 1e-3
+    assert confidence.grad is not None
+    gains_by_raising_everywhere = abs(float(confidence.grad.sum())) > 1e-3
+    assert gains_by_raising_everywhere != tau_gradient
 
 
 def test_without_sparsity_the_sigmoid_is_plain() -> None:
@@ -162,7 +165,10 @@ def test_the_objective_is_equation_5_and_its_ablations() -> None:
     for (smooth, equivariant), expected in parts.items():
         network = Known(scores)
         assert float(Objective(smooth, equivariant)(network, images_, targets)) == pytest.approx(float(expected))
-        assert torch.allclose(network.attended[0], attention * images_), "J = A * I"
+        grey = 2 * torch.tensor([0.485, 0.456, 0.406])[None, :, None, None] - 2  # of 0..1, in -2..0
+        assert torch.allclose(network.attended[0], attention * (images_ - grey)), "J = A * I, centred on mean grey"
+        Objective(smooth, equivariant, grey=False)(network, images_, targets)
+        assert torch.allclose(network.attended[1], attention * images_), "J = A * I, white being 0"
 
 
 def test_while_the_classifier_leads_the_attention_does_not_learn() -> None:

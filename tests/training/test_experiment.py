@@ -194,3 +194,12 @@ def test_a_bad_file_is_named(file: Path, old: str, new: str, message: str) -> No
     file.write_text(TOML.replace(old, new, 1))
     with pytest.raises(UsageError, match=rf"experiment\.toml.*{message}"):
         read_experiment(file)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "docs" / "experiments").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_experiments_of_the_documentation_are_valid(path: Path) -> None:
+    experiment = read_experiment(path)
+    assert experiment.folds >= 2 and len(experiment.seeds) >= 2
+    assert not experiment.folds_file or (path.parent / experiment.folds_file).is_file()

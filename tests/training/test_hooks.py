@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from blobs import blob_dataset, blobs
-from conformance import recipe as conformance
 from nuclix.engine.cli import train as command
 from nuclix.engine.errors import UsageError
 from nuclix.engine.training.augmentation import NONE, Augmentation
@@ -33,6 +32,7 @@ from nuclix.engine.training.sampler import Sampler
 from nuclix.engine.training.schedule import Schedule
 from nuclix.engine.training.validation import validate
 from nuclix.plugins.recipes.dist import DistRecipe
+from nuclix.testing import recipe as conformance
 
 SHORT = Schedule(steps=3, batch=2, patch=32, warmup=1, precision="float32", augmentation=NONE)
 

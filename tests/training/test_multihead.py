@@ -16,7 +16,6 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 from blobs import blob_labels, blobs
-from conformance.recipe import CHECKS, Check, calm
 from nuclix.engine import registry
 from nuclix.engine.cli import main
 from nuclix.engine.contracts import ModelCard, ObjectClass, PatchShape
@@ -27,6 +26,7 @@ from nuclix.engine.training.contracts import BatchShape, Recipe
 from nuclix.engine.training.sampler import Sampler
 from nuclix.plugins.recipes._multihead_network import Middle, Reduction, SqueezeExcitation
 from nuclix.plugins.recipes.multihead import MultiHeadRecipe
+from nuclix.testing.recipe import CHECKS, Check, calm
 
 TINY = MultiHeadRecipe(width=0.05, middle=0, squeeze=3)
 SMALL = (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nuclix.engine.training import log as log_module
 from nuclix.engine.training.log import COLUMNS, Progress, TrainingLog
-from nuclix.engine.training.plot import points, training_plot
+from nuclix.engine.training.plot import LOSS_LIMITS, SCORE_LIMITS, points, training_plot
 from nuclix.engine.training.validation import ImageScores, Validation
 
 CELLS = st.one_of(
@@ -35,17 +35,17 @@ def test_any_log_gives_a_well_formed_plot(rows: list[dict[str, str]]) -> None:
 
 @given(ROWS)
 def test_only_finite_values_within_the_limits_are_drawn(rows: list[dict[str, str]]) -> None:
-    for name, limits in (("loss", (0.0, math.inf)), ("aji", (-math.inf, 1.0))):
+    for name, limits in (("loss", LOSS_LIMITS), ("aji", SCORE_LIMITS)):
         steps, values = points(rows, name, limits)
         assert len(steps) == len(values) and all(math.isfinite(value) for value in (*steps, *values))
-        assert all(value > 0 for value in values) if name == "loss" else all(0 <= value <= 1 for value in values)
+        assert all(limits[0] <= value <= limits[1] for value in values)
 
 
 def test_missing_numbers_leave_no_points() -> None:
     rows = [row(100, 4.0, (3.0, 0.25, 0.75)), row(200, 2.0), row(300, 1.0, (2.5, 0.5, 0.75))]
-    assert points(rows, "loss", (0.0, math.inf)) == ([100, 200, 300], [4, 2, 1])
-    assert points(rows, "aji", (-math.inf, 1.0)) == ([100, 300], [0.25, 0.5])
-    assert points(rows, "pq", (-math.inf, 1.0)) == ([], [])
+    assert points(rows, "loss", LOSS_LIMITS) == ([100, 200, 300], [4, 2, 1])
+    assert points(rows, "aji", SCORE_LIMITS) == ([100, 300], [0.25, 0.5])
+    assert points(rows, "pq", SCORE_LIMITS) == ([], [])
 
 
 def test_a_validation_updates_the_plot(tmp_path: Path) -> None:

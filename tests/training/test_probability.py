@@ -13,9 +13,9 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 
 from blobs import blob_labels
-from conformance.recipe import CHECKS, Check
 from nuclix.plugins.recipes import _probability_networks as networks
 from nuclix.plugins.recipes.probability import BORDER_PX, ProbabilityRecipe, between
+from nuclix.testing.recipe import CHECKS, Check
 
 SMALL = (
     ProbabilityRecipe(n_feat=4, depth=2, border_weight=3.0),

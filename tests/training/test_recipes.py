@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from blobs import blob_labels
-from conformance.recipe import CHECKS, Check, calm, example_images
 from nuclix.engine import registry
 from nuclix.engine.contracts import PatchShape
 from nuclix.engine.inference.batch_norm import fold_batch_norm
 from nuclix.engine.training.contracts import Recipe
 from nuclix.engine.training.unet import Exported, UNet, UNetShape, normalise
 from nuclix.plugins.recipes.dist import DistRecipe
+from nuclix.testing.recipe import CHECKS, Check, calm, example_images
 
 SMALL = (
     DistRecipe(n_feat=4, depth=2),

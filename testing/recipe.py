@@ -41,7 +41,7 @@ MARGIN_TOLERANCE = 1e-4  # float32 kernels may choose another order of sums for 
 
 
 def example_labels(size: int) -> NDArray[np.int32]:
-    """A disc, a square that touches it, a nucleus cut by the edge, and ground."""
+    """Return labels: a disc, a square that touches it, a nucleus cut by the edge, and background."""
     rows, cols = np.indices((size, size))
     labels = np.zeros((size, size), np.int32)
     labels[(rows - size // 3) ** 2 + (cols - size // 3) ** 2 < (size // 6) ** 2] = 3
@@ -51,6 +51,7 @@ def example_labels(size: int) -> NDArray[np.int32]:
 
 
 def example_images(recipe: Recipe, count: int = 1) -> torch.Tensor:
+    """Return random normalised images of a size that the network takes."""
     multiple = recipe.patch.multiple
     size = max(2, -(-LEAST_EDGE // multiple)) * multiple
     return torch.randint(0, 256, (count, 3, size, size), generator=torch.Generator().manual_seed(0)).float()
@@ -70,14 +71,14 @@ def renamed(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def example_targets(recipe: Recipe, size: int) -> torch.Tensor:
-    """What a training would have this recipe learn from an annotated image, (1, channels, size, size)."""
+    """Return what training makes of an annotated image for this recipe, (1, channels, size, size)."""
     labels = example_labels(size)
     guide = guide_of(recipe, Annotated("example", example_photo(labels), labels))
     return torch.from_numpy(targets_of(recipe, labels, guide))[None]
 
 
 def check_gradients(network: torch.nn.Module, loss: torch.Tensor) -> None:
-    """The loss is a number that training can follow down."""
+    """Check that the loss is a number with gradients in every parameter that it reaches."""
     assert loss.shape == () and torch.isfinite(loss)
     loss.backward()
     gradients = [parameter.grad for parameter in network.parameters()]
@@ -86,7 +87,7 @@ def check_gradients(network: torch.nn.Module, loss: torch.Tensor) -> None:
 
 
 def calm(recipe: Recipe) -> torch.nn.Module:
-    """A network from a fixed seed, in evaluation mode, whose batch norms have seen some images."""
+    """Return a network from a fixed seed, in evaluation mode, whose batch norms have seen some images."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = recipe.network()
@@ -98,6 +99,7 @@ def calm(recipe: Recipe) -> torch.nn.Module:
 
 
 def check_protocol(recipe: Recipe) -> None:
+    """Check scale, patch and maps."""
     assert isinstance(recipe, Recipe)
     assert isinstance(recipe.scale, Scale)
     assert isinstance(recipe.patch, PatchShape)
@@ -108,13 +110,13 @@ def check_protocol(recipe: Recipe) -> None:
 def check_parameters(recipe: Recipe) -> None:
     """Hyper-parameters are the fields of a frozen dataclass with defaults, and survive JSON."""
     assert dataclasses.is_dataclass(recipe)
-    assert recipe.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert recipe.__dataclass_params__.frozen
     type(recipe)()
     assert from_mapping(type(recipe), json.loads(json.dumps(as_mapping(recipe))), "recipe") == recipe
 
 
 def check_postprocessor(recipe: Recipe) -> None:
-    """The post-processor takes the recipe's maps and every candidate's parameters."""
+    """Check that the post-processor takes the recipe's maps and every candidate's parameters."""
     kind: Any = registry.load(registry.POSTPROCESSORS, recipe.postprocessor)
     assert kind.maps == recipe.maps
     candidates = recipe.candidates()
@@ -142,9 +144,9 @@ def check_targets(recipe: Recipe) -> None:
 
 
 def check_guide(recipe: Recipe) -> None:
-    """A guide is finite float32 planes, a function of the image and the labels' partition, and leaves both alone.
+    """Check that auxiliary maps are finite float32 planes, depend on image and label partition, and change neither.
 
-    Patches that show no nuclei (glass, streaks) come with a guide of zeros, whatever the image was.
+    Patches that show no nuclei (background, streaks) come with a guide of zeros, whatever the image was.
     """
     if not isinstance(recipe, AuxiliaryMaps):
         return
@@ -174,7 +176,7 @@ def check_guide(recipe: Recipe) -> None:
 
 
 def check_objective(recipe: Recipe) -> None:
-    """An objective of a recipe's own is a number that training can follow down."""
+    """Check that a custom loss is a number with gradients."""
     if not isinstance(recipe, CustomLoss):
         return
     images = example_images(recipe)
@@ -208,11 +210,12 @@ def check_schedule(recipe: Recipe) -> None:
 
 
 def as_plain(settings: Any) -> Any:
+    """Return settings as nested dictionaries."""
     return {key: as_plain(value) if isinstance(value, Mapping) else value for key, value in settings.items()}
 
 
 def check_network(recipe: Recipe) -> None:
-    """The network keeps the size, is fresh each time, and is a function of torch's seed."""
+    """Check that the network keeps the size, is fresh each time, and depends on torch's seed only."""
     states = []
     for seed in (1, 1, 2):
         with torch.random.fork_rng():
@@ -229,7 +232,7 @@ def check_network(recipe: Recipe) -> None:
 
 
 def check_loss(recipe: Recipe) -> None:
-    """The loss of raw outputs and targets is a number that training can follow down."""
+    """Check that the loss of raw outputs and targets is a number with gradients."""
     images = example_images(recipe)
     network = calm(recipe)
     check_gradients(network, recipe.loss()(network(normalise(images)), example_targets(recipe, images.shape[-1])))
@@ -247,9 +250,9 @@ def check_exported(recipe: Recipe) -> None:
 
 
 def check_margin(recipe: Recipe) -> None:
-    """A pixel farther from the patch's edge than the margin does not know where the patch ends, nor what lies beyond.
+    """Check that a pixel farther from the patch's edge than the margin does not depend on what lies beyond the edge.
 
-    A recipe that says that it sees the whole patch is let off: its answers still depend on nothing but the patch.
+    A recipe that says that it sees the whole patch is exempt: its answers still depend on nothing but the patch.
     """
     patch = recipe.patch
     size = 2 * patch.margin + 2 * patch.multiple

@@ -29,6 +29,7 @@ WINDOW = 700  # larger than the usual tiles
 
 @contextmanager
 def opened(reader: type[SlideReader], path: Path) -> Iterator[SlideReader]:
+    """Open a slide for a `with` block."""
     slide = reader.open(path)
     try:
         yield slide
@@ -37,6 +38,7 @@ def opened(reader: type[SlideReader], path: Path) -> Iterator[SlideReader]:
 
 
 def level_box(slide: SlideReader, level: int) -> Box:
+    """Return the box of a whole level."""
     return Box(0, 0, slide.info.levels[level].height, slide.info.levels[level].width)
 
 
@@ -59,6 +61,7 @@ def random_boxes(within: Box, count: int, seed: int) -> list[Box]:
 
 
 def check_protocol(reader: type[SlideReader], path: Path) -> None:
+    """Check the class attributes and what `info` states."""
     assert isinstance(reader.priority, int)
     with opened(reader, path) as slide:
         assert isinstance(slide, SlideReader)
@@ -95,7 +98,7 @@ def check_recognition(reader: type[SlideReader], path: Path) -> None:
 
 
 def check_arrays(reader: type[SlideReader], path: Path) -> None:
-    """A box is a fresh (height, width, 3) uint8 array, which the caller may change."""
+    """Check that a box is a fresh (height, width, 3) uint8 array, which the caller may change."""
     with opened(reader, path) as slide:
         for level in range(len(slide.info.levels)):
             for box in (Box(0, 0, 1, 1), Box(3, 5, 40, 17), Box(7, 7, 0, 9), Box(7, 7, 9, 0)):
@@ -108,6 +111,7 @@ def check_arrays(reader: type[SlideReader], path: Path) -> None:
 
 
 def check_outside_is_white(reader: type[SlideReader], path: Path) -> None:
+    """Check that pixels outside the level are white."""
     with opened(reader, path) as slide:
         for level in range(len(slide.info.levels)):
             whole = level_box(slide, level)
@@ -122,7 +126,7 @@ def check_outside_is_white(reader: type[SlideReader], path: Path) -> None:
 
 
 def check_boxes_agree(reader: type[SlideReader], path: Path) -> None:
-    """A box is a piece of any larger box, over edges and across tiles."""
+    """Check that a box is a part of any larger box, over edges and across tiles."""
     with opened(reader, path) as slide:
         for level in range(len(slide.info.levels)):
             for window in corners(slide, level):
@@ -133,7 +137,7 @@ def check_boxes_agree(reader: type[SlideReader], path: Path) -> None:
 
 
 def check_levels_show_one_picture(reader: type[SlideReader], path: Path) -> None:
-    """A coarse level's pixels are about the means of the fine one's: no shift, no swap of axes or colours."""
+    """Check that a coarse level's pixels are about the means of level 0's: no shift, no swapped axes or colours."""
     with opened(reader, path) as slide:
         for level in range(1, len(slide.info.levels)):
             down = slide.info.levels[level].downsample
@@ -166,7 +170,7 @@ def check_threads(reader: type[SlideReader], path: Path) -> None:
 
 
 def check_close(reader: type[SlideReader], path: Path) -> None:
-    """A closed slide keeps no file open, may be closed again, and is not read."""
+    """Check that a closed slide keeps no file open, may be closed again, and is not read."""
     before = open_files()
     slide = reader.open(path)
     slide.read(0, Box(0, 0, 20, 20))
@@ -178,6 +182,7 @@ def check_close(reader: type[SlideReader], path: Path) -> None:
 
 
 def check_no_such_level(reader: type[SlideReader], path: Path) -> None:
+    """Check that a level that does not exist is an error."""
     with opened(reader, path) as slide:
         for level in (-1, len(slide.info.levels)):
             with pytest.raises((SlideError, ValueError)):

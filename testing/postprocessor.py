@@ -33,13 +33,13 @@ def check_postprocessor(processor: PostProcessor, maps: NDArray[np.float32]) -> 
     check_declaration(processor, maps)
     check_results(processor, maps, mask, labels)
     check_memory(processor, maps, mask, labels)
-    check_halo(processor, maps)
+    check_context(processor, maps)
     check_clumps(processor, maps, mask, labels)
     check_empty(processor, maps)
 
 
 def check_declaration(processor: PostProcessor, maps: NDArray[np.float32]) -> None:
-    """A frozen dataclass with defaults, whose parameters survive a model file."""
+    """Check that it is a frozen dataclass with defaults, whose parameters survive a model file."""
     assert isinstance(processor, PostProcessor)
     assert dataclasses.is_dataclass(processor), "its parameters are the fields of a dataclass"
     parameters: Any = processor
@@ -74,7 +74,7 @@ def check_results(
 def check_memory(
     processor: PostProcessor, maps: NDArray[np.float32], mask: NDArray[np.bool_], labels: NDArray[np.int32]
 ) -> None:
-    """The same again, from other memory orders, without a change to the mask."""
+    """Check that the same input gives the same labels in any memory order, and that the mask is not changed."""
     wide = np.repeat(maps, 2, axis=2)[:, :, ::2]
     for view in (maps, np.asfortranarray(maps), wide):
         inside = np.asfortranarray(mask)
@@ -84,8 +84,8 @@ def check_memory(
         np.testing.assert_array_equal(processor.score(view), processor.score(maps))
 
 
-def check_halo(processor: PostProcessor, maps: NDArray[np.float32]) -> None:
-    """A block's foreground is the map's, but for `context` pixels along its cuts."""
+def check_context(processor: PostProcessor, maps: NDArray[np.float32]) -> None:
+    """Check that a block's foreground is the whole map's, except `context` pixels along its cuts."""
     mask, context = processor.foreground(maps), processor.context
     height, width = mask.shape
     for top, bottom in CUTS:
@@ -103,7 +103,7 @@ def check_halo(processor: PostProcessor, maps: NDArray[np.float32]) -> None:
 def check_clumps(
     processor: PostProcessor, maps: NDArray[np.float32], mask: NDArray[np.bool_], labels: NDArray[np.int32]
 ) -> None:
-    """A clump alone in its crop, with anything around it, is split as in the whole map."""
+    """Check that a clump alone in its crop, whatever surrounds it, is split as in the whole map."""
     rng = np.random.default_rng(0)
     clumps, count = ndi.label(mask, EIGHT)
     context = processor.context

@@ -27,11 +27,12 @@ CLASSES = (ObjectClass("Nucleus", (200, 0, 0)), ObjectClass("Größer", (0, 0, 2
 
 
 def header() -> SlideHeader:
+    """Return a header with a downsample, an origin and two classes."""
     return SlideHeader(name=NAME, downsample=0.5, origin=(3.0, 4.5), classes=CLASSES, namespace="slide/model")
 
 
 def objects(seed: int = 0) -> Objects:
-    """Some nuclei of two classes: with holes, in several parts, in canonical order."""
+    """Return some nuclei of two classes: with holes, in several parts, in canonical order."""
     rng = np.random.default_rng(seed)
     labels = np.kron(rng.integers(0, 30, (20, 20)), np.ones((3, 4), int)) * (rng.random((60, 80)) < 0.97)
     found = objects_of(labels, rng.random(labels.shape, np.float32), Box(100, 200, 60, 80), 0.25)
@@ -40,14 +41,17 @@ def objects(seed: int = 0) -> Objects:
 
 
 def blocks(whole: Objects, size: int) -> list[Objects]:
+    """Split objects into blocks of `size`."""
     return [take(whole, np.arange(start, min(start + size, len(whole)))) for start in range(0, len(whole), size)]
 
 
 def target(writer: type[Writer], folder: Path, name: str = NAME) -> Path:
+    """Return the path of a result in `folder`."""
     return folder / (name + writer.suffix)
 
 
 def written(writer: type[Writer], path: Path, parts: Sequence[Objects]) -> bytes:
+    """Write a file and return its bytes."""
     session = writer().open(path, header())
     for part in parts:
         session.write(part)
@@ -64,12 +68,14 @@ def open_files() -> set[str]:
 
 
 def check_protocol(writer: type[Writer], folder: Path) -> None:
+    """Check the protocol and the suffix."""
     assert isinstance(writer(), Writer)
     assert writer.suffix.startswith(".")
     assert "/" not in writer.suffix
 
 
 def check_the_name_is_given_by_commit(writer: type[Writer], folder: Path) -> None:
+    """Check that the final name appears with `commit`, not before."""
     path = target(writer, folder)
     session = writer().open(path, header())
     assert not path.exists()
@@ -82,7 +88,7 @@ def check_the_name_is_given_by_commit(writer: type[Writer], folder: Path) -> Non
 
 
 def check_unfinished_files_are_hidden(writer: type[Writer], folder: Path) -> None:
-    """A glob over the folder must not meet a file that is being written."""
+    """Check that a glob over the folder does not find a file that is being written."""
     session = writer().open(target(writer, folder), header())
     session.write(objects())
     assert not list(folder.glob("[!.]*"))
@@ -90,6 +96,7 @@ def check_unfinished_files_are_hidden(writer: type[Writer], folder: Path) -> Non
 
 
 def check_abort_leaves_nothing(writer: type[Writer], folder: Path) -> None:
+    """Check that `abort` removes everything that was written."""
     for parts in ([], [objects()]):
         session = writer().open(target(writer, folder), header())
         for part in parts:
@@ -100,6 +107,7 @@ def check_abort_leaves_nothing(writer: type[Writer], folder: Path) -> None:
 
 
 def check_abort_keeps_what_was_there(writer: type[Writer], folder: Path) -> None:
+    """Check that `abort` leaves an earlier file of the same name as it was."""
     path = target(writer, folder)
     old = written(writer, path, [objects()])
     session = writer().open(path, header())
@@ -111,6 +119,7 @@ def check_abort_keeps_what_was_there(writer: type[Writer], folder: Path) -> None
 
 
 def check_commit_replaces_what_was_there(writer: type[Writer], folder: Path) -> None:
+    """Check that `commit` replaces an earlier file of the same name."""
     path = target(writer, folder)
     old = written(writer, path, [objects()])
     new = written(writer, path, [objects(1)])
@@ -119,6 +128,7 @@ def check_commit_replaces_what_was_there(writer: type[Writer], folder: Path) -> 
 
 
 def check_a_committed_file_outlives_abort(writer: type[Writer], folder: Path) -> None:
+    """Check that `abort` after `commit` does nothing."""
     path = target(writer, folder)
     session = writer().open(path, header())
     session.write(objects())
@@ -129,6 +139,7 @@ def check_a_committed_file_outlives_abort(writer: type[Writer], folder: Path) ->
 
 
 def check_slides_without_nuclei(writer: type[Writer], folder: Path) -> None:
+    """Check that a slide without nuclei gives a complete file."""
     nothing = take(objects(), np.zeros(0, np.int64))
     contents = [written(writer, target(writer, folder, str(k)), parts) for k, parts in enumerate([[], [nothing]])]
     assert all(target(writer, folder, str(k)).exists() for k in range(2))
@@ -137,7 +148,7 @@ def check_slides_without_nuclei(writer: type[Writer], folder: Path) -> None:
 
 
 def check_blocks_do_not_matter(writer: type[Writer], folder: Path) -> None:
-    """The file depends on the objects and their order, not on how many come at a time, and not on the day."""
+    """Check that the file depends on the objects and their order only, not on block sizes or the date."""
     whole = objects()
     nothing = take(whole, np.zeros(0, np.int64))
     splits = [[whole], blocks(whole, 1), blocks(whole, 8), [nothing, *blocks(whole, 9), nothing], [whole]]
@@ -146,6 +157,7 @@ def check_blocks_do_not_matter(writer: type[Writer], folder: Path) -> None:
 
 
 def check_order_is_kept(writer: type[Writer], folder: Path) -> None:
+    """Check that objects are written in the order in which they come."""
     whole = objects()
     forwards = written(writer, target(writer, folder, "forwards"), [whole])
     backwards = written(writer, target(writer, folder, "backwards"), [take(whole, np.arange(len(whole))[::-1])])
@@ -154,6 +166,7 @@ def check_order_is_kept(writer: type[Writer], folder: Path) -> None:
 
 
 def check_two_files_at_once(writer: type[Writer], folder: Path) -> None:
+    """Check that two files can be written at the same time."""
     alone = [written(writer, target(writer, folder, f"alone {k}"), [objects(k)]) for k in range(2)]
     paths = [target(writer, folder, f"together {k}") for k in range(2)]
     sessions = [writer().open(path, header()) for path in paths]
@@ -171,6 +184,7 @@ def check_two_files_at_once(writer: type[Writer], folder: Path) -> None:
 
 
 def check_objects_are_left_alone(writer: type[Writer], folder: Path) -> None:
+    """Check that the caller's arrays are not changed."""
     given, untouched = objects(), objects()
     arrays = [given.first, given.pixels, given.rings, given.shells, given.offsets, given.corners, given.classes]
     for array in [*arrays, *given.measurements.values()]:
@@ -181,6 +195,7 @@ def check_objects_are_left_alone(writer: type[Writer], folder: Path) -> None:
 
 
 def check_files_are_closed(writer: type[Writer], folder: Path) -> None:
+    """Check that no file stays open after `commit` and `abort`."""
     before = open_files()
     written(writer, target(writer, folder), [objects()])
     session = writer().open(target(writer, folder), header())
@@ -190,6 +205,7 @@ def check_files_are_closed(writer: type[Writer], folder: Path) -> None:
 
 
 def check_permissions_are_the_usual_ones(writer: type[Writer], folder: Path) -> None:
+    """Check that a result has the permissions of any new file."""
     usual = folder / "usual"
     usual.touch()
     written(writer, target(writer, folder), [objects()])
@@ -197,6 +213,7 @@ def check_permissions_are_the_usual_ones(writer: type[Writer], folder: Path) -> 
 
 
 def check_a_missing_folder_is_an_error_for_the_user(writer: type[Writer], folder: Path) -> None:
+    """Check that a missing folder raises `OutputError` with the path."""
     path = target(writer, folder / "missing")
     with pytest.raises(OutputError) as caught:
         writer().open(path, header())
@@ -205,6 +222,7 @@ def check_a_missing_folder_is_an_error_for_the_user(writer: type[Writer], folder
 
 
 def check_a_folder_that_vanishes_is_an_error_for_the_user(writer: type[Writer], folder: Path) -> None:
+    """Check that a folder removed while writing raises `OutputError`."""
     path = target(writer, folder / "there")
     path.parent.mkdir()
     session = writer().open(path, header())

@@ -1,0 +1,327 @@
+"""The Python API: load a model once, then segment slides, regions of slides, or images in memory.
+
+Everything runs in this process, on threads: there is no state outside of what is returned, and no need for
+``if __name__ == "__main__"``. The nuclei are those of ``nuclix run`` with the same options.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.engine.contracts import ModelCard, SlideReader
+from nuclix.engine.errors import DeviceMemoryError
+from nuclix.engine.geometry import Box, Scale
+from nuclix.engine.nuclei import Nuclei, as_box, opened
+from nuclix.engine.run_config import DEFAULT_MODEL, RunConfig, default_threads
+from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.slide import SegmentationContext
+
+if TYPE_CHECKING:
+    from nuclix.engine.inference.tiling import TileGrid
+    from nuclix.engine.segmentation.measure import MeasurementSettings
+    from nuclix.engine.segmentation.objects import Objects
+    from nuclix.engine.segmentation.region import RegionPatches
+    from nuclix.engine.slide.tissue import TissueMask
+    from nuclix.engine.slide.view import SlideView
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Model:
+    """A model on its device, with its post-processor; made by `load_model`, used for any number of slides.
+
+    Attributes
+    ----------
+    context : SegmentationContext
+        What the command line shares between the slides of a worker.
+    """
+
+    context: SegmentationContext
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model file states: scale, patch, classes, post-processor, training data and licence."""
+        return self.context.model.card
+
+    @property
+    def device(self) -> str:
+        """Where the network runs, such as "cpu" or "cuda:0"."""
+        return str(self.context.predictor.device)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the model file."""
+        return self.context.model.sha256
+
+    def __repr__(self) -> str:
+        return f"<Model {self.card.name}: {self.card.scale.mpp:g} µm/px, {self.card.postprocessor}, on {self.device}>"
+
+
+def load_model(
+    name_or_path: str | Path = DEFAULT_MODEL,
+    device: str = "auto",
+    *,
+    precision: str = "auto",
+    batch: int | None = None,
+    tta: bool = False,
+    threads: int | None = None,
+) -> Model:
+    """Load a model onto a device.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        An installed model, such as "dist-kumar16", or a model file.
+    device : str
+        "auto", "cpu", "cuda", "cuda:N" or "mps".
+    precision : str
+        "auto", "float32", "bfloat16" or "float16".
+    batch : int, optional
+        Patches per forward pass; chosen by device.
+    tta : bool
+        Test-time augmentation: average the maps of four mirror images, at a quarter of the speed.
+    threads : int, optional
+        Threads for reading and post-processing; the CPUs that this process may use by default.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelError, PluginError, UsageError
+        If the model, its post-processor or the device can't be used.
+    ValueError
+        If an option is not allowed.
+
+    Examples
+    --------
+    >>> model = load_model("dist-kumar16", device="cpu")  # doctest: +SKIP
+    """
+    from nuclix.engine.segmentation.slide import make_context
+
+    config = RunConfig(
+        model=str(name_or_path),
+        device=device,
+        precision=precision,
+        batch=batch,
+        tta=tta,
+        threads=default_threads() if threads is None else threads,
+    )
+    return Model(make_context(config, time.time()))
+
+
+def segment(
+    slide: str | Path | SlideReader,
+    model: Model,
+    *,
+    region: Box | Sequence[int] | None = None,
+    tissue: bool = True,
+    mpp: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Nuclei:
+    """Segment the nuclei of a slide, or of a region of it.
+
+    Parameters
+    ----------
+    slide : str, Path or SlideReader
+        A file, or what `open_slide` returned; a reader stays open.
+    model : Model
+        From `load_model`.
+    region : Box or (x, y, width, height), optional
+        In pixels of the full resolution, counted from the corner of what QuPath shows. Only the patches that the
+        region needs are computed; nuclei whose centroid lies in it are returned, and they equal those of the whole
+        slide. Memory grows with the region by about 5 bytes per pixel at the model's scale.
+    tissue : bool
+        Skip background (regions without tissue).
+    mpp : float, optional
+        Micrometres per pixel at full resolution, for slides that do not state it.
+    on_progress : callable, optional
+        Called with a `Progress` (tiles, tiles_total, nuclei, ...) in this thread, after every forward pass.
+
+    Returns
+    -------
+    Nuclei
+        In canonical order: by first pixel, row before column. A slide of a million nuclei takes about 1 GB.
+
+    Raises
+    ------
+    SlideError
+        If the slide can't be read or does not state its scale.
+    ModelError
+        If the network fails.
+
+    Examples
+    --------
+    >>> nuclei = segment("slide.svs", model, region=(10_000, 8_000, 2048, 2048))  # doctest: +SKIP
+    """
+    from nuclix.engine.slide.open import fingerprint, slide_scale
+    from nuclix.engine.slide.view import SlideView
+
+    with opened(slide, mpp or 1.0) as reader:
+        scale = slide_scale(reader.info, mpp)
+        view = SlideView(reader, model.card.scale, scale)
+        job = _Job(model, view, scale, fingerprint(reader.info.path), on_progress or _ignore)
+        return job.nuclei(None if region is None else as_box(region), tissue)
+
+
+def segment_image(
+    rgb: NDArray[np.uint8],
+    model: Model,
+    *,
+    mpp: float,
+    tissue: bool = True,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Nuclei:
+    """Segment the nuclei of an image in memory.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+        The image, values 0..255.
+    model : Model
+        From `load_model`.
+    mpp : float
+        Micrometres per pixel; the image is resampled to the model's scale.
+    tissue : bool
+        Skip background (regions without tissue).
+    on_progress : callable, optional
+        As in `segment`.
+
+    Returns
+    -------
+    Nuclei
+        In pixels of `rgb`: ``nuclei.labels(rgb.shape[:2])`` fits it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the image is not (H, W, 3) uint8.
+    SlideError
+        If `mpp` is not one that a microscope has.
+    ModelError
+        If the network fails.
+
+    Examples
+    --------
+    >>> nuclei = segment_image(rgb, model, mpp=0.25)  # doctest: +SKIP
+    """
+    from nuclix.engine.slide.array import ArrayReader
+    from nuclix.engine.slide.open import slide_scale
+    from nuclix.engine.slide.view import SlideView
+
+    reader = ArrayReader(np.asarray(rgb), mpp)
+    scale = slide_scale(reader.info)
+    view = SlideView(reader, model.card.scale, scale)
+    return _Job(model, view, scale, reader.fingerprint(), on_progress or _ignore).nuclei(None, tissue)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One slide to segment: the model, the slide at the model's scale, its own scale, and who hears of progress."""
+
+    model: Model
+    view: SlideView
+    scale: Scale
+    fingerprint: str
+    on_progress: Callable[[Progress], None]
+
+    def nuclei(self, region: Box | None, tissue: bool) -> Nuclei:
+        """Segment the slide, or the nuclei whose centroids lie in a region of it."""
+        from nuclix.engine.inference.tiling import TileGrid
+        from nuclix.engine.segmentation.slide import slide_header
+        from nuclix.engine.slide.tissue import tissue_mask
+
+        view, context = self.view, self.model.context
+        mask = tissue_mask(view.reader, view) if tissue else None
+        grid = TileGrid(view.height, view.width, context.model.card.patch, context.config.block)
+        classes = context.classes.mapping.classes
+        header = slide_header(view, classes, context.model, self.fingerprint)
+        if region is None:
+            return Nuclei(self._objects(grid, mask), header, self.scale.mpp)
+        patches = self._patches(region, grid, mask)
+        objects = self._objects(grid, patches)
+        while patches.extend():
+            objects = self._objects(grid, patches)
+        found = Nuclei(objects, header, self.scale.mpp)
+        row, col = found.centroids.T
+        inside = (row >= region.row) & (row < region.row_end) & (col >= region.col) & (col < region.col_end)
+        return found[inside]
+
+    def _patches(self, region: Box, grid: TileGrid, mask: TissueMask | None) -> RegionPatches:
+        """Return the patches of a region that is given in level-0 pixels from the corner of the slide's bounds."""
+        from nuclix.engine.segmentation.region import RegionPatches
+        from nuclix.engine.slide.view import slide_bounds
+
+        bounds, down = slide_bounds(self.view.info), self.view.downsample
+        box = region.shift(bounds.row, bounds.col)
+        scaled = Box.between(
+            int(box.row // down), int(box.col // down), int(-(-box.row_end // down)), int(-(-box.col_end // down))
+        )
+        return RegionPatches(scaled, grid, mask, self.model.context.post.context)
+
+    def _objects(self, grid: TileGrid, where: TissueMask | RegionPatches | None) -> Objects:
+        """Run the pipeline; where the device is out of memory, again with half the batch size."""
+        predictor = self.model.context.predictor
+        while True:
+            try:
+                with _enough_threads():
+                    return self._run(grid, where)
+            except DeviceMemoryError:
+                if predictor.batch == 1:
+                    raise
+            predictor.use_batch(predictor.batch // 2)
+
+    def _run(self, grid: TileGrid, where: TissueMask | RegionPatches | None) -> Objects:
+        from nuclix.engine.segmentation.memory import MemoryStore
+        from nuclix.engine.segmentation.pipeline import PipelineInputs, RunHooks, SlidePipeline
+
+        context, store = self.model.context, MemoryStore()
+        rule, measurements = context.classes.rule, context.measurements
+        inputs = PipelineInputs(self.view, where, context.predictor, context.post, store, rule, measurements)
+        hooks = RunHooks(self.on_progress, _never, getattr(where, "record", None))
+        figures = SlidePipeline(inputs, grid, context.config.threads, hooks).run()
+        if figures.clumps_cut:
+            message = f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges"
+            warnings.warn(f"{message}; the model may not suit this slide", RuntimeWarning, stacklevel=2)
+        empty = _no_objects(self.view.scale.mpp, measurements)
+        return context.classes.mapping.apply(store.objects(empty))
+
+
+def _no_objects(mpp: float, measurements: MeasurementSettings) -> Objects:
+    """Return zero objects with the columns that the measurements give."""
+    from nuclix.engine.segmentation.measure import objects_of
+
+    labels, scores = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32)
+    return objects_of(labels, scores, Box(0, 0, 1, 1), mpp, measurements, np.full((1, 1, 3), 255, np.uint8))
+
+
+@contextmanager
+def _enough_threads() -> Iterator[None]:
+    """Let PyTorch compute as it does under ``nuclix run`` (see `use_threads`); then restore its setting."""
+    import torch
+
+    from nuclix.engine.inference.device import use_threads
+
+    before = torch.get_num_threads()
+    use_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _ignore(_: Progress) -> None:
+    """Take no notice of progress."""
+
+
+def _never() -> bool:
+    return False

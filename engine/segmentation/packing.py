@@ -1,0 +1,317 @@
+"""One model file of a user's network and its card, checked on an image."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.engine import registry
+from nuclix.engine.contracts import PostProcessor
+from nuclix.engine.errors import ModelError
+from nuclix.engine.inference.model_file import card_from_toml, write_model
+from nuclix.engine.model_card import InputFormat, ModelCard, PatchShape
+from nuclix.engine.parameters import from_mapping
+from nuclix.engine.segmentation.classes import check_classes, class_rule, find_nuclei
+
+if TYPE_CHECKING:
+    import torch
+
+# Of a map's range: what a padded border changes by less than this is noise of the arithmetic.
+MARGIN_TOLERANCE = 1e-3
+# Foreground on an image of tissue; outside, the card is likely wrong about the input or the maps.
+PLAUSIBLE_FOREGROUND = (0.001, 0.9)
+_TIMED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class MapFacts:
+    """Least, mean and largest value of an output channel on the image."""
+
+    name: str
+    low: float
+    mean: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class PackFacts:
+    """What was found out about a network.
+
+    Attributes
+    ----------
+    card : ModelCard
+        As it was written.
+    crop : int
+        Pixels that the network leaves out on every side of its patch.
+    reach : int
+        Pixels from the patch's edge within which its border changes the maps, on the image.
+    maps : tuple of MapFacts
+        Output channels.
+    foreground : float
+        Share of the image's pixels that are foreground.
+    nuclei : int
+        Found on the image.
+    deterministic : bool
+        Whether two runs gave the same bits.
+    mpx_per_s : float
+        Speed in million pixels a second, of this process on a CPU.
+    warnings : tuple of str
+        What the user should look at.
+    """
+
+    card: ModelCard
+    crop: int
+    reach: int
+    maps: tuple[MapFacts, ...]
+    foreground: float
+    nuclei: int
+    deterministic: bool
+    mpx_per_s: float
+    warnings: tuple[str, ...]
+
+
+def pack_model(network: Path, card_file: Path, out: Path, image: NDArray[np.uint8]) -> PackFacts:
+    """Write a model file that holds a network, what its card asks for around it, and the card.
+
+    Parameters
+    ----------
+    network : Path
+        TorchScript.
+    card_file : Path
+        TOML. ``patch.margin`` may be left out: it is measured then.
+    out : Path
+        The model file.
+    image : (H, W, 3) uint8
+        Tissue at the model's scale, at least one and a half patches high and wide.
+
+    Returns
+    -------
+    PackFacts
+
+    Raises
+    ------
+    ModelError
+        If the network can't be loaded or run, its output does not fit the card, or the card is not valid.
+    """
+    card, measured = _read(card_file)
+    post = _post_processor(card, card_file)
+    class_rule(card, str(card_file))
+    check_classes(card, post, str(card_file))
+    module = _load(network)
+    trial = _Trial(module, replace(card, crop=0), network)
+    size, multiple = card.patch.size, card.patch.multiple
+    trial.crop = _crop(trial.run(image, size, cropped=True), trial.card, network)
+    maps, again = trial.run(image, size), trial.run(image, size)
+    reach = trial.crop if trial.crop else 0
+    warnings = []
+    if measured or trial.grows(image, size):
+        reach = max(reach, trial.reach(image, size))
+    if measured:
+        card = replace(card, patch=_with_margin(card.patch, reach, network))
+    elif reach > card.patch.margin:
+        warnings.append(f"the margin of {card.patch.margin} px is less than the {reach} px that the border reaches")
+    done = replace(card, crop=trial.crop)
+    shape = maps.shape[1:]
+    inner = np.s_[:, trial.crop : shape[0] - trial.crop, trial.crop : shape[1] - trial.crop]
+    facts = _map_facts(maps[inner], done)
+    share, nuclei = _nuclei(post, np.ascontiguousarray(maps[inner]), done, str(card_file))
+    warnings += _warnings(facts, share)
+    same = bool(np.array_equal(maps, again, equal_nan=True))
+    if not same:
+        warnings.append("two runs on the same patch differ: is the network in evaluation mode?")
+    speed = trial.speed(image, size)
+    write_model(out, trial.traced(multiple), replace(done, input=InputFormat(), outputs=(), stride=1, crop=0))
+    return PackFacts(done, trial.crop, reach, facts, share, nuclei, same, speed, tuple(warnings))
+
+
+def _read(path: Path) -> tuple[ModelCard, bool]:
+    """Return the card, and whether its margin is left to be measured."""
+
+    def fill(values: dict[str, Any]) -> None:
+        patch = values.get("patch")
+        if isinstance(patch, Mapping) and "margin" not in patch:
+            values["patch"] = {**patch, "margin": 0}
+            missing.append(path)
+
+    missing: list[Path] = []
+    card = card_from_toml(path, fill)
+    return card, bool(missing)
+
+
+def _post_processor(card: ModelCard, path: Path) -> PostProcessor:
+    kind: Any = registry.load(registry.POSTPROCESSORS, card.postprocessor)
+    post: PostProcessor = from_mapping(kind, card.parameters, f"{path}: parameters of {card.postprocessor}", ModelError)
+    if post.maps != card.maps:
+        raise ModelError(
+            f"{path}: maps are {', '.join(card.maps)}; the post-processor {card.postprocessor} takes "
+            f"{', '.join(post.maps)}: name them so, in this order (class maps go into class_maps)"
+        )
+    return post
+
+
+def _load(path: Path) -> torch.jit.ScriptModule:
+    from nuclix.engine.inference.model_file import load_torchscript
+
+    return load_torchscript(path, "cpu")
+
+
+class _Trial:
+    """Runs the network on patches from the middle of an image."""
+
+    def __init__(self, module: torch.jit.ScriptModule, card: ModelCard, path: Path) -> None:
+        self._module = module
+        self.card = card
+        self.crop = 0
+        self._path = path
+
+    def _network(self, crop: int) -> torch.nn.Module:
+        from nuclix.engine.inference.adapter import AdaptedNetwork
+
+        return AdaptedNetwork(self._module, replace(self.card, crop=crop)).eval()
+
+    def run(self, image: NDArray[np.uint8], size: int, cropped: bool = False) -> NDArray[np.float32]:
+        """Return the (channels, H, W) maps of the middle `size` pixels; not padded where `cropped`."""
+        import torch
+
+        top, left = ((extent - size) // 2 for extent in image.shape[:2])
+        patch = np.ascontiguousarray(image[top : top + size, left : left + size])
+        batch = torch.from_numpy(patch[None]).permute(0, 3, 1, 2)
+        try:
+            with torch.inference_mode():
+                maps = self._network(0 if cropped else self.crop)(batch)
+        except (RuntimeError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            raise ModelError(
+                f"{self._path}: fails on a patch of {size} px as its card describes it (input, outputs): {lines[-1]}"
+            ) from error
+        if maps.ndim != 4 or maps.shape[1] != self.card.channels:
+            names = ", ".join((*self.card.maps, *self.card.class_maps))
+            raise ModelError(
+                f"{self._path}: gives {tuple(maps.shape)} for a patch of {size} px; the card names "
+                f"{self.card.channels} channels ({names}): choose them with [[outputs]]"
+            )
+        result: NDArray[np.float32] = maps[0].float().numpy()
+        return result
+
+    def grows(self, image: NDArray[np.uint8], size: int) -> bool:
+        """Return whether the network takes a larger patch, too."""
+        try:
+            self.run(image, size + 2 * self._step(size))
+        except ModelError:
+            return False
+        return True
+
+    def _step(self, size: int) -> int:
+        multiple = self.card.patch.multiple
+        return max(size // 4 // multiple, 1) * multiple
+
+    def reach(self, image: NDArray[np.uint8], size: int) -> int:
+        """Return how far from a patch's edge the maps differ from those of a larger patch."""
+        step = self._step(size)
+        try:
+            large = self.run(image, size + 2 * step)[:, step:-step, step:-step]
+        except ModelError as error:
+            raise ModelError(f"{self._path}: takes patches of {size} px only, so give patch.margin") from error
+        small = self.run(image, size)
+        span = np.maximum(np.ptp(large, axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+        wrong = (np.abs(large - small) > MARGIN_TOLERANCE * span).any(axis=0)
+        rows, cols = np.indices(wrong.shape)
+        away = np.minimum(np.minimum(rows, cols), np.minimum(size - 1 - rows, size - 1 - cols))
+        return int(away[wrong].max(initial=-1)) + 1
+
+    def speed(self, image: NDArray[np.uint8], size: int) -> float:
+        """Return million pixels a second."""
+        started = time.perf_counter()
+        for _ in range(_TIMED):
+            self.run(image, size)
+        return _TIMED * size * size / 1e6 / (time.perf_counter() - started)
+
+    def traced(self, multiple: int) -> torch.jit.ScriptModule:
+        """Return the network with what its card asks for around it, as TorchScript."""
+        import torch
+
+        from nuclix.engine.inference.model_file import torchscript_warnings
+
+        size = self.card.patch.size
+        with torch.inference_mode(), torchscript_warnings():
+            example = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+            module: torch.jit.ScriptModule = torch.jit.trace(self._network(self.crop), example, check_trace=False)
+        return module
+
+
+def _crop(maps: NDArray[np.float32], card: ModelCard, path: Path) -> int:
+    """Return how many pixels are missing on every side of a patch's maps."""
+    size = card.patch.size
+    rows, cols = maps.shape[1:]
+    if rows != cols or rows > size or (size - rows) % 2:
+        raise ModelError(
+            f"{path}: gives maps of {rows} x {cols} px for a patch of {size} px; they may be smaller by the same "
+            "number of pixels on every side, or by the factor `stride`"
+        )
+    return (size - rows) // 2
+
+
+def _with_margin(patch: PatchShape, reach: int, path: Path) -> PatchShape:
+    margin = -(-reach // patch.multiple) * patch.multiple
+    if 2 * margin >= patch.size:
+        raise ModelError(
+            f"{path}: a patch's border changes its maps up to {reach} px inside, which leaves nothing of {patch.size} "
+            "px: enlarge patch.size, or give patch.margin where the network averages over its whole patch"
+        )
+    return PatchShape(patch.size, margin, patch.multiple)
+
+
+def _map_facts(maps: NDArray[np.float32], card: ModelCard) -> tuple[MapFacts, ...]:
+    names = (*card.maps, *card.class_maps)
+    return tuple(
+        MapFacts(name, float(plane.min()), float(plane.mean()), float(plane.max()))
+        for name, plane in zip(names, maps, strict=True)
+    )
+
+
+def _nuclei(post: PostProcessor, maps: NDArray[np.float32], card: ModelCard, where: str) -> tuple[float, int]:
+    mask = post.foreground(maps[: len(post.maps)])
+    found = find_nuclei(post, maps, mask, class_rule(card, where))
+    return float(mask.mean()), int(found.labels.max(initial=0))
+
+
+def _warnings(facts: tuple[MapFacts, ...], foreground: float) -> list[str]:
+    warnings = [f"the map {item.name} holds values that are no numbers" for item in facts if item.mean != item.mean]
+    warnings += [f"the map {item.name} is {item.low:g} everywhere" for item in facts if item.low == item.high]
+    low, high = PLAUSIBLE_FOREGROUND
+    if not low <= foreground <= high:
+        warnings.append(
+            f"{foreground:.1%} of the image is foreground: are the range of the input, the activation and the "
+            "post-processor's thresholds right?"
+        )
+    return warnings
+
+
+def describe(facts: PackFacts) -> str:
+    """Return the findings as lines of text."""
+    patch = facts.card.patch
+    lines = [
+        f"patch       {patch.size} px, of which the middle {patch.valid} px are used (margin {patch.margin} px)",
+        f"border      changes the maps up to {facts.reach} px inside"
+        + (f"; the network leaves {facts.crop} px out" if facts.crop else ""),
+        *(f"map         {item.name}: {item.low:.4g} to {item.high:.4g}, mean {item.mean:.4g}" for item in facts.maps),
+        f"image       {facts.foreground:.1%} foreground, {facts.nuclei} nuclei",
+        f"repeatable  {'yes' if facts.deterministic else 'no'}",
+        f"speed       {facts.mpx_per_s:.2f} Mpx/s on this CPU",
+        *(f"warning: {warning}" for warning in facts.warnings),
+    ]
+    return "\n".join(lines)
+
+
+def facts_as_json(facts: PackFacts) -> str:
+    """Return the findings as JSON."""
+    from nuclix.engine.parameters import as_mapping
+
+    return json.dumps(as_mapping(facts), indent=2) + "\n"
