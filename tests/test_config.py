@@ -47,6 +47,7 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "keep_holes": (True, ["--keep-holes"]),
     "measurements": (("stain-od", "shape"), ["--measurements", "stain-od,shape"]),
     "stains": (("0.6", "0.7", "0.3", "0.2", "0.8", "0.5"), ["--stains", "0.6,0.7,0.3,0.2,0.8,0.5"]),
+    "class_map": ("classes.toml", ["--class-map", "classes.toml"]),
     "device": ("cuda:1", ["--device", "cuda:1"]),
     "devices": (("cuda:0", "cuda:1"), ["--devices", "cuda:0,cuda:1"]),
     "scheduler": ("tcp://host:8786", ["--scheduler", "tcp://host:8786"]),

@@ -192,7 +192,7 @@ def test_a_slide_that_changes_while_it_is_processed_gets_no_result(config: RunCo
     config.output_folder.mkdir()
     shared = make_context(config, 0.0)
     path = tmp_path / "slides" / "stated.tif"
-    (job,) = (job for job in list_slides(config) if job.path.name == path.name)
+    (job,) = (job for job in list_slides(config).jobs if job.path.name == path.name)
     hooks = RunHooks(lambda progress: os.utime(path), lambda: False)
     message = worker.process_slide(job, shared, hooks)
     assert isinstance(message, executor.Failed) and "was changed while it was being processed" in message.message

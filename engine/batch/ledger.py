@@ -300,6 +300,17 @@ class Ledger:
             self._db.close()
 
 
+def known_slides(folder: Path) -> dict[str, str]:
+    """Return the paths of the slides in the ledger of an output folder, by name; empty where there is none."""
+    if not (folder / LEDGER_NAME).is_file():
+        return {}
+    ledger = Ledger(folder, read_only=True)
+    try:
+        return {row.name: row.path for row in ledger.rows() if row.output is not None}
+    finally:
+        ledger.close()
+
+
 def _why_not_written(error: sqlite3.Error, path: Path) -> str:
     """Return a message for an error of the database whose own text would mislead; empty for others."""
     if not path.parent.is_dir():

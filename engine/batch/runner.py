@@ -36,7 +36,7 @@ from nuclix.engine.batch.executor import (
     WorkerLost,
 )
 from nuclix.engine.batch.layout import prepare_folder, remove_temporaries, slide_paths
-from nuclix.engine.batch.ledger import Ledger
+from nuclix.engine.batch.ledger import Ledger, known_slides
 from nuclix.engine.batch.lock import FolderLock
 from nuclix.engine.batch.processes import ProcessExecutor
 from nuclix.engine.batch.resume import (
@@ -91,7 +91,8 @@ def run_batch(config: RunConfig, observer: Observer, stop: StopFlag) -> RunSumma
     config.check_complete()
     out = config.output_folder
     deadline = math.inf if config.time_limit is None else started + config.time_limit
-    jobs = list_slides(config)
+    found = list_slides(config, known_slides(out))
+    jobs = found.jobs
     try:
         prepare_folder(out)
         model = model_hash(find_model(config.model))
@@ -104,6 +105,9 @@ def run_batch(config: RunConfig, observer: Observer, stop: StopFlag) -> RunSumma
         # Workers start before the slides are checked: their imports take longer.
         executor = _executor(context, len(jobs))
         try:
+            for line in found.passed_over:
+                log.info(line)
+                observer(events.notice(line))
             hooks = CheckHooks(lambda: bool(stop.reason) or time.time() >= deadline, lambda: observer(_DOUBT))
             try:
                 checker = ResultChecker(config, model, rows, hooks)

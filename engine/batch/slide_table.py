@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nuclix.engine.batch.discover import SlideJob, find_slides
+from nuclix.engine.batch.discover import Discovery, SlideJob, discover
 from nuclix.engine.errors import UsageError
 from nuclix.engine.run_config import COARSEST_MPP, FINEST_MPP, RunConfig
 from nuclix.engine.slide.scale import UserScale, configured_scale
@@ -112,8 +112,15 @@ def with_scales(jobs: Sequence[SlideJob], config: RunConfig, table: SlideTable |
     return tuple(replace(job, scale=scale(job)) for job in jobs)
 
 
-def list_slides(config: RunConfig) -> tuple[SlideJob, ...]:
+def list_slides(config: RunConfig, known: Mapping[str, str] | None = None) -> Discovery:
     """Return the slides of a run: those of its inputs and of its table, with what the user says of their scales.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The options.
+    known : mapping of str to str, optional
+        See `discover`.
 
     Raises
     ------
@@ -122,4 +129,5 @@ def list_slides(config: RunConfig) -> tuple[SlideJob, ...]:
     """
     table = read_slide_table(Path(config.slides)) if config.slides is not None else None
     listed = tuple(str(path) for path in table.mpp) if table is not None else ()
-    return with_scales(find_slides((*config.inputs, *listed), config.output_folder), config, table)
+    found = discover((*config.inputs, *listed), config.output_folder, known)
+    return replace(found, jobs=with_scales(found.jobs, config, table))

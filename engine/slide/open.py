@@ -65,15 +65,25 @@ def open_slide(path: str | Path, reader: str | None = None) -> SlideReader:
     raise SlideError(f"{path}: not an image that any installed reader recognises (readers: {', '.join(names)})")
 
 
-def _is_folder_of_a_reader(path: Path, readers: Sequence[type[SlideReader]]) -> bool:
-    """Return whether `path` is a folder that is one slide, such as an OME-Zarr."""
-    if not path.is_dir():
-        return False
+def installed_readers() -> tuple[type[SlideReader], ...]:
+    """Return the installed readers."""
+    return tuple(
+        cast(type[SlideReader], registry.load(registry.READERS, name)) for name in registry.names(registry.READERS)
+    )
+
+
+def is_recognised(path: Path, readers: Sequence[type[SlideReader]]) -> bool:
+    """Return whether any of the readers recognises a file or folder by its content."""
     for kind in readers:
-        with suppress(OSError):  # of a reader that takes files only
+        with suppress(OSError):  # of a folder, or of a file that can't be read
             if kind.recognises(path):
                 return True
     return False
+
+
+def _is_folder_of_a_reader(path: Path, readers: Sequence[type[SlideReader]]) -> bool:
+    """Return whether `path` is a folder that is one slide, such as an OME-Zarr."""
+    return path.is_dir() and is_recognised(path, readers)
 
 
 def check_file(path: Path) -> None:
