@@ -61,6 +61,8 @@ class SlideCheck:
         Files in the place of the slide's own that nuclix did not write: copies of them are kept.
     error : str
         Why the slide can't be read; empty if it can.
+    interrupted : bool
+        Whether an earlier run has left a checkpoint of the slide.
     """
 
     job: SlideJob
@@ -73,6 +75,7 @@ class SlideCheck:
     changed: tuple[str, ...] = ()
     set_aside: tuple[Path, ...] = ()
     error: str = ""
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ class ResultChecker:
             state = slide_state(job.path)
         except SlideError as error:
             return self._unreadable(job, known, str(error))
-        found = SlideCheck(job, state.size, notice=notice)
+        found = SlideCheck(job, state.size, notice=notice, interrupted=paths.checkpoint.exists())
         if known is not None and known.slide_state == state.text:
             mark = str(known.key.get("slide", ""))
         else:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from nuclix.engine.cli import (
+    check,
     config,
     demo,
     evaluate,
@@ -26,7 +27,7 @@ from nuclix.engine.cli import (
 from nuclix.engine.cli.streams import stderr_line
 from nuclix.engine.errors import NuclixError, UsageError
 
-COMMANDS = (run, status, report, config, demo, simulate, train, experiment, evaluate, pack, info, plugins)
+COMMANDS = (run, check, status, report, config, demo, simulate, train, experiment, evaluate, pack, info, plugins)
 
 FAILED = 1
 USAGE = 2  # argparse's own
@@ -39,6 +40,7 @@ PLEA = "this is a bug in nuclix or a plugin: please report it with the lines abo
 EPILOG = """\
 examples:
   nuclix demo                                  try it on a slide made up on the spot
+  nuclix check slides/ --out results           what a run would do with each slide, in seconds
   nuclix run slides/ --out results             every slide of a folder, one GeoJSON each
   nuclix evaluate results truth --json s.json  score results against a truth
 

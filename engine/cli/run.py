@@ -31,12 +31,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Find every nucleus of every slide and write one GeoJSON each, ready for QuPath.",
     )
     add_options(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only list what would be done with each slide, as `nuclix check` does"
+    )
     parser.set_defaults(command=run_command)
 
 
 def run_command(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    return run_config(config_of(args))
+    config = config_of(args)
+    if args.dry_run:
+        from nuclix.engine.cli.check import show_forecast
+
+        return show_forecast(config)
+    return run_config(config)
 
 
 def run_config(config: RunConfig) -> int:
