@@ -188,7 +188,7 @@ def test_a_slide_that_hangs_fails_and_its_worker_is_restarted(cluster: Cluster, 
     [
         ("address", "no Dask scheduler answers there"),
         ("out", "does not see"),
-        ("distributed", r"pip install 'nuclix\[dask\]'"),
+        ("distributed", r"pip install '\.\[dask\]'"),
     ],
 )
 def test_what_can_not_work_is_said(

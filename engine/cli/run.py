@@ -130,6 +130,7 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
         return False
     publisher.run_ended(stopped)
     try:
+        _keep_foreign_page(out / REPORT_NAME)
         write_report(out, out / REPORT_NAME)
     except (NuclixError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -138,6 +139,14 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
         publisher(notice(message))
         return False
     return True
+
+
+def _keep_foreign_page(page: Path) -> None:
+    """Keep a copy of a page of the report's name that nuclix did not make."""
+    from nuclix.engine.batch.copies import keep_copies
+
+    if page.is_symlink() or (page.is_file() and b"nuclix" not in page.read_bytes()):
+        keep_copies([page])
 
 
 def _conclude(config: RunConfig, summary: RunSummary, signals: SignalHandler, where: str) -> int:
