@@ -270,11 +270,11 @@ class DaskExecutor:
 
 
 def _connected(address: str) -> Client:
+    _check_address(address)
     try:
         from distributed import Client
     except ImportError as error:
         raise UsageError("--scheduler needs Dask: pip install '.[dask]' in the checkout of nuclix") from error
-    _check_address(address)
 
     def connect() -> Client:
         return Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False, name="nuclix")

@@ -120,7 +120,7 @@ class ResultChecker:
         self._config = config
         self._out = config.output_folder
         self._model = model
-        self._rows = rows
+        self.rows = rows
         self._hooks = hooks or CheckHooks()
         self._writer = cast(type[Writer], registry.load(registry.WRITERS, config.writer))
         self._doubt_lock = Lock()
@@ -172,7 +172,7 @@ class ResultChecker:
     def _finished(self, slide: SlideCheck, known: KnownResult, state: str) -> SlideCheck:
         """Return the check of a finished slide, with what the ledger should be told."""
         states = {"slide_state": state, "output_state": file_state(known.output)}
-        row = self._rows.get(str(slide.job.name))
+        row = self.rows.get(str(slide.job.name))
         current = row is not None and row.state == DONE and not known.row
         if current and row is not None and states == {"slide_state": row.slide_state, "output_state": row.output_state}:
             states = {}
@@ -209,7 +209,7 @@ class ResultChecker:
     def _intact_result(self, job: SlideJob) -> tuple[KnownResult | None, str]:
         """Return the finished result that ledger or record describe, and a notice where the ledger's is not there."""
         name, notice = job.path.name, ""
-        row = self._rows.get(str(job.name))
+        row = self.rows.get(str(job.name))
         known = from_ledger(row, self._out) if row is not None else None
         if known is not None:
             if not known.output.is_file():
