@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH := $(VENV)/.bench
+DOCS := $(VENV)/.docs
+WHEEL := $(VENV)/.wheel
 # mypy sees the packages under their real names through links: the folder nuclix/ exists only there.
 TYPES := build/mypy
 RUN_PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench docs pictures wheel clean
 
 demo: $(INSTALLED)
 	$(BIN)/nuclix demo --out demo
@@ -24,6 +26,22 @@ types: $(INSTALLED)
 	mkdir -p $(TYPES)/nuclix
 	for package in engine ext plugins testing; do ln -sfn ../../../$$package $(TYPES)/nuclix/$$package; done
 	MYPYPATH=$(TYPES) $(BIN)/mypy -p nuclix
+
+# A site in build/site that needs neither server nor network; `make pictures` makes its pictures again.
+docs: $(DOCS)
+	mkdir -p $(TYPES)/nuclix
+	for package in engine ext plugins testing; do ln -sfn ../../../$$package $(TYPES)/nuclix/$$package; done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open build/site/index.html; with the search: $(BIN)/python -m http.server -d build/site"
+
+pictures: $(DOCS)
+	$(BIN)/python docs/scripts/make_pictures.py docs/images
+
+# A wheel for any Linux of the same libc or newer: dist/nuclix-*-manylinux*.whl
+wheel: $(WHEEL)
+	rm -rf build/wheel && mkdir -p build/wheel dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair --strip --wheel-dir dist build/wheel/nuclix-*.whl
 
 bench: $(BENCH)
 	mkdir -p build
@@ -43,4 +61,12 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard ext/*.pyx ext/*
 
 $(BENCH): $(INSTALLED)
 	$(RUN_PIP) --editable '.[bench]'
+	touch $@
+
+$(DOCS): $(INSTALLED)
+	$(RUN_PIP) --editable '.[docs,plots]'
+	touch $@
+
+$(WHEEL): $(INSTALLED)
+	$(RUN_PIP) --editable '.[wheel]'
 	touch $@

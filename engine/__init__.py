@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nuclix.engine.api import Model, load_model, segment, segment_image
     from nuclix.engine.nuclei import Nuclei, concat
+    from nuclix.engine.run_config import RunConfig
     from nuclix.engine.slide.open import open_slide
 
-__all__ = ("Model", "Nuclei", "concat", "load_model", "open_slide", "segment", "segment_image")
+__all__ = ("Model", "Nuclei", "RunConfig", "concat", "load_model", "open_slide", "segment", "segment_image")
 
 _MODULES = {
     "Model": "nuclix.engine.api",
@@ -22,6 +23,7 @@ _MODULES = {
     "segment_image": "nuclix.engine.api",
     "Nuclei": "nuclix.engine.nuclei",
     "concat": "nuclix.engine.nuclei",
+    "RunConfig": "nuclix.engine.run_config",
     "open_slide": "nuclix.engine.slide.open",
 }
 

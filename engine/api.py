@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from nuclix.engine.contracts import ModelCard, SlideReader
 from nuclix.engine.errors import DeviceMemoryError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.nuclei import Nuclei, as_box, opened
-from nuclix.engine.run_config import DEFAULT_MODEL, RunConfig, default_threads
+from nuclix.engine.run_config import DEFAULT_MODEL, RunConfig
 from nuclix.engine.segmentation.pipeline import Progress
 from nuclix.engine.segmentation.slide import SegmentationContext
 
@@ -66,13 +66,7 @@ class Model:
 
 
 def load_model(
-    name_or_path: str | Path = DEFAULT_MODEL,
-    device: str = "auto",
-    *,
-    precision: str = "auto",
-    batch: int | None = None,
-    tta: bool = False,
-    threads: int | None = None,
+    name_or_path: str | Path = DEFAULT_MODEL, device: str = "auto", config: RunConfig | None = None
 ) -> Model:
     """Load a model onto a device.
 
@@ -82,14 +76,9 @@ def load_model(
         An installed model, such as "dist-kumar16", or a model file.
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps".
-    precision : str
-        "auto", "float32", "bfloat16" or "float16".
-    batch : int, optional
-        Patches per forward pass; chosen by device.
-    tta : bool
-        Test-time augmentation: average the maps of four mirror images, at a quarter of the speed.
-    threads : int, optional
-        Threads for reading and post-processing; the CPUs that this process may use by default.
+    config : RunConfig, optional
+        The other options of ``nuclix run`` for the model, outlines, measurements and threads, such as
+        ``RunConfig(tta=True, outline="pixel")``. Options of slides, results and fault tolerance are not used.
 
     Returns
     -------
@@ -99,8 +88,6 @@ def load_model(
     ------
     ModelError, PluginError, UsageError
         If the model, its post-processor or the device can't be used.
-    ValueError
-        If an option is not allowed.
 
     Examples
     --------
@@ -108,15 +95,8 @@ def load_model(
     """
     from nuclix.engine.segmentation.slide import make_context
 
-    config = RunConfig(
-        model=str(name_or_path),
-        device=device,
-        precision=precision,
-        batch=batch,
-        tta=tta,
-        threads=default_threads() if threads is None else threads,
-    )
-    return Model(make_context(config, time.time()))
+    options = replace(config or RunConfig(), model=str(name_or_path), device=device)
+    return Model(make_context(options, time.time()))
 
 
 def segment(
@@ -237,14 +217,16 @@ class _Job:
     def nuclei(self, region: Box | None, tissue: bool) -> Nuclei:
         """Segment the slide, or the nuclei whose centroids lie in a region of it."""
         from nuclix.engine.inference.tiling import TileGrid
-        from nuclix.engine.segmentation.slide import slide_header
+        from nuclix.engine.run_config import result_settings
+        from nuclix.engine.segmentation.description import slide_header
         from nuclix.engine.slide.tissue import tissue_mask
 
         view, context = self.view, self.model.context
         mask = tissue_mask(view.reader, view) if tissue else None
         grid = TileGrid(view.height, view.width, context.model.card.patch, context.config.block)
         classes = context.classes.mapping.classes
-        header = slide_header(view, classes, context.model, self.fingerprint)
+        settings = result_settings(context.config)
+        header = slide_header(view, classes, context.model, self.fingerprint, settings)
         if region is None:
             return Nuclei(self._objects(grid, mask), header, self.scale.mpp)
         patches = self._patches(region, grid, mask)

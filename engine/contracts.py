@@ -5,9 +5,10 @@ Arrays are (row, column). Nothing here imports a plugin or a heavy library.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from nuclix.engine.segmentation.objects import Objects
 
 __all__ = [
+    "Annotation",
     "Level",
     "ModelCard",
     "ObjectClass",
@@ -142,9 +144,46 @@ class PostProcessor(Protocol):
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return per pixel a value in 0..1 whose mean over a nucleus is its detection probability.
 
-        A post-processor that gives nuclei scores or classes itself is a `segmentation.detections.DetectsObjects`.
+        A post-processor that gives nuclei scores or classes itself is a `segmentation.detections.DetectsObjects`; one
+        whose maps hold directions has an attribute `has_directions` that is true.
         """
         ...
+
+
+@runtime_checkable
+class CalibratesScores(Protocol):
+    """A post-processor whose scores can be calibrated: mapped to the share of nuclei that are right."""
+
+    def raw_scores(self, maps: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return (N,) one number per nucleus of labels 1..N, greater for surer ones, in any unit."""
+        ...
+
+    def calibrated(self, raw: Sequence[float], probability: Sequence[float]) -> Mapping[str, Any]:
+        """Return the parameters with which scores follow the piecewise-linear function through these points."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A region of a slide that is written with the objects, such as a piece of tissue.
+
+    Attributes
+    ----------
+    name : str
+        Shown in QuPath's list of annotations.
+    kind : ObjectClass
+        Its class.
+    polygons : tuple of tuple of (V, 2) float64
+        Each polygon is a shell followed by its holes; rings are (x, y) in level-0 pixels from `SlideHeader.origin`, not
+        closed.
+    measurements : mapping of str to float
+        Finite.
+    """
+
+    name: str
+    kind: ObjectClass
+    polygons: tuple[tuple[NDArray[np.float64], ...], ...]
+    measurements: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +195,22 @@ class SlideHeader:
     name : str
         The slide's file name.
     downsample : float
-        Level-0 pixels along one pixel at the model's scale.
+        Level-0 pixels along one pixel of the objects' coordinates.
     origin : tuple of float
-        (row, column) in level-0 pixels of what QuPath calls (0, 0): the corner of the slide's bounds.
+        (row, column) in level-0 pixels of the corner that QuPath counts from.
     classes : tuple of ObjectClass
         What `Objects.classes` counts in.
     namespace : str
         Seed of the objects' identifiers: the slide's fingerprint and the model's hash.
+    shape : tuple of int
+        Height and width in level-0 pixels of what QuPath shows of the slide; (0, 0) if unknown.
+    mpp : float or None
+        Micrometres along a level-0 pixel; None if unknown.
+    provenance : mapping
+        JSON values that say what made the objects (nuclix version, model, settings); formats that have a place for it
+        keep it.
+    annotations : tuple of Annotation
+        Regions to write with the objects; formats without annotations leave them out.
     """
 
     name: str
@@ -170,6 +218,10 @@ class SlideHeader:
     origin: tuple[float, float]
     classes: tuple[ObjectClass, ...]
     namespace: str
+    shape: tuple[int, int] = (0, 0)
+    mpp: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    annotations: tuple[Annotation, ...] = ()
 
 
 class WriterSession(Protocol):

@@ -109,6 +109,8 @@ class PatchShape:
     multiple: int = 16
 
     def __post_init__(self) -> None:
+        if self.multiple < 1:
+            raise ValueError(f"`multiple` must be at least 1 px, not {self.multiple}")
         if self.valid <= 0 or self.margin < 0:
             raise ValueError(f"a patch of {self.size} px has no middle inside a margin of {self.margin} px")
         if self.size % self.multiple or self.margin % self.multiple:

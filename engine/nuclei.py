@@ -291,9 +291,10 @@ class Nuclei:
     def _identifiers(self) -> Iterator[str]:
         import uuid
 
+        from nuclix.ext.geojson_text import identifiers
+
         space = uuid.uuid5(uuid.NAMESPACE_URL, self.header.namespace)
-        for row, col in self.objects.first.tolist():
-            yield str(uuid.uuid5(space, f"{row},{col}"))
+        yield from identifiers(self.objects.first, space.bytes)
 
 
 def concat(parts: Sequence[Nuclei]) -> Nuclei:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from nuclix.engine.errors import NuclixError, UsageError
 
 T = TypeVar("T")
+_MAX_INT = 2**31 - 1  # counts and lengths; kernels take no larger ones
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -124,6 +125,8 @@ def _typed_scalar(hint: type, value: Any, where: str, error: type[NuclixError]) 
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, hint) and not (hint is not bool and isinstance(value, bool)):
+        if isinstance(value, int) and not -_MAX_INT <= value <= _MAX_INT:
+            raise error(f"{where}: {value} does not fit into 32 bits")
         return value
     raise error(f"{where}: expected {hint.__name__}, found {_name(value)}")
 

@@ -13,7 +13,8 @@ POSTPROCESSORS = "nuclix.postprocessors"
 RECIPES = "nuclix.recipes"
 WRITERS = "nuclix.writers"
 WEIGHTS = "nuclix.weights"
-GROUPS = (READERS, POSTPROCESSORS, RECIPES, WRITERS, WEIGHTS)
+MODEL_SOURCES = "nuclix.model_sources"
+GROUPS = (READERS, POSTPROCESSORS, RECIPES, WRITERS, WEIGHTS, MODEL_SOURCES)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -5,7 +5,6 @@ Command line, TOML file, record and result key are made from these fields.
 
 from __future__ import annotations
 
-import math
 import os
 import typing
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nuclix.engine.errors import UsageError
+from nuclix.engine.option_spec import OptionSpec
 from nuclix.engine.parameters import as_mapping, from_mapping
 
 DEFAULT_MODEL = "dist-kumar16"
@@ -21,13 +21,24 @@ DEFAULT_MODEL = "dist-kumar16"
 DEFAULT_BLOCK = 2048
 # Reading a slide of one level whole to find its tissue reports no progress for minutes.
 STALL_TIMEOUT = 1800.0
+# The format that is chosen by the number of nuclei, and what it stands for: few, many. QuPath reads a plain GeoJSON of
+# 200,000 nuclei within 4 GB of heap, half the memory of a small laptop.
+AUTO_FORMAT = "auto"
+AUTO_FORMATS = ("geojson", "geojson-zip")
+LARGE_SLIDE = 200_000
+TF32 = "tf32"
+PRECISIONS = ("auto", "float32", TF32, "bfloat16", "float16")
+# Upper bounds: beyond them a slip of the keyboard would take all memory or all day.
+MAX_BATCH = 1024
+MAX_THREADS = 1024
+MAX_RETRIES = 100
+# Smaller blocks cost more in calls than in work (64 s a megapixel at 1 px); larger ones gain nothing.
+BLOCK_RANGE = (16, 65536)
 OUTLINES = ("smooth", "pixel")
 MEASUREMENTS = ("shape", "stain", "stain-od")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 # Scales outside this range (um/px) are typing errors: light microscopes and their pyramids have none such.
 FINEST_MPP, COARSEST_MPP = 0.05, 20.0
-MAX_RETRIES = 100
 _SLIDES = "slides and results"
 _MODEL = "model"
 _MACHINE = "machine"
@@ -46,67 +57,6 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@dataclass(frozen=True, slots=True)
-class OptionSpec:
-    """Declaration of an option: what `RunConfig` states in a field's metadata, and what follows from the field.
-
-    Attributes
-    ----------
-    group : str
-        The heading under which it is listed.
-    help : str
-        What it does, with its unit; one line.
-    metavar : str
-        Stands for the value in usage lines; empty for flags.
-    choices : tuple of str
-        The only values, or empty for any.
-    minimum, above, maximum : float or None
-        Bounds of a number: inclusive and exclusive lower bound, inclusive upper bound.
-    affects_results : bool
-        Whether results made with different values differ, so that it is part of their key.
-    aliases : tuple of str
-        Former names, which still work on the command line and in files.
-    name : str
-        The field, and the key in a file.
-    type : type
-        bool, int, float, str, or tuple for several strings.
-    optional : bool
-        Whether it may be unset.
-    default : object
-        The value where none is given.
-    """
-
-    group: str
-    help: str
-    metavar: str = ""
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    above: float | None = None
-    maximum: float | None = None
-    affects_results: bool = False
-    aliases: tuple[str, ...] = ()
-    name: str = ""
-    type: type = str
-    optional: bool = False
-    default: Any = None
-
-    def check(self, value: Any) -> None:
-        """Raise `ValueError` if a value of the right type is not allowed."""
-        if value is None:
-            return
-        for item in value if isinstance(value, tuple) else (value,):
-            if self.choices and item not in self.choices:
-                raise ValueError(f"must be one of {', '.join(self.choices)}, not {item!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"must be a finite number, not {value}")
-        if self.minimum is not None and value < self.minimum:
-            raise ValueError(f"must be {self.minimum:g} or more, not {value}")
-        if self.above is not None and value <= self.above:
-            raise ValueError(f"must be more than {self.above:g}, not {value}")
-        if self.maximum is not None and value > self.maximum:
-            raise ValueError(f"must be {self.maximum:g} or less, not {value:g}")
-
-
 def _option(default: Any, spec: OptionSpec) -> Any:
     """Return a field of `RunConfig`."""
     if callable(default):
@@ -120,8 +70,17 @@ class RunConfig:
 
     inputs: tuple[str, ...] = _option((), OptionSpec(_SLIDES, "slides, folders of slides, or glob patterns", "INPUT"))
     out: str | None = _option(None, OptionSpec(_SLIDES, "output folder", "DIR"))
-    writer: str = _option(
-        "geojson", OptionSpec(_SLIDES, "output format (see `nuclix plugins`)", "NAME", affects_results=True)
+    format: tuple[str, ...] = _option(
+        (AUTO_FORMAT,),
+        OptionSpec(
+            _SLIDES,
+            "output formats (see `nuclix plugins`); auto is geojson, or geojson-zip above 200,000 nuclei",
+            "NAME,NAME",
+            aliases=("writer",),
+        ),
+    )
+    tissue_annotations: bool = _option(
+        False, OptionSpec(_SLIDES, "add tissue outlines with their number of nuclei per mm2 to GeoJSON files")
     )
     mpp: float | None = _option(
         None,
@@ -144,19 +103,13 @@ class RunConfig:
         ),
     )
     slides: str | None = _option(
-        None,
-        OptionSpec(
-            _SLIDES,
-            "table of slides (CSV with the columns path and mpp); its um/px are used whatever the files state",
-            "FILE",
-        ),
+        None, OptionSpec(_SLIDES, "CSV of slides: path, and mpp, which is used whatever the file states", "FILE")
     )
     recompute: bool | None = _option(
         None,
         OptionSpec(
             _SLIDES,
-            "replace finished results that were made with another model, option or slide of the same name; with "
-            "--no-recompute keep them; with neither, stop and list them",
+            "replace (or keep) finished results of another model, option or slide; with neither, stop and list them",
         ),
     )
     reader: str | None = _option(
@@ -167,6 +120,10 @@ class RunConfig:
     model: str = _option(DEFAULT_MODEL, OptionSpec(_MODEL, "installed model or model file", "NAME|FILE"))
     precision: str = _option(
         "auto", OptionSpec(_MODEL, "number format of the network", "TYPE", choices=PRECISIONS, affects_results=True)
+    )
+    runtime: str = _option(
+        "auto",
+        OptionSpec(_MODEL, "what computes the network: auto, torch, or a model source", "NAME", affects_results=True),
     )
     tta: bool = _option(
         False,
@@ -179,6 +136,26 @@ class RunConfig:
     )
     class_map: str | None = _option(
         None, OptionSpec(_MODEL, "TOML file that renames, merges or recolours the model's classes", "FILE")
+    )
+    set: tuple[str, ...] = _option(
+        (),
+        OptionSpec(
+            _MODEL,
+            "value of a parameter of the model's post-processing, such as p2=0.5 (see `nuclix info MODEL`); "
+            "may be repeated",
+            "NAME=VALUE",
+            affects_results=True,
+            repeated=True,
+        ),
+    )
+    min_score: float | None = _option(
+        None,
+        OptionSpec(
+            _MODEL, "drop nuclei with a lower detection probability", "P", minimum=0, maximum=1, affects_results=True
+        ),
+    )
+    trust_model: bool = _option(
+        False, OptionSpec(_MODEL, "run the model file's program without checking that it only computes")
     )
     outline: str = _option(
         "smooth",
@@ -223,7 +200,7 @@ class RunConfig:
             _OBJECTS, "stain vectors of hematoxylin and eosin (QuPath's default)", "R,G,B,R,G,B", affects_results=True
         ),
     )
-    device: str = _option("auto", OptionSpec(_MACHINE, "auto, cpu, cuda or cuda:N", "DEVICE"))
+    device: str = _option("auto", OptionSpec(_MACHINE, "auto, cpu, cuda, cuda:N or mps (Apple GPU)", "DEVICE"))
     devices: tuple[str, ...] = _option(
         (), OptionSpec(_MACHINE, "one worker process per entry, such as cuda:0,cuda:1 (instead of --device)", "D,D")
     )
@@ -234,18 +211,28 @@ class RunConfig:
         ),
     )
     batch: int | None = _option(
-        None, OptionSpec(_MACHINE, "patches per forward pass (chosen by device)", "N", minimum=1)
+        None, OptionSpec(_MACHINE, "patches per forward pass (chosen by device)", "N", minimum=1, maximum=MAX_BATCH)
     )
-    block: int = _option(DEFAULT_BLOCK, OptionSpec(_MACHINE, "edge of a post-processing block", "PX", minimum=1))
+    block: int = _option(
+        DEFAULT_BLOCK,
+        OptionSpec(_MACHINE, "edge of a post-processing block", "PX", minimum=BLOCK_RANGE[0], maximum=BLOCK_RANGE[1]),
+    )
     threads: int = _option(
         default_threads,
-        OptionSpec(_MACHINE, "threads for reading and post-processing", "N", minimum=1, aliases=("workers",)),
-    )
-    tolerate_damage: int = _option(
-        0, OptionSpec(_FAULTS, "show up to N undecodable tiles of a slide as background", "N", minimum=0)
+        OptionSpec(
+            _MACHINE,
+            "threads for reading and post-processing",
+            "N",
+            minimum=1,
+            maximum=MAX_THREADS,
+            aliases=("workers",),
+        ),
     )
     retry: int = _option(
         0, OptionSpec(_FAULTS, "retry a failed slide up to N times", "N", minimum=0, maximum=MAX_RETRIES)
+    )
+    tolerate_damage: int = _option(
+        0, OptionSpec(_FAULTS, "show up to N undecodable tiles of a slide as background", "N", minimum=0)
     )
     fail_fast: bool = _option(False, OptionSpec(_FAULTS, "stop the run at the first slide that fails"))
     time_limit: float | None = _option(
@@ -398,8 +385,13 @@ def _toml(value: Any) -> str:
 
 def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values of a file with former option names replaced."""
-    names = {alias: spec.name for spec in option_specs() for alias in spec.aliases}
-    return {names.get(key, key): value for key, value in values.items()}
+    present = {alias: spec for spec in option_specs() for alias in spec.aliases}
+    renamed = {}
+    for key, value in values.items():
+        spec = present.get(key)
+        single = spec is not None and spec.type is tuple and isinstance(value, str)  # a list now, one value formerly
+        renamed[spec.name if spec else key] = [value] if single else value
+    return renamed
 
 
 def config_as_json(config: RunConfig) -> dict[str, Any]:

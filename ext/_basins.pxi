@@ -1,4 +1,9 @@
-# Flooding one clump: pixels come from high to low and found a basin, join one, or make basins meet.
+# Flooding one clump: its pixels are sorted from high to low; each starts a basin, joins one, or makes basins meet.
+# Included in _flooding.pyx, after _mask_runs.pxi.
+#
+# Input: a clump's pixels as items (key of the height << 32 | place in memory) and the memory of its places, zero, with a margin
+# of one place on every side. Output: `Places.basins` with the number of a basin at every place, and the basins with their peaks.
+# Invariants: a basin's `parent` chain ends at the basin that keeps its pixels; its number is at least 1.
 #
 # A pixel goes to the basin of the neighbour that a flood from the maxima (or markers) reaches first. A neighbour in a
 # basin that keeps its pixels is reached in its own turn; one in a basin that joined another is reached in the turn of
@@ -7,6 +12,93 @@
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
+from libc.string cimport memset
+
+cdef extern from "_rows.h" nogil:
+    uint32_t key_of(float height)
+    float height_of(uint32_t key)
+
+cdef enum:
+    FEW = 24            # up to so many elements insertion beats the radix passes
+    MAX_DIGITS = 11    # bits of the largest digit: its counters stay in the first-level cache
+
+
+cdef inline void insertion_sort(uint64_t* items, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t k, j
+    cdef uint64_t item
+    for k in range(1, count):
+        item = items[k]
+        j = k
+        while j > 0 and items[j - 1] > item:
+            items[j] = items[j - 1]
+            j -= 1
+        items[j] = item
+
+
+cdef inline int digits_for(Py_ssize_t count, int bits, int* passes) noexcept nogil:
+    """Return the bits of a digit, and how many passes cover `bits`, that cost least: moves and counters."""
+    cdef int tried, digits, best = 0
+    cdef Py_ssize_t cost, least = 0
+    for tried in range(1, 5):
+        digits = (bits + tried - 1) // tried
+        if digits > MAX_DIGITS:
+            continue
+        cost = tried * (2 * count + (<Py_ssize_t> 1 << digits))
+        if best == 0 or cost < least:
+            best, least, passes[0] = digits, cost, tried
+    return best
+
+
+cdef inline void count_digits(const uint64_t* items, Py_ssize_t count, uint32_t low, int digits, int passes,
+                              uint32_t* counters) noexcept nogil:
+    """Turn counters, `passes` tables of 2^digits, into every digit's first place."""
+    cdef uint32_t mask = (<uint32_t> 1 << digits) - 1, step, total
+    cdef Py_ssize_t k
+    cdef int turn
+    memset(counters, 0, (<size_t> passes << digits) * sizeof(uint32_t))
+    for k in range(count):
+        step = <uint32_t> (items[k] >> 32) - low
+        for turn in range(passes):
+            counters[(turn << digits) + (step & mask)] += 1
+            step >>= digits
+    for turn in range(passes):
+        total = 0
+        for k in range(<Py_ssize_t> mask + 1):
+            step = counters[k]
+            counters[k] = total
+            total += step
+        counters += mask + 1
+
+
+cdef uint64_t* sort_items(uint64_t* items, uint64_t* spare, Py_ssize_t count, uint32_t low, uint32_t high) noexcept nogil:
+    """Sort items by their upper 32 bits, which lie in low..high, stably; return where they are, `items` or `spare`."""
+    cdef uint32_t[4 << MAX_DIGITS] tables
+    cdef uint32_t* counters = tables
+    cdef uint32_t mask, step
+    cdef Py_ssize_t k
+    cdef int bits = 0, digits, passes = 0, turn, shift
+    if count <= FEW:
+        insertion_sort(items, count)
+        return items
+    while bits < 32 and (high - low) >> bits:
+        bits += 1
+    if bits == 0:
+        return items
+    digits = digits_for(count, bits, &passes)
+    if passes == 3:                             # the common case, unrolled by the compiler
+        count_digits(items, count, low, digits, 3, counters)
+    else:
+        count_digits(items, count, low, digits, passes, counters)
+    mask = (<uint32_t> 1 << digits) - 1
+    for turn in range(passes):
+        shift = turn * digits
+        for k in range(count):
+            step = ((<uint32_t> (items[k] >> 32) - low) >> shift) & mask
+            spare[counters[step]] = items[k]
+            counters[step] += 1
+        counters += mask + 1
+        items, spare = spare, items
+    return items
 
 cdef struct Basin:
     uint64_t peak           # key and place of its highest pixel
@@ -34,8 +126,8 @@ cdef struct Rule:
     int neighbours
 
 
-cdef inline int32_t found(Pool* pool, uint64_t item, double height, int32_t label) noexcept nogil:
-    """Begin a basin at a pixel; return its number, or 0 without memory."""
+cdef inline int32_t new_basin(Pool* pool, uint64_t item, double height, int32_t label) noexcept nogil:
+    """Start a basin at a pixel; return its number, or 0 without memory."""
     cdef int32_t capacity
     cdef Basin* items
     cdef Basin* basin
@@ -62,7 +154,7 @@ cdef inline int32_t find_basin(Basin* basins, int32_t node) noexcept nogil:
 
 
 cdef inline bint keeps(const Basin* basin, double height, double h) noexcept nogil:
-    """Say whether a basin stays apart from a higher one that it meets at `height`."""
+    """Return whether a basin stays apart from a higher one that it meets at `height`."""
     return basin.height - height > h or basin.height != basin.height
 
 
@@ -126,7 +218,7 @@ cdef int meet(Pool* pool, const Places* places, const Rule* rule, uint64_t item,
     if not label:
         top = only if only >= 0 else first_reached(pool, places, rule, item, roots, steps)
     if not top:
-        top = found(pool, item, NAN if label else (-INFINITY if rule.markers != NULL else height), label)
+        top = new_basin(pool, item, NAN if label else (-INFINITY if rule.markers != NULL else height), label)
         if not top:
             return -1
     for k in range(rule.neighbours):

@@ -1,22 +1,102 @@
-# One clump after the other while rows stream by, so that what is worked on stays in the cache.
+# Clumps of a streamed image, flooded one by one as soon as no later row can reach them, so that pixels stay in the cache.
+# Included in _flooding.pyx, after _basins.pxi.
+#
+# Input: a Job. Output: labels in Job.out, which comes zeroed, numbered by the raster order of their maxima's (markers') first
+# pixels. Invariants: `Work.runs` holds the runs of open clumps only; a provisional label is final, and rows are renamed, once no
+# marker that is still to come can lie before it.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memset
 
 cdef extern from "_rows.h" nogil:
-    void above(Py_ssize_t n, float floor, const float* row, uint8_t* out)
-    void numbers(Py_ssize_t n, const float* row, uint8_t* out)
+    void rename_labels(Py_ssize_t n, const int32_t* names, int32_t* row)
+    void is_above(Py_ssize_t n, float floor, const float* row, uint8_t* out)
+    void is_number(Py_ssize_t n, const float* row, uint8_t* out)
     void fetch(const void* address)
     void list_pixels(Py_ssize_t n, const float* heights, uint32_t place, uint64_t* items, uint32_t* low,
                      uint32_t* high)
     void restrict_to(Py_ssize_t n, const uint8_t* mask, uint8_t* out)
 
+cdef struct Marker:
+    int64_t first           # pixel in raster order
+    int32_t top             # first row of its clump
+    int32_t label           # provisional
+
+cdef struct LabelTable:
+    Marker* waiting         # for their number
+    Py_ssize_t count
+    Py_ssize_t capacity
+    int32_t* finals         # of provisional labels, which count from 1 as markers are found
+    Py_ssize_t given
+    Py_ssize_t room
+    int32_t numbered
+    int32_t closed          # rows before are of closed clumps only
+    int32_t renamed         # rows before are done
+
+
+cdef int reserve_labels(LabelTable* table, Py_ssize_t more) noexcept nogil:
+    """Make room for `more` labels; return -1 without memory."""
+    cdef Marker* waiting
+    cdef int32_t* finals
+    if table.count + more > table.capacity:
+        table.capacity = 2 * (table.count + more)
+        waiting = <Marker*> realloc(table.waiting, table.capacity * sizeof(Marker))
+        if waiting == NULL:
+            return -1
+        table.waiting = waiting
+    if table.given + more + 1 > table.room:
+        table.room = 2 * (table.given + more + 1)
+        finals = <int32_t*> realloc(table.finals, table.room * sizeof(int32_t))
+        if finals == NULL:
+            return -1
+        table.finals = finals
+    return 0
+
+
+cdef inline int32_t new_label(LabelTable* table, int64_t first, int32_t top) noexcept nogil:
+    """Return a provisional label for the marker of a clump that begins in row `top`; there is room for it."""
+    cdef Marker* marker = &table.waiting[table.count]
+    table.given += 1
+    table.count += 1
+    marker.first, marker.top, marker.label = first, top, <int32_t> table.given
+    return marker.label
+
+
+cdef int by_place(const void* a, const void* b) noexcept nogil:
+    cdef int64_t left = (<const Marker*> a).first, right = (<const Marker*> b).first
+    return (left > right) - (left < right)
+
+
+cdef void number_labels(LabelTable* table, int32_t closed, int32_t* out, Py_ssize_t width) noexcept nogil:
+    """Number the markers above row `closed`, where every clump is closed, and rename the rows that only they fill."""
+    cdef Py_ssize_t k, done = 0
+    cdef int32_t row, complete = closed
+    if closed <= table.closed:
+        return
+    table.closed = closed
+    if table.count:
+        table.finals[0] = 0
+        qsort(table.waiting, table.count, sizeof(Marker), by_place)
+    while done < table.count and table.waiting[done].first < closed * width:
+        table.numbered += 1
+        table.finals[table.waiting[done].label] = table.numbered
+        done += 1
+    for k in range(done, table.count):
+        complete = min(complete, table.waiting[k].top)
+        table.waiting[k - done] = table.waiting[k]
+    table.count -= done
+    if table.given:
+        for row in range(table.renamed, complete):
+            rename_labels(width, table.finals, out + row * width)
+    table.renamed = max(table.renamed, complete)
+
+
 cdef enum:
     BATCH = 1 << 19     # clumps are looked for after about so many pixels: a few MB of image and labels
     SPARSE = 16         # a clump whose frame is so many times larger lies in the sheet instead
 
-cdef int64_t MOST_PLACES = 0xFFFFFFFF       # a place has 32 bits
+cdef int64_t MAX_PLACES = 0xFFFFFFFF       # a place has 32 bits
 
 cdef enum:
     AHEAD = 12          # runs whose pixels are fetched before they are needed
@@ -46,10 +126,10 @@ cdef struct Work:           # memory that is kept from clump to clump
     Py_ssize_t area
     int32_t* sheet          # places of the whole image, for clumps that fill their frame badly
     Pool pool
-    Names names
+    LabelTable table
 
 
-cdef int lay_out(Work* work, const Job* job, const Run* runs, Py_ssize_t count, Places* places,
+cdef int allocate_frame(Work* work, const Job* job, const Run* runs, Py_ssize_t count, Places* places,
                  Py_ssize_t* pixels) noexcept nogil:
     """Choose where a clump's pixels lie in memory: a frame around it, or the sheet; return -1 without memory."""
     cdef int32_t left = runs[0].start, right = runs[0].stop
@@ -74,7 +154,7 @@ cdef int lay_out(Work* work, const Job* job, const Run* runs, Py_ssize_t count, 
         if work.sheet == NULL:
             work.sheet = <int32_t*> calloc(area, sizeof(int32_t))
         places.basins = work.sheet
-        return -1 if work.sheet == NULL or area > MOST_PLACES else 0
+        return -1 if work.sheet == NULL or area > MAX_PLACES else 0
     if area > work.area:
         frame = <int32_t*> realloc(work.frame, 2 * area * sizeof(int32_t))
         if frame == NULL:
@@ -83,14 +163,14 @@ cdef int lay_out(Work* work, const Job* job, const Run* runs, Py_ssize_t count, 
         work.area = 2 * area
     places.basins = work.frame
     memset(places.basins, 0, area * sizeof(int32_t))
-    return -1 if area > MOST_PLACES else 0
+    return -1 if area > MAX_PLACES else 0
 
 
 cdef inline Py_ssize_t place_of(const Places* places, const Run* run) noexcept nogil:
     return (run.row - places.row) * places.stride + run.start - places.col
 
 
-cdef uint64_t* order(Work* work, const Job* job, const Run* runs, Py_ssize_t count,
+cdef uint64_t* ordered_items(Work* work, const Job* job, const Run* runs, Py_ssize_t count,
                      const Places* places) noexcept nogil:
     """Return a clump's pixels in the order of flooding."""
     cdef uint64_t* items = work.items
@@ -105,10 +185,10 @@ cdef uint64_t* order(Work* work, const Job* job, const Run* runs, Py_ssize_t cou
         list_pixels(length, job.rule.image + runs[k].row * job.width + runs[k].start,
                     <uint32_t> place_of(places, &runs[k]), items + filled, &low, &high)
         filled += length
-    return sort(items, items + work.room, filled, low, high)
+    return sort_items(items, items + work.room, filled, low, high)
 
 
-cdef void measure(Work* work, const Run* runs, Py_ssize_t count, const Places* places) noexcept nogil:
+cdef void count_pixels(Work* work, const Run* runs, Py_ssize_t count, const Places* places) noexcept nogil:
     """Count the pixels of every basin that keeps some into `joined`, which is not needed any more."""
     cdef Basin* basins = work.pool.items
     cdef const int32_t* basin
@@ -121,7 +201,7 @@ cdef void measure(Work* work, const Run* runs, Py_ssize_t count, const Places* p
             basins[basins[basin[col]].parent].joined += 1
 
 
-cdef int name(Work* work, const Job* job, const Run* runs, Py_ssize_t count, const Places* places) noexcept nogil:
+cdef int assign_labels(Work* work, const Job* job, const Run* runs, Py_ssize_t count, const Places* places) noexcept nogil:
     """Give every basin of a flooded clump its region's label (0: none); return -1 without memory."""
     cdef Basin* basins = work.pool.items
     cdef Py_ssize_t first
@@ -129,16 +209,16 @@ cdef int name(Work* work, const Job* job, const Run* runs, Py_ssize_t count, con
     for k in range(1, work.pool.count + 1):
         basins[k].parent = find_basin(basins, k)
     if job.rule.markers == NULL:
-        if reserve_names(&work.names, work.pool.count):
+        if reserve_labels(&work.table, work.pool.count):
             return -1
         if job.smallest > 1:
-            measure(work, runs, count, places)
+            count_pixels(work, runs, count, places)
         for k in range(1, work.pool.count + 1):
             if basins[k].parent != k or (job.smallest > 1 and basins[k].joined < <uint64_t> job.smallest):
                 continue
             if job.floor != job.floor or basins[k].height - job.floor > job.rule.h:
                 first = pixel_of(places, &job.rule, <uint32_t> basins[k].peak)
-                basins[k].label = new_label(&work.names, first, runs[0].row)
+                basins[k].label = new_label(&work.table, first, runs[0].row)
     for k in range(1, work.pool.count + 1):
         basins[k].label = basins[basins[k].parent].label
     return 0
@@ -188,15 +268,15 @@ cdef void outline_peaks(Work* work, const Job* job, const Places* places) noexce
                     filled += 1
 
 
-cdef int treat(Work* work, const Job* job, const Run* runs, Py_ssize_t count) noexcept nogil:
+cdef int flood_clump(Work* work, const Job* job, const Run* runs, Py_ssize_t count) noexcept nogil:
     """Label one clump, given as its runs in raster order; return -1 without memory."""
     cdef Places places
     cdef Py_ssize_t pixels
-    if lay_out(work, job, runs, count, &places, &pixels):
+    if allocate_frame(work, job, runs, count, &places, &pixels):
         return -1
-    if flood(&work.pool, &places, &job.rule, order(work, job, runs, count, &places), pixels):
+    if flood(&work.pool, &places, &job.rule, ordered_items(work, job, runs, count, &places), pixels):
         return -1
-    if name(work, job, runs, count, &places):
+    if assign_labels(work, job, runs, count, &places):
         return -1
     if job.task == MAXIMA:
         outline_peaks(work, job, &places)
@@ -262,11 +342,11 @@ cdef int close_clumps(Work* work, const Job* job, int32_t last) noexcept nogil:
     begin = 0
     for k in range(clumps):
         if work.starts[k] >= 0:
-            if treat(work, job, work.sorted.items + begin, work.starts[k] - begin):
+            if flood_clump(work, job, work.sorted.items + begin, work.starts[k] - begin):
                 return -1
             begin = work.starts[k]
     if job.rule.markers == NULL:
-        number(&work.names, runs[0].row if kept else min(last + 1, <int32_t> job.height), job.out, job.width)
+        number_labels(&work.table, runs[0].row if kept else min(last + 1, <int32_t> job.height), job.out, job.width)
     return 0
 
 
@@ -277,9 +357,9 @@ cdef int stream(Work* work, const Job* job, uint8_t* inside, int32_t* edges) noe
     for row in range(job.height):
         heights = job.rule.image + row * job.width
         if job.floor == job.floor:
-            above(job.width, job.floor, heights, inside)
+            is_above(job.width, job.floor, heights, inside)
         else:
-            numbers(job.width, heights, inside)
+            is_number(job.width, heights, inside)
         if job.mask != NULL:
             restrict_to(job.width, job.mask + row * job.width, inside)
         if add_row(&work.runs, <int32_t> row, job.width, inside, edges, job.rule.neighbours == 8):

@@ -1,7 +1,10 @@
-# Numbers as text. Included, not imported. Nothing here asks the C library: its answer would depend on the locale.
+# Numbers and identifiers as text. Included in _text.pyx.
+#
+# Input: a number, or a namespace and a place. Output: ASCII characters written at `out`; every function returns how many.
+# Nothing here asks the C library: its answer would depend on the locale.
 
 from libc.math cimport rint
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cdef enum:
@@ -98,3 +101,42 @@ cdef int64_t put_number(char *out, double value) noexcept nogil:
         digits //= 10
         k += 1
     return n + put_digits(out + n, digits, exponent + k)
+
+
+cdef inline uint64_t mixed(uint64_t value) noexcept nogil:
+    """Return the value with its bits mixed, one to one (SplitMix64: Steele, Lea and Flood 2014)."""
+    value += 0x9e3779b97f4a7c15u
+    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u
+    value = (value ^ (value >> 27)) * 0x94d049bb133111ebu
+    return value ^ (value >> 31)
+
+
+cdef inline uint64_t eight_bytes_of(const uint8_t *data) noexcept nogil:
+    cdef uint64_t value = 0
+    cdef int i
+    for i in range(8):
+        value = value << 8 | data[i]
+    return value
+
+
+cdef int64_t put_uuid(char *out, const uint8_t *name_space, int64_t row, int64_t col) noexcept nogil:
+    """Write a UUIDv8 (RFC 9562, section 5.8) of a place, whose row and column fit 32 bits, in a namespace of 16 bytes.
+
+    The 122 free bits are 64 of the place, mixed with the namespace one to one, and 58 of the namespace: no two places of a
+    namespace have one UUID.
+    """
+    cdef const char *hexadecimal = b"0123456789abcdef"
+    cdef uint64_t place = <uint64_t> row << 32 | (<uint64_t> col & 0xffffffffu)
+    cdef uint64_t halves[2]
+    cdef int i
+    cdef char *begin = out
+    place = mixed(place ^ eight_bytes_of(name_space))
+    halves[0] = (place >> 16 << 16) | 0x8000u | (place >> 4 & 0xfffu)       # version 8
+    halves[1] = <uint64_t> 2 << 62 | (place & 15) << 58 | (eight_bytes_of(name_space + 8) & 0x03ffffffffffffffu)
+    for i in range(32):
+        if i == 8 or i == 12 or i == 16 or i == 20:
+            out[0] = b"-"
+            out += 1
+        out[0] = hexadecimal[halves[i >> 4] >> (60 - 4 * (i & 15)) & 15]
+        out += 1
+    return out - begin

@@ -3,13 +3,11 @@
 
 Rows become runs, runs become clumps (union-find), and every clump is flooded as soon as it is complete: its pixels
 are sorted by radix and joined from high to low by union-find of basins. Time is linear in the pixels but for the
-inverse Ackermann function; memory beside image and labels holds the open clumps only.
+inverse Ackermann function; memory other than image and labels holds the open clumps only.
 """
 
 include "_mask_runs.pxi"
-include "_order.pxi"
 include "_basins.pxi"
-include "_names.pxi"
 include "_clumps.pxi"
 
 
@@ -21,11 +19,11 @@ cdef void release(Work* work) noexcept nogil:
     free(work.frame)
     free(work.sheet)
     free(work.pool.items)
-    free(work.names.waiting)
-    free(work.names.finals)
+    free(work.table.waiting)
+    free(work.table.finals)
 
 
-cdef int label(const Job* job) noexcept nogil:
+cdef int run_job(const Job* job) noexcept nogil:
     """Do a job; return -1 without memory."""
     cdef Work work
     cdef uint8_t* inside = <uint8_t*> malloc(job.width + 16)
@@ -77,6 +75,6 @@ def flood_clumps(const float[:, ::1] image, const uint8_t[:, ::1] mask, const in
     job.height, job.width = image.shape[0], image.shape[1]
     job.floor, job.smallest, job.task = floor, smallest, MAXIMA if maxima else REGIONS
     with nogil:
-        status = label(&job)
+        status = run_job(&job)
     if status:
         raise MemoryError("no memory to flood the image, or a clump of more than 2^32 pixels")

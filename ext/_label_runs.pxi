@@ -8,7 +8,6 @@ cdef extern from "_rows.h":
     # out[c] = 1 where items a[c] and b[c] of `size` bytes differ, else 0
     void differ(int size, ptrdiff_t n, const void *a, const void *b, uint8_t *out) noexcept nogil
 
-cdef extern from "_changes.h":
     enum:
         CHANGES_BLOCK
         CHANGES_FIRST

@@ -6,15 +6,8 @@ import numpy as np
 include "_label_runs.pxi"
 include "_pairing.pxi"
 
-cdef extern from *:
-    """
-    #if defined(__GNUC__)
-    #define NUCLIX_PREFETCH(at) __builtin_prefetch(at)
-    #else
-    #define NUCLIX_PREFETCH(at) (void)(at)
-    #endif
-    """
-    void NUCLIX_PREFETCH(const void *at) noexcept nogil
+cdef extern from "_rows.h":
+    void fetch(const void *address) noexcept nogil
 
 cdef enum:
     AHEAD = 64              # rows that are brought near before they are traced: more than a nucleus is high
@@ -86,7 +79,7 @@ cdef void prefetch_row(const Runs *runs, int64_t row, int64_t height) noexcept n
     cdef int64_t run
     if row < height:
         for run in range(runs.first[row], runs.first[row + 1], 2):      # two to a cache line
-            NUCLIX_PREFETCH(runs.data + 8 * run)
+            fetch(runs.data + 8 * run)
 
 
 cdef int trace(const Runs *runs, int64_t height, Rings *rings, int32_t *corners) noexcept nogil:

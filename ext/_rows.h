@@ -1,7 +1,8 @@
 /* Loops over one row that the compiler vectorises, built once for every CPU and chosen when the module is loaded.
  *
  * CLONES asks GCC and Clang on x86-64 glibc for an AVX2 and a baseline version of a function; elsewhere, or with
- * -DNUCLIX_PLAIN (sanitizers), there is one baseline version. Nothing here touches Python or allocates.
+ * -DNUCLIX_PLAIN (sanitizers), there is one baseline version. Nothing here touches Python or allocates. The compiler is GCC or
+ * Clang: nuclix runs on Linux and macOS.
  */
 #ifndef NUCLIX_ROWS_H
 #define NUCLIX_ROWS_H
@@ -11,16 +12,8 @@
 #include <string.h>
 
 #define ROW static inline
-#if defined(__GNUC__)
 #define fetch(address) __builtin_prefetch(address)
-#else
-#define fetch(address) ((void)(address))
-#endif
-#if defined(__GNUC__)
 #define RESTRICT __restrict__
-#else
-#define RESTRICT
-#endif
 
 #if !defined(NUCLIX_PLAIN) && defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
 #if __has_attribute(target_clones)
@@ -33,13 +26,13 @@
 
 /* ---- foreground of a row as bytes 0 and 1, and where it changes ---- */
 
-CLONES ROW void above(ptrdiff_t n, float floor, const float *RESTRICT row, uint8_t *RESTRICT out) {
+CLONES ROW void is_above(ptrdiff_t n, float floor, const float *RESTRICT row, uint8_t *RESTRICT out) {
     for (ptrdiff_t c = 0; c < n; c++)
         out[c] = row[c] > floor;
 }
 
 /* out[c] = 1 where there is a number at all */
-CLONES ROW void numbers(ptrdiff_t n, const float *RESTRICT row, uint8_t *RESTRICT out) {
+CLONES ROW void is_number(ptrdiff_t n, const float *RESTRICT row, uint8_t *RESTRICT out) {
     for (ptrdiff_t c = 0; c < n; c++)
         out[c] = row[c] == row[c];
 }
@@ -52,7 +45,7 @@ CLONES ROW void restrict_to(ptrdiff_t n, const uint8_t *RESTRICT mask, uint8_t *
 /* Write the columns where `row` (0 and 1, followed by at least 8 zeros) changes; return how many, an even number. */
 ROW ptrdiff_t changes(ptrdiff_t n, const uint8_t *row, int32_t *out) {
     ptrdiff_t count = 0;
-#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     uint64_t last = 0;
     for (ptrdiff_t c = 0; c <= n; c += 8) {
         uint64_t now, changed;
@@ -73,6 +66,54 @@ ROW ptrdiff_t changes(ptrdiff_t n, const uint8_t *row, int32_t *out) {
 CLONES ROW void rename_labels(ptrdiff_t n, const int32_t *RESTRICT names, int32_t *RESTRICT row) {
     for (ptrdiff_t c = 0; c < n; c++)
         row[c] = names[row[c]];
+}
+
+/* ---- columns at which a row of bytes is 1 ----
+ *
+ * They are found 64 bytes at a time and without a branch for the first few of them: a branch for each column would be guessed
+ * wrongly about as often as it comes, for the columns are where labels change.
+ */
+
+enum { CHANGES_BLOCK = 64, CHANGES_FIRST = 4 };
+
+static inline int lowest_bit(uint64_t word) { return __builtin_ctzll(word); }
+
+/* The eight bytes at `at`, byte k in bits 8k to 8k + 7 whatever the machine's order. */
+static inline uint64_t eight_bytes(const uint8_t *at) {
+    uint64_t word;
+    memcpy(&word, at, 8);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
+}
+
+/* Write the columns at which `marks` is 1 to `cols`; return how many.
+ *
+ * `marks` holds 0 and 1 and is `size` bytes long, a multiple of CHANGES_BLOCK; `cols` has room for CHANGES_FIRST more
+ * than are found.
+ */
+static inline int64_t marked_columns(const uint8_t *marks, int64_t size, int32_t *cols) {
+    int64_t found = 0;
+    for (int64_t base = 0; base < size; base += CHANGES_BLOCK) {
+        uint64_t bits = 0, sum = 0;
+        int32_t *out = cols + found;
+        for (int k = 0; k < 8; k++) {
+            uint64_t word = eight_bytes(marks + base + 8 * k);
+            sum += word;
+            bits |= (word * 0x0102040810204080u >> 56) << 8 * k; /* byte i's bit to bit i of the top byte */
+        }
+        for (int k = 0; k < CHANGES_FIRST; k++) {
+            out[k] = (int32_t)(base + lowest_bit(bits | 1ull << 63)); /* where none is left: overwritten later */
+            bits &= bits - 1;
+        }
+        for (int k = CHANGES_FIRST; bits; k++) {
+            out[k] = (int32_t)(base + lowest_bit(bits));
+            bits &= bits - 1;
+        }
+        found += (int64_t)(sum * 0x0101010101010101u >> 56);
+    }
+    return found;
 }
 
 /* ---- heights as keys: the higher, the smaller; both zeros are one value ---- */

@@ -1,5 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""GeoJSON text of outlines. Called through nuclix.ext.geojson_text, which validates."""
+"""GeoJSON text of outlines. Called through nuclix.ext.geojson_text, which validates.
+
+Input: objects as columns, and what their features share. Output: one feature a line, commas between, none after the last.
+Invariants: an object's text depends on its own columns alone; room for a piece of text is reserved before it is written.
+"""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.math cimport fabs, fma, isfinite, isnan
@@ -8,7 +12,6 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 include "_digits.pxi"
-include "_uuid.pxi"
 
 cdef enum:
     OK = 0
@@ -304,3 +307,15 @@ def features(tuple columns, const corner_t[:, ::1] corners, double[::1] transfor
         return result
     finally:
         free(text.data)
+
+
+def identifiers(const int64_t[:, ::1] first, bytes name_space):
+    """Return the UUIDs of places as a list of str; rows and columns fit 32 bits, the namespace has 16 bytes."""
+    cdef const uint8_t *seed = <const uint8_t *> <const char *> name_space
+    cdef char text[64]
+    cdef int64_t i, size
+    cdef list found = []
+    for i in range(first.shape[0]):
+        size = put_uuid(text, seed, first[i, 0], first[i, 1])
+        found.append(text[:size].decode("ascii"))
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nuclix.ext import _boxes
+from nuclix.ext import _components
 from nuclix.ext._check import as_image
 
 
@@ -47,7 +47,7 @@ def label_boxes(labels: ArrayLike, count: int) -> NDArray[np.int32]:
     boxes = np.zeros((count + 1, 4), np.int32)
     boxes[:, :2] = image.shape
     if image.size:
-        _boxes.label_boxes(image, boxes)
+        _components.label_boxes(image, boxes)
     return boxes
 
 
@@ -80,5 +80,5 @@ def select_labels(labels: ArrayLike, wanted: NDArray[np.bool_]) -> NDArray[np.bo
     mask = np.zeros(image.shape, bool)
     if image.size:
         table = np.ascontiguousarray(wanted, bool).view(np.uint8)
-        _boxes.select_labels(image, table, mask.view(np.uint8))
+        _components.select_labels(image, table, mask.view(np.uint8))
     return mask

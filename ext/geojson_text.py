@@ -15,7 +15,7 @@ from nuclix.ext.shapes import Rings, checked_rings
 
 _MIN_PIXEL = 0.06  # two decimals keep edges apart that are a quarter of a pixel from each other, down to here
 _NAMESPACE_BYTES = 16
-_MAX_FIRST = 10**15  # keeps an identifier's name within one block of SHA-1
+_MAX_FIRST = 2**31  # identifiers hold 32 bits of row and column
 
 
 class Named(Rings, Protocol):
@@ -79,7 +79,7 @@ def _checked_columns(
     if count and not 0 <= int(classes.min()) <= int(classes.max()) < len(style.properties):
         raise ValueError(f"an object's class is none of the {len(style.properties)}")
     if count and max(int(first.max()), -int(first.min())) >= _MAX_FIRST:
-        raise ValueError("a first pixel lies beyond 10^15")
+        raise ValueError("a first pixel lies beyond 2^31")
     if count and not bool(shells[rings[:-1]].all()):
         raise ValueError("every object's first ring must be a shell")
     return corners, (first, rings, shells.view(np.uint8), offsets, classes, values)
@@ -95,7 +95,8 @@ def feature_text(
     nearest, an exact tie to even), trailing zeros dropped. Valid outlines stay valid: along pixel edges because
     rounding is monotone along each axis, smooth ones because their edges keep a quarter of a pixel from each other.
     Measurements have nine significant digits, which tell any two float32 apart; one that is NaN is left out of its
-    object. The identifier is the UUIDv5 of the name ``row,column`` of the first pixel.
+    object. The identifier is a UUIDv8 of namespace and first pixel, distinct within a namespace by
+    construction.
 
     Parameters
     ----------
@@ -124,3 +125,36 @@ def feature_text(
     names = tuple(json.dumps(name, ensure_ascii=False).encode() + b":" for name in style.measurements)
     transform = np.array([style.downsample, *style.origin])
     return _text.features(columns, corners, transform, style.namespace, (properties, names), begin, end)
+
+
+def identifiers(first: NDArray[np.int64], namespace: bytes) -> list[str]:
+    """Return the UUIDs that `feature_text` gives to objects.
+
+    Parameters
+    ----------
+    first : (N, 2) int64
+        Row and column of each object's first pixel.
+    namespace : bytes
+        16 bytes, as in `FeatureStyle`.
+
+    Returns
+    -------
+    list of str
+        N UUIDs (version 8, RFC 9562), distinct where the places are.
+
+    Raises
+    ------
+    ValueError
+        If the namespace does not have 16 bytes, or a place lies beyond 2^31.
+
+    Examples
+    --------
+    >>> identifiers(np.array([[3, 4]]), bytes(16))
+    ['a696662e-cf57-88dd-b400-000000000000']
+    """
+    first = np.require(first, np.int64, ["C", "A"]).reshape(-1, 2)
+    if len(namespace) != _NAMESPACE_BYTES:
+        raise ValueError(f"a UUID has 16 bytes, not {len(namespace)}")
+    if len(first) and max(int(first.max()), -int(first.min())) >= _MAX_FIRST:
+        raise ValueError("a first pixel lies beyond 2^31")
+    return _text.identifiers(first, namespace)

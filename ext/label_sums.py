@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.ext import _label_sums
+from nuclix.ext import _label_statistics
 from nuclix.ext.outlines import contiguous_rows, label_rows
 
 
@@ -44,4 +44,4 @@ def label_sums(labels: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64
         raise TypeError(f"values must be real numbers, not {values.dtype}")
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
-    return _label_sums.sums(rows, contiguous_rows(values))
+    return _label_statistics.sums(rows, contiguous_rows(values))

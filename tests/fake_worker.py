@@ -19,6 +19,9 @@ def run_worker(connection: Connection, context: RunContext, cpu_workers: int) ->
     if (config.output_folder / f"lost-{config.device}").exists():
         connection.send(WorkerRejected(f"no device {config.device!r}"))
         return
+    if (config.output_folder / f"taken-{config.device}").exists():
+        connection.send(WorkerRejected(f"{config.device} is out of memory", device=True))
+        return
     connection.send(Ready())
     while True:
         job = connection.recv()

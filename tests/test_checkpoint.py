@@ -1,4 +1,4 @@
-"""A spool keeps what was committed, whoever opens it and whenever its writer died."""
+"""A checkpoint keeps what was committed, whoever opens it and whenever its writer died."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nuclix.engine.errors import Interrupted, OutputError
-from nuclix.engine.segmentation import checkpoint as spool_module
+from nuclix.engine.segmentation import checkpoint as checkpoint_module
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.objects import Objects, concatenate
 
@@ -24,7 +24,7 @@ NAMES = ("area", "score")
 
 @pytest.fixture(autouse=True)
 def close_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Close the files of spools that a test leaves open, as a kill would."""
+    """Close the files of checkpoints that a test leaves open, as a kill would."""
     begun: list[Checkpoint] = []
     begin = Checkpoint._begin
 
@@ -34,8 +34,8 @@ def close_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(Checkpoint, "_begin", remember)
     yield
-    for spool in begun:
-        spool.close()
+    for checkpoint in begun:
+        checkpoint.close()
 
 
 def some_objects(rng: np.random.Generator, count: int) -> Objects:
@@ -54,9 +54,9 @@ def some_objects(rng: np.random.Generator, count: int) -> Objects:
     )
 
 
-def content(spool: Checkpoint) -> list[tuple[int, ...]]:
+def content(checkpoint: Checkpoint) -> list[tuple[int, ...]]:
     """The objects as they would be written: place, corners and a measurement."""
-    blocks = list(spool.blocks(size=5))
+    blocks = list(checkpoint.blocks(size=5))
     if not blocks:
         return []
     found = concatenate(blocks)
@@ -71,21 +71,21 @@ def content(spool: Checkpoint) -> list[tuple[int, ...]]:
 def test_whoever_opens_it_finds_what_was_committed_and_nothing_else(
     seed: int, rows: int, late: int, openings: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = tmp_path_factory.mktemp("spool") / "s"
+    folder = tmp_path_factory.mktemp("checkpoint") / "s"
     rng = np.random.default_rng(seed)
-    spool = Checkpoint(folder, NAMES, "key")
+    checkpoint = Checkpoint(folder, NAMES, "key")
     for row in range(rows):
-        spool.append(some_objects(rng, int(rng.integers(0, 12))))
-        spool.commit({"row": np.array([row])})
-    expected = content(spool)
-    spool.append(some_objects(rng, late))
+        checkpoint.append(some_objects(rng, int(rng.integers(0, 12))))
+        checkpoint.commit({"row": np.array([row])})
+    expected = content(checkpoint)
+    checkpoint.append(some_objects(rng, late))
     for _ in range(openings):  # each as after a kill: nobody has closed the one before
-        spool = Checkpoint(folder, NAMES, "key")
-        assert content(spool) == expected and len(spool) == len(expected)
-        assert ("row" in spool.state) == (rows > 0)
-        assert rows == 0 or int(spool.state["row"][0]) == rows - 1
+        checkpoint = Checkpoint(folder, NAMES, "key")
+        assert content(checkpoint) == expected and len(checkpoint) == len(expected)
+        assert ("row" in checkpoint.state) == (rows > 0)
+        assert rows == 0 or int(checkpoint.state["row"][0]) == rows - 1
     assert len(list(folder.iterdir())) == 1
-    spool.remove()
+    checkpoint.remove()
     assert not folder.exists()
 
 
@@ -140,20 +140,20 @@ def test_many_open_it_at_once_and_one_of_them_has_it(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert len(opened) + len(others) == 4
-        mine = [spool for spool in opened if spool._is_mine()]
+        mine = [checkpoint for checkpoint in opened if checkpoint._is_mine()]
         assert len(mine) == 1
         assert content(mine[0]) == expected
-        for spool in opened:
-            spool.close()
+        for checkpoint in opened:
+            checkpoint.close()
 
 
 @pytest.mark.parametrize("how", ["shorter", "no_state", "torn_state", "empty_state", "column_gone"])
-def test_a_damaged_spool_is_begun_anew(tmp_path: Path, how: str) -> None:
-    spool = Checkpoint(tmp_path / "s", NAMES, "key")
-    spool.append(some_objects(np.random.default_rng(3), 20))
-    spool.commit({"row": np.array([0])})
-    spool.close()
-    state, column = spool.folder / "state.npz", spool.folder / "first.bin"
+def test_a_damaged_checkpoint_is_begun_anew(tmp_path: Path, how: str) -> None:
+    checkpoint = Checkpoint(tmp_path / "s", NAMES, "key")
+    checkpoint.append(some_objects(np.random.default_rng(3), 20))
+    checkpoint.commit({"row": np.array([0])})
+    checkpoint.close()
+    state, column = checkpoint.folder / "state.npz", checkpoint.folder / "first.bin"
     if how == "shorter":
         os.truncate(column, 100)
     elif how == "no_state":
@@ -171,11 +171,62 @@ def test_a_damaged_spool_is_begun_anew(tmp_path: Path, how: str) -> None:
     assert len(content(again)) == 4
 
 
-def test_a_kill_while_it_is_taken_over_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", ["first", "pixels", "ring_counts", "shells", "corner_counts", "corners", "classes", "m0"]
+)
+def test_a_flipped_bit_in_any_column_is_noticed(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     spool = Checkpoint(tmp_path / "s", NAMES, "key")
-    spool.append(some_objects(np.random.default_rng(4), 20))
+    spool.append(some_objects(np.random.default_rng(3), 20))
     spool.commit({"row": np.array([0])})
-    expected = content(spool)
+    spool.close()
+    file = spool.folder / f"{name}.bin"
+    content_before = bytearray(file.read_bytes())
+    content_before[len(content_before) // 2] ^= 1
+    file.write_bytes(content_before)
+    again = Checkpoint(tmp_path / "s", NAMES, "key")
+    assert not again.state and len(again) == 0
+    assert f"{name}.bin has another checksum" in caplog.text and "started again" in caplog.text
+
+
+def test_damage_of_every_kind_at_any_place_is_noticed(tmp_path: Path) -> None:
+    """Zeroed, swapped, shortened, lengthened or flipped: what is resumed is what was committed, or nothing."""
+    rng = np.random.default_rng(7)
+    for trial in range(60):
+        folder = tmp_path / str(trial)
+        spool = Checkpoint(folder, NAMES, "key")
+        spool.append(some_objects(rng, 20))
+        spool.commit({"row": np.array([0]), "edge": rng.random(5)})
+        expected, state = content(spool), spool.state
+        spool.close()
+        files = sorted(spool.folder.iterdir())
+        file = files[rng.integers(len(files))]
+        damaged = bytearray(file.read_bytes())
+        place = int(rng.integers(len(damaged)))
+        how = trial % 5
+        if how == 0:
+            damaged[place] ^= 1 << int(rng.integers(8))
+        elif how == 1:
+            damaged[:] = bytes(len(damaged))
+        elif how == 2:
+            del damaged[place:]
+        elif how == 3:
+            damaged += b"more"  # past what was committed
+        else:
+            damaged[place:] = rng.bytes(len(damaged) - place)
+        file.write_bytes(damaged)
+        again = Checkpoint(folder, NAMES, "key")
+        if again.state:
+            assert content(again) == expected and int(again.state["row"][0]) == 0
+        else:
+            assert len(again) == 0 and state == {}
+        again.close()
+
+
+def test_a_kill_while_it_is_taken_over_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint(tmp_path / "s", NAMES, "key")
+    checkpoint.append(some_objects(np.random.default_rng(4), 20))
+    checkpoint.commit({"row": np.array([0])})
+    expected = content(checkpoint)
 
     class Kill(BaseException):
         pass
@@ -183,18 +234,18 @@ def test_a_kill_while_it_is_taken_over_leaves_the_older_one(tmp_path: Path, monk
     def killed(*_: object) -> None:
         raise Kill
 
-    for moment in ("_write_all", "replace_file"):
+    for moment in ("_write_all", "write_state"):
         with monkeypatch.context() as patch, pytest.raises(Kill):
-            patch.setattr(spool_module, moment, killed)
+            patch.setattr(checkpoint_module, moment, killed)
             Checkpoint(tmp_path / "s", NAMES, "key")
     assert content(Checkpoint(tmp_path / "s", NAMES, "key")) == expected
 
 
 def test_the_key_of_what_was_committed_last(tmp_path: Path) -> None:
     assert committed_key(tmp_path / "s") is None
-    spool = Checkpoint(tmp_path / "s", NAMES, "one")
+    checkpoint = Checkpoint(tmp_path / "s", NAMES, "one")
     assert committed_key(tmp_path / "s") is None
-    spool.commit({})
+    checkpoint.commit({})
     assert committed_key(tmp_path / "s") == "one"
     Checkpoint(tmp_path / "s", NAMES, "two").commit({})
     assert committed_key(tmp_path / "s") == "two"
@@ -204,24 +255,24 @@ def test_the_key_of_what_was_committed_last(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_output_error_that_says_so(
     tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = Checkpoint(tmp_path / "s", NAMES, "key")
+    checkpoint = Checkpoint(tmp_path / "s", NAMES, "key")
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(spool_module, "_write_all", full)
+    monkeypatch.setattr(checkpoint_module, "_write_all", full)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left on device") as caught:
-        spool.append(some_objects(np.random.default_rng(5), 3)) if call == "append" else spool.commit({})
+        checkpoint.append(some_objects(np.random.default_rng(5), 3)) if call == "append" else checkpoint.commit({})
     assert caught.value.__cause__.errno == errno.ENOSPC
 
 
 def test_a_folder_that_is_gone_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    spool = Checkpoint(tmp_path / "out" / "s", NAMES, "key")
+    checkpoint = Checkpoint(tmp_path / "out" / "s", NAMES, "key")
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(OutputError, match="No such file"):
-        spool.commit({})
+        checkpoint.commit({})
     with pytest.raises(OutputError, match="No such file"):
         Checkpoint(tmp_path / "out" / "s", NAMES, "key")
     assert not (tmp_path / "out").exists()

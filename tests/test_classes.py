@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from nuclix.engine import registry
 from nuclix.engine.batch.resume import request_key
 from nuclix.engine.contracts import ModelCard, ObjectClass
 from nuclix.engine.errors import ModelError, UsageError
@@ -30,6 +31,7 @@ from nuclix.engine.segmentation.classes import (
     vote,
 )
 from nuclix.engine.segmentation.detections import Detections, DetectsObjects
+from nuclix.engine.segmentation.preparation import post_processor
 from nuclix.ext.outlines import label_outlines
 from nuclix.plugins.postprocessors.dist import Dist
 from nuclix.plugins.postprocessors.stardist import StarDist
@@ -114,6 +116,18 @@ def test_classes_that_nothing_tells_apart_are_refused() -> None:
 def test_class_numbers_are_not_averaged() -> None:
     with pytest.raises(ModelError, match="--tta"):
         prepare_classes(card(class_maps=("type",)), Dist(), RunConfig(tta=True), "m.pt")
+
+
+@pytest.mark.parametrize("name", ["hovernet", "stardist", "cellpose", "boundary"])
+def test_maps_with_directions_are_not_averaged(name: str) -> None:
+    maps = registry.load(registry.POSTPROCESSORS, name)().maps  # type: ignore[operator]
+    facts = replace(card(classes=THREE[:1]), maps=maps, postprocessor=name, parameters={})
+    post_processor(facts, RunConfig(), "m.pt")
+    if name == "boundary":
+        post_processor(facts, RunConfig(tta=True), "m.pt")
+    else:
+        with pytest.raises(ModelError, match=r"m\.pt.*--tta"):
+            post_processor(facts, RunConfig(tta=True), "m.pt")
 
 
 # ---- scores and classes of a post-processor ----

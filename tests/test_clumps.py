@@ -17,6 +17,7 @@ from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.segmentation.clump_batch import pack
 from nuclix.engine.segmentation.clumps import Clump, Stitcher
 from nuclix.engine.segmentation.context import ContextWindow
+from nuclix.engine.segmentation.large_clumps import ClumpLimits, LargeClump
 from nuclix.engine.segmentation.objects import Objects
 
 EIGHT = np.ones((3, 3), int)
@@ -126,16 +127,74 @@ def test_clumps_that_touch_at_a_corner_of_four_blocks_are_one() -> None:
     assert len(pixels_of(stitched(mask, ((0, 2, 4), (0, 2, 4)), 0, random.Random(0)))) == 1
 
 
-def test_a_clump_past_the_limit_is_cut_and_counted() -> None:
-    mask = np.ones((8, 8), bool)
-    stitcher = Stitcher((0, 4, 8), (0, 4, 8), 0, limit=32)
+def test_a_clump_past_the_limit_is_handed_on_in_parts_and_counted() -> None:
+    mask = np.ones((160, 160), bool)
+    edges = (tuple(range(0, 161, 40)),) * 2
+    stitcher = Stitcher(*edges, 0, ClumpLimits(pixels=2000, overlap=3, window=12))
     out = []
-    for i in (0, 1):
-        for j in (0, 1):
-            out += stitcher.add(i, j, np.zeros((1, 4, 4), np.float32), mask[:4, :4])
-    assert stitcher.cuts > 0
-    assert sum(int(clump.mask.sum()) for clump in out) == 64
+    most = 0
+    for i in range(4):
+        for j in range(4):
+            out += stitcher.add(i, j, np.zeros((1, 40, 40), np.float32), mask[:40, :40])
+            most = max(most, stitcher.open_pixels)
+    assert stitcher.cuts > 0 and stitcher.open_pixels == 0
+    assert most <= 2000 + 40 * 40 + 2 * 160 * 2 * 3  # the limit, a block, strips along what has not come
+    assert sum(int(own.sum()) for _, own, _ in windows_of(out)) == mask.size
+
+
+def windows_of(clumps: list[Clump | LargeClump]) -> list[tuple[Box, np.ndarray, np.ndarray]]:
+    """Box, owned pixels and all pixels of everything that would be split."""
+    found = []
+    for clump in clumps:
+        if isinstance(clump, Clump):
+            found.append((clump.box, clump.mask, clump.mask))
+        else:
+            found += [(window.box, window.own, window.mask) for window in clump.windows()]
+    return found
+
+
+@given(mask=masks(30), seed=st.integers(0, 2**32), context=st.integers(0, 2), pixels=st.integers(1, 80))
+def test_every_pixel_is_owned_once_and_seen_with_its_clump_around_it(
+    mask: np.ndarray, seed: int, context: int, pixels: int
+) -> None:
+    """Whatever the limits and the order of blocks: what a nucleus no larger than the overlap needs."""
+    pick = random.Random(seed)
+    edges = (cuts(mask.shape[0], pick), cuts(mask.shape[1], pick))
+    limits = ClumpLimits(pixels, pick.choice([100, 1 << 20]), overlap=pick.randint(1, 6), window=pick.randint(3, 12))
+    stitcher = Stitcher(*edges, context, limits)
+    maps = 1 + np.arange(mask.size, dtype=np.float32).reshape(1, *mask.shape)
+    indices = [(i, j) for i in range(len(edges[0]) - 1) for j in range(len(edges[1]) - 1)]
+    in_rows = pick.random() < 0.5
+    if not in_rows:
+        pick.shuffle(indices)
+    out: list[Clump | LargeClump] = []
+    for i, j in indices:
+        box = stitcher.block_box(i, j)
+        part = mask[box.slices()]
+        out += stitcher.add(i, j, windows(maps, box, context), part) if part.any() else stitcher.add_empty(i, j)
+        if in_rows and j == len(edges[1]) - 2:
+            state, stitcher = stitcher.snapshot(), Stitcher(*edges, context, limits)
+            stitcher.restore(state)
     assert stitcher.open_pixels == 0
+    owned = np.zeros(mask.shape, int)
+    whole = label(mask, EIGHT)[0]
+    for box, own, seen in windows_of(out):
+        owned[box.slices()] += own
+        assert not (seen & ~mask[box.slices()]).any()
+        for row, col in np.argwhere(own):
+            around = Box(row + box.row, col + box.col, 1, 1).expand(limits.overlap)
+            inside = around.intersect(Box(0, 0, *mask.shape))
+            needed = whole[inside.slices()] == whole[row + box.row, col + box.col]
+            visible = np.zeros(mask.shape, bool)
+            visible[box.slices()] = seen
+            assert (visible[inside.slices()] | ~needed).all()
+    np.testing.assert_array_equal(owned, mask)
+    for clump in out:
+        for window in clump.windows() if isinstance(clump, LargeClump) else [clump]:
+            expected = windows(maps, window.box, context)
+            for row, col in np.argwhere(window.mask):
+                near = (slice(None), slice(row, row + 2 * context + 1), slice(col, col + 2 * context + 1))
+                np.testing.assert_array_equal(window.maps[near], expected[near])
 
 
 def test_a_block_that_comes_twice_is_an_error() -> None:

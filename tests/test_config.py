@@ -32,7 +32,8 @@ from nuclix.engine.run_config import (
 OTHER: dict[str, tuple[Any, list[str]]] = {
     "inputs": (("a.svs", "b c.svs"), ["a.svs", "b c.svs"]),
     "out": ("results", ["--out", "results"]),
-    "writer": ("zip", ["--writer", "zip"]),
+    "format": (("geojson", "csv"), ["--format", "geojson,csv"]),
+    "tissue_annotations": (True, ["--tissue-annotations"]),
     "mpp": (0.25, ["--mpp", "0.25"]),
     "force_mpp": (0.5, ["--force-mpp", "0.5"]),
     "slides": ("slides.csv", ["--slides", "slides.csv"]),
@@ -42,12 +43,15 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "model": ("my model.pt", ["--model", "my model.pt"]),
     "precision": ("float16", ["--precision", "float16"]),
     "tta": (True, ["--tta"]),
+    "class_map": ("classes.toml", ["--class-map", "classes.toml"]),
+    "set": (("p2=0.5", "min_area=30"), ["--set", "p2=0.5", "--set", "min_area=30"]),
+    "min_score": (0.4, ["--min-score", "0.4"]),
+    "trust_model": (True, ["--trust-model"]),
     "outline": ("pixel", ["--outline", "pixel"]),
     "simplify": (0.25, ["--simplify", "0.25"]),
     "keep_holes": (True, ["--keep-holes"]),
     "measurements": (("stain-od", "shape"), ["--measurements", "stain-od,shape"]),
     "stains": (("0.6", "0.7", "0.3", "0.2", "0.8", "0.5"), ["--stains", "0.6,0.7,0.3,0.2,0.8,0.5"]),
-    "class_map": ("classes.toml", ["--class-map", "classes.toml"]),
     "device": ("cuda:1", ["--device", "cuda:1"]),
     "devices": (("cuda:0", "cuda:1"), ["--devices", "cuda:0,cuda:1"]),
     "scheduler": ("tcp://host:8786", ["--scheduler", "tcp://host:8786"]),
@@ -116,7 +120,9 @@ def configs() -> st.SearchStrategy[RunConfig]:
         mpp=st.none() | st.floats(FINEST_MPP, COARSEST_MPP),
         tissue=st.booleans(),
         devices=st.lists(words(), max_size=2).map(tuple),
-        batch=st.none() | st.integers(1, 10**9),
+        set=st.lists(words(), max_size=2).map(tuple),
+        min_score=st.none() | st.floats(0, 1),
+        batch=st.none() | st.integers(1, 1024),
         retry=st.integers(0, 5),
         time_limit=st.none() | positive,
         json_log=st.none() | words(),
@@ -160,14 +166,18 @@ def test_a_wrong_type_is_named_with_file_and_key(item: OptionSpec, tmp_path: Pat
         ("modle = 'x'", ["unknown key 'modle'", "model"]),
         ("fail-fast = true", ["unknown key 'fail-fast'", "fail_fast"]),
         ("[machine]\nthreads = 2", ["unknown key 'machine'"]),
-        ("threads = 0", ["key 'threads' must be 1 or more, not 0"]),
+        ("threads = 0", ["key 'threads' must be from 1 to 1024, not 0"]),
+        ("batch = 99999999999999999999", ["key 'batch'", "32 bits"]),
+        ("batch = 2000", ["key 'batch' must be from 1 to 1024, not 2000"]),
+        ("block = 1", ["key 'block' must be from 16 to 65536, not 1"]),
+        ("min_score = 1.5", ["key 'min_score' must be from 0 to 1, not 1.5"]),
         ("threads = true", ["key 'threads'", "expected int"]),
         ("batch = 2.0", ["key 'batch'", "expected int"]),
         ("mpp = 0", ["key 'mpp' must be 0.05 or more"]),
         ("mpp = nan", ["key 'mpp' must be a finite number"]),
         ("time_limit = inf", ["key 'time_limit' must be a finite number"]),
-        ("retry = -1", ["key 'retry' must be 0 or more"]),
-        ("precision = 'half'", ["key 'precision' must be one of auto, float32, bfloat16, float16, not 'half'"]),
+        ("retry = -1", ["key 'retry' must be from 0 to 100"]),
+        ("precision = 'half'", ["key 'precision' must be one of auto, float32, tf32, bfloat16, float16, not 'half'"]),
         ("inputs = ['a', 3]", ["key 'inputs'", "expected str"]),
         ("threads = 2\nretry = = 3", ["not TOML", "line 2"]),
         ("threads", ["not TOML"]),
@@ -197,7 +207,10 @@ def test_a_file_that_is_no_text_or_not_there(content: bytes | None, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--threads", "0"], "--threads: must be 1 or more"),
+        (["--threads", "0"], "--threads: must be from 1 to 1024, not 0"),
+        (["--batch", "5000"], "--batch: must be from 1 to 1024, not 5000"),
+        (["--block", "1"], "--block: must be from 16 to 65536, not 1"),
+        (["--retry", "1000000000"], "--retry: must be from 0 to 100"),
         (["--threads", "two"], "--threads: must be a whole number, not 'two'"),
         (["--mpp", "-1"], "--mpp: must be 0.05 or more"),
         (["--mpp", "25"], "--mpp: must be 20 or less, not 25"),
@@ -238,6 +251,14 @@ def test_a_record_holds_the_whole_configuration() -> None:
     }
 
 
+def test_a_device_on_the_command_line_wins_over_devices_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('devices = ["cuda:0", "cuda:1"]\n')
+    assert parsed("--config", str(file), "--device", "cpu").devices == ()
+    assert parsed("--config", str(file)).devices == ("cuda:0", "cuda:1")
+    assert parsed("--device", "cpu", "--devices", "cuda:0,cuda:1").devices == ("cuda:0", "cuda:1")
+
+
 ALIASES = [(spec, alias) for spec in SPECS for alias in spec.aliases]
 
 
@@ -257,7 +278,13 @@ def test_former_names_still_work_and_name_the_present_one(
 
 
 def test_results_depend_on_the_options_that_say_so() -> None:
-    assert set(result_settings(RunConfig())) == {
-        "writer", "tissue", "precision", "tta",
+    assert set(result_settings(RunConfig())) >= {
+        "set", "min_score", "tissue", "precision", "tta",
         "outline", "simplify", "keep_holes", "measurements", "stains",
-    }  # and `mpp`, for slides that use it  # fmt: skip
+    }  # fmt: skip
+
+
+def test_the_former_writer_is_a_single_format(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('writer = "geojson"')
+    assert read_config(file).format == ("geojson",)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crash_harness import kill_group, kill_workers, terminate_group, torment
+from crash_harness import kill_group, kill_repeatedly, kill_workers, terminate_group
 from end_to_end import LONG, RecordingObserver, config_for, make_model, make_slide, nuclix, results, run_options
 from nuclix.engine.batch.run_state import StopFlag
 from nuclix.engine.batch.runner import run_batch
@@ -49,7 +49,7 @@ def test_killed_with_all_its_workers(
     kill, allowed: set[int], slides: Path, model: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     command = ["run", slides, *run_options(tmp_path / "out", model)]
-    found = torment(command, tmp_path / "out", KILLS, kill, random.Random(5), allowed)
+    found = kill_repeatedly(command, tmp_path / "out", KILLS, kill, random.Random(5), allowed)
     assert found.kills == KILLS and found.completions and not found.remains
     assert all(completion == undisturbed for completion in found.completions)
 

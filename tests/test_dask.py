@@ -55,7 +55,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    pytest.importorskip("distributed", reason="needs nuclix[dask]")
+    pytest.importorskip("distributed", reason="needs the extra dask")
     folder = tmp_path_factory.mktemp("cluster")
     faults = install_faults(folder / "faults")
     script = folder / "cluster.py"
@@ -113,14 +113,14 @@ class ClusterRun:
 
 
 def processes_with_open_checkpoints(out: Path) -> list[int]:
-    """Return who writes a spool now."""
+    """Return who writes a checkpoint now."""
     found = []
     for folder in Path("/proc").glob("[0-9]*/fd"):
         try:
             links = [os.readlink(link) for link in folder.iterdir()]  # noqa: PTH115
         except OSError:
             continue
-        if any(link.startswith(str(out)) and ".spool/" in link for link in links):
+        if any(link.startswith(str(out)) and ".checkpoint/" in link for link in links):
             found.append(int(folder.parent.name))
     return found
 

@@ -82,6 +82,15 @@ def test_a_link_to_a_slide_is_the_slide(tmp_path: Path) -> None:
     assert len(find_slides([str(tmp_path / "real")], tmp_path / "out")) == 1
 
 
+def test_ome_tiff_loses_both_endings_unless_names_clash(tmp_path: Path) -> None:
+    for name in ("S1.ome.tif", "S2.OME.TIFF", "x.ome.svs", "b.ome.tif", "b.svs"):
+        (tmp_path / name).touch()
+    names = {job.path.name: str(job.name) for job in find_slides([str(tmp_path)], tmp_path / "out")}
+    assert names == {
+        "S1.ome.tif": "S1", "S2.OME.TIFF": "S2", "x.ome.svs": "x.ome", "b.ome.tif": "b.ome.tif", "b.svs": "b.svs",
+    }  # fmt: skip
+
+
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
 

@@ -20,7 +20,7 @@ from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.executor import Done, FromWorker, OutputUnavailable
 from nuclix.engine.batch.layout import slide_paths
 from nuclix.engine.batch.worker import process_slide
-from nuclix.engine.segmentation import checkpoint as spool
+from nuclix.engine.segmentation import checkpoint
 from nuclix.engine.segmentation import slide as slide_run
 from nuclix.engine.segmentation.pipeline import RunHooks
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context
@@ -62,7 +62,7 @@ class FailingDisk:
         self.left = 10**9
         self.number = number
         monkeypatch.setattr(os, "fsync", self._checked(lambda _: None))
-        for place, name in ((spool, "_write_all"), (Path, "replace"), (Path, "mkdir")):
+        for place, name in ((checkpoint, "_write_all"), (Path, "replace"), (Path, "mkdir")):
             monkeypatch.setattr(place, name, self._checked(getattr(place, name)))
 
     def _checked(self, operation: Callable[..., object]) -> Callable[..., object]:

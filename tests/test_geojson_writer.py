@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from identifiers import identifier
 from nuclix.engine.contracts import ObjectClass, SlideHeader
 from nuclix.engine.errors import OutputError
 from nuclix.engine.geometry import Box
@@ -75,7 +76,7 @@ def check_for_qupath(text: str, found: Objects, facts: SlideHeader) -> None:
     for index, (feature, polygons) in enumerate(zip(features, polygons_of(found), strict=True)):
         assert list(feature) == ["type", "id", "geometry", "properties"]
         assert feature["type"] == "Feature"
-        assert feature["id"] == str(uuid.uuid5(seed, "{},{}".format(*found.first[index])))
+        assert feature["id"] == identifier(seed, *found.first[index].tolist())
         check_geometry(feature["geometry"], polygons, facts)
         properties = feature["properties"]
         assert properties["objectType"] == "detection"
@@ -135,10 +136,10 @@ def test_any_labels_suit_qupath(
 def test_the_file_to_the_letter(tmp_path: Path) -> None:
     one = objects_of(np.array([[0, 1]]), np.full((1, 2), 0.75, np.float32), Box(8, 4, 1, 2), None, PIXEL)
     facts = SlideHeader("x", 0.5, (1.0, 0.25), (ObjectClass('Nucleus "µ"', (1, 2, 3)),), "seed")
-    identifier = uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, "seed"), "8,5")
+    named = identifier(uuid.uuid5(uuid.NAMESPACE_URL, "seed"), 8, 5)
     assert write(tmp_path / "x.geojson", [one], facts) == (
         '{"type":"FeatureCollection","features":[\n'
-        f'{{"type":"Feature","id":"{identifier}","geometry":{{"type":"Polygon","coordinates":'
+        f'{{"type":"Feature","id":"{named}","geometry":{{"type":"Polygon","coordinates":'
         "[[[2.25,3],[2.75,3],[2.75,3.5],[2.25,3.5],[2.25,3]]]},"
         '"properties":{"objectType":"detection","classification":{"name":"Nucleus \\"µ\\"","color":[1,2,3]},'
         '"measurements":{"Area px^2":1,"Length px":4,"Circularity":0.785398163,"Solidity":1,'
@@ -283,7 +284,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 def test_many_objects_at_once_are_formatted_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = objects()
     text = write(tmp_path / "x.geojson", [found], header())
-    monkeypatch.setattr("nuclix.plugins.writers.geojson._BLOCK", 4)
+    monkeypatch.setattr("nuclix.plugins.writers._features.BLOCK", 4)
     assert write(tmp_path / "y.geojson", [found], header()) == text
     assert write(tmp_path / "z.geojson", [found, take(found, np.zeros(0, np.int64))], header()) == text
 

@@ -12,8 +12,8 @@ from sources import PACKAGES, ROOT, Import, dotted, imports, modules
 
 # Imported by the functions that use them, so that start-up does not pay for them.
 DEFERRED = {
-    "PIL", "cv2", "dask", "distributed", "jinja2", "matplotlib", "numba", "openslide", "rich",
-    "scipy", "skimage", "tiffslide", "torch",
+    "PIL", "cv2", "dask", "distributed", "jinja2", "matplotlib", "numba", "onnxruntime", "openslide", "openvino",
+    "rich", "scipy", "skimage", "tiffslide", "torch",
 }  # fmt: skip
 # Networks are classes of torch's: these modules can't wait, so whoever needs them does.
 OF_TORCH = {
@@ -124,6 +124,7 @@ def test_the_reader_of_imports_sees_through_every_form() -> None:
 # Names that a distribution is imported by, where they differ.
 IMPORT_NAMES = {
     "pillow": "PIL", "jinja2": "jinja2", "markupsafe": "markupsafe", "openslide-python": "openslide",
+    "pylibczirw": "pylibCZIrw",
 }  # fmt: skip
 # Extras for developing nuclix, which its packages do not import.
 DEVELOPMENT = {"test", "bench", "docs"}

@@ -31,7 +31,7 @@ def test_what_killed_runs_left_half_written_goes_and_all_else_stays(tmp_path: Pa
         tmp_path / "a.geojson",
         tmp_path / "mine.nuclix.tmp",
         tmp_path / ".mine.tmp",
-        tmp_path / ".a.spool",
+        tmp_path / ".a.checkpoint",
     ]
     for path in kept:
         path.write_text("whole")

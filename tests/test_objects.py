@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
 from nuclix.engine.segmentation.measure import objects_of
-from nuclix.engine.segmentation.objects import Objects, canonical_order, concatenate, take
+from nuclix.engine.segmentation.objects import ORDER_CELL, Objects, canonical_order, concatenate, take
 from rings import label_images, polygons_of
 
 
@@ -66,9 +66,27 @@ def test_cut_shuffled_and_joined_objects_are_put_in_order_again(labels: NDArray[
         np.testing.assert_array_equal(a, b)
 
 
-def test_order_is_by_row_then_column_and_stable() -> None:
-    first = np.array([[3, 1], [2, 9], [3, 0], [2, 9], [-1, 5], [2**40, 0]])
+def test_order_within_a_cell_is_by_row_then_column_and_stable() -> None:
+    first = np.array([[3, 1], [2, 9], [3, 0], [2, 9], [1, ORDER_CELL - 1], [ORDER_CELL - 1, 0]])
     assert canonical_order(first).tolist() == [4, 1, 3, 2, 0, 5]
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (5, 64), (64, 3)])
+def test_consecutive_cells_are_neighbours(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    cells = rng.permutation(np.indices(shape).reshape(2, -1).T)
+    first = cells * ORDER_CELL + rng.integers(0, ORDER_CELL, cells.shape)
+    order = canonical_order(first)
+    assert sorted(order) == list(range(len(cells)))
+    steps = np.abs(np.diff(cells[order], axis=0)).sum(1)
+    assert np.mean(steps == 1) > 0.6  # the curve leaves an oblong slide, and comes back nearby
+    if shape[0] == shape[1]:
+        assert (steps == 1).all()
+
+
+def test_every_coordinate_has_a_place() -> None:
+    first = np.array([[-(2**40), 0], [2**40, 2**40], [0, 0], [-1, -1], [2**31 - 1, 2**31 - 1]])
+    assert sorted(canonical_order(first)) == list(range(5))
 
 
 def test_no_parts_can_not_be_joined() -> None:

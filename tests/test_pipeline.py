@@ -115,15 +115,15 @@ class Job:
     tissue: object = None
 
 
-def pipeline(job: Job, spool: Checkpoint, listen=lambda _: None, stop=lambda: False) -> PipelineFigures:
+def pipeline(job: Job, checkpoint: Checkpoint, listen=lambda _: None, stop=lambda: False) -> PipelineFigures:
     view = SlideView(ArrayReader(job.pixels), Scale(UM), Scale(UM))
     grid = TileGrid(view.height, view.width, PATCH, job.block)
-    stages = PipelineInputs(view, job.tissue, RedPredictor(job.batch), job.post, spool, None, SETTINGS)
+    stages = PipelineInputs(view, job.tissue, RedPredictor(job.batch), job.post, checkpoint, None, SETTINGS)
     return SlidePipeline(stages, grid, job.workers, RunHooks(listen, stop)).run()
 
 
-def objects_in(spool: Checkpoint) -> Objects:
-    return concatenate(list(spool.blocks(size=7)))
+def objects_in(checkpoint: Checkpoint) -> Objects:
+    return concatenate(list(checkpoint.blocks(size=7)))
 
 
 def assert_same(found: Objects, wanted: Objects) -> None:
@@ -141,15 +141,15 @@ POSTS = pytest.mark.parametrize("post", [Dist(p1=0.5, p2=1.0), Haloed()], ids=["
 @pytest.mark.parametrize("batch", [1, 3])
 def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Haloed, block: int, batch: int) -> None:
     pixels = slide_of(1)
-    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
-    figures = pipeline(Job(pixels, post, block, batch=batch), spool)
+    checkpoint = Checkpoint(tmp_path / "checkpoint", NAMES, "key")
+    figures = pipeline(Job(pixels, post, block, batch=batch), checkpoint)
     wanted = expected(pixels, post)
     assert len(wanted) > 50
-    assert_same(objects_in(spool), wanted)
+    assert_same(objects_in(checkpoint), wanted)
     assert figures.nuclei == len(wanted) and figures.tiles == figures.tiles_total == 8 * 10
     assert figures.pixels == pixels.shape[0] * pixels.shape[1]
     assert figures.clumps_cut == 0 and figures.first_tile_at is not None
-    spool.remove()
+    checkpoint.remove()
 
 
 class Stop(Exception):  # noqa: N818
@@ -163,7 +163,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Ha
     pick = random.Random(seed)
     resumed = []
     for _ in range(200):
-        spool = Checkpoint(tmp_path / "spool", NAMES, "key")
+        checkpoint = Checkpoint(tmp_path / "checkpoint", NAMES, "key")
         left = pick.randint(5, 40)
 
         def listen(progress: Progress) -> None:
@@ -173,40 +173,40 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Ha
                 raise Stop
 
         try:
-            resumed.append(pipeline(Job(pixels, post, 32), spool, listen).rows_resumed)
+            resumed.append(pipeline(Job(pixels, post, 32), checkpoint, listen).rows_resumed)
         except Stop:
             # A kill leaves what was written after the last commit behind.
-            spool.append(expected(pixels, post))
-            spool.close()
+            checkpoint.append(expected(pixels, post))
+            checkpoint.close()
         else:
             break
     assert resumed and resumed[0] > 0
-    assert_same(objects_in(spool), expected(pixels, post))
-    spool.remove()
+    assert_same(objects_in(checkpoint), expected(pixels, post))
+    checkpoint.remove()
 
 
 def test_asked_to_stop_it_ends_after_a_committed_row_and_goes_on_from_there(tmp_path: Path) -> None:
     pixels, post = slide_of(4), Dist(p2=1.0)
     rows = []
     for _ in range(20):
-        spool = Checkpoint(tmp_path / "spool", NAMES, "key")
+        checkpoint = Checkpoint(tmp_path / "checkpoint", NAMES, "key")
         try:
-            rows.append(pipeline(Job(pixels, post, 32), spool, stop=lambda: True).rows_resumed)
+            rows.append(pipeline(Job(pixels, post, 32), checkpoint, stop=lambda: True).rows_resumed)
         except Interrupted:
-            spool.close()
+            checkpoint.close()
             continue
         break
     assert rows == [7]
-    assert_same(objects_in(spool), expected(pixels, post))
-    spool.remove()
+    assert_same(objects_in(checkpoint), expected(pixels, post))
+    checkpoint.remove()
 
 
-def test_a_spool_of_another_key_is_begun_anew(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_key_is_begun_anew(tmp_path: Path) -> None:
     pixels, post = slide_of(2), Dist(p2=1.0)
-    first = Checkpoint(tmp_path / "spool", NAMES, "one")
+    first = Checkpoint(tmp_path / "checkpoint", NAMES, "one")
     pipeline(Job(pixels, post, 64), first)
     first.close()
-    second = Checkpoint(tmp_path / "spool", NAMES, "two")
+    second = Checkpoint(tmp_path / "checkpoint", NAMES, "two")
     assert not second.state and len(second) == 0
     assert pipeline(Job(pixels, post, 64), second).rows_resumed == 0
     assert_same(objects_in(second), expected(pixels, post))
@@ -224,30 +224,30 @@ class HalfTissue:
 
 def test_glass_is_not_computed(tmp_path: Path) -> None:
     pixels, post = slide_of(3), Dist(p2=1.0)
-    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
-    figures = pipeline(Job(pixels, post, 64, tissue=HalfTissue()), spool)
+    checkpoint = Checkpoint(tmp_path / "checkpoint", NAMES, "key")
+    figures = pipeline(Job(pixels, post, 64, tissue=HalfTissue()), checkpoint)
     assert figures.tiles == figures.tiles_total == 8 * 4
     blank = pixels.copy()
     blank[:, 4 * PATCH.valid :] = 255
-    assert_same(objects_in(spool), expected(blank, post))
-    spool.remove()
+    assert_same(objects_in(checkpoint), expected(blank, post))
+    checkpoint.remove()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (33, 32), (31, 1)])
 def test_slides_of_odd_sizes(tmp_path: Path, shape: tuple[int, int]) -> None:
     pixels, post = np.zeros((*shape, 3), np.uint8), Dist(p2=1.0)
-    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
-    pipeline(Job(pixels, post, 64), spool)
-    assert_same(objects_in(spool), expected(pixels, post))
-    assert len(spool) == 1
-    spool.remove()
+    checkpoint = Checkpoint(tmp_path / "checkpoint", NAMES, "key")
+    pipeline(Job(pixels, post, 64), checkpoint)
+    assert_same(objects_in(checkpoint), expected(pixels, post))
+    assert len(checkpoint) == 1
+    checkpoint.remove()
 
 
-def test_an_empty_slide_leaves_an_empty_spool(tmp_path: Path) -> None:
-    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
-    figures = pipeline(Job(np.full((90, 90, 3), 255, np.uint8), Dist(), 64), spool)
-    assert figures.nuclei == 0 and list(spool.blocks()) == []
-    spool.remove()
+def test_an_empty_slide_leaves_an_empty_checkpoint(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "checkpoint", NAMES, "key")
+    figures = pipeline(Job(np.full((90, 90, 3), 255, np.uint8), Dist(), 64), checkpoint)
+    assert figures.nuclei == 0 and list(checkpoint.blocks()) == []
+    checkpoint.remove()
 
 
 @dataclass(frozen=True)
@@ -261,8 +261,8 @@ class Broken(Dist):
 def test_an_exception_in_a_worker_reaches_the_caller_and_stops_the_threads(tmp_path: Path) -> None:
     import threading
 
-    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
+    checkpoint = Checkpoint(tmp_path / "checkpoint", NAMES, "key")
     with pytest.raises(ZeroDivisionError, match="broken plugin"):
-        pipeline(replace(Job(slide_of(0), Broken(p2=1.0), 64)), spool)
-    spool.close()
+        pipeline(replace(Job(slide_of(0), Broken(p2=1.0), 64)), checkpoint)
+    checkpoint.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("nuclix-")]

@@ -131,7 +131,7 @@ def test_the_run_goes_on_without_a_device_that_is_lost(tables: list[Table], tmp_
     next(worker for worker in table.executor._workers if worker.device == places["a"]).process.kill()
     table.until(lambda: bool(table.notices))
     assert list(table.of(WorkerLost)) == ["a"]
-    assert table.notices == [f"{places['a']}: this device is no longer available: no device {places['a']!r}"]
+    assert table.notices == [f"{places['a']}: going on without this device: no device {places['a']!r}"]
     assert table.executor.is_alive()
     table.finish("b")
     table.submit("c")
@@ -142,6 +142,23 @@ def test_a_device_that_was_never_there_is_wrong_usage(tables: list[Table], tmp_p
     (tmp_path / "lost-cuda:1").touch()
     table = opened(tables, tmp_path)
     with pytest.raises(UsageError, match="no device 'cuda:1'"):
+        table.until(lambda: False)
+
+
+def test_a_device_that_is_taken_costs_that_device_and_not_the_run(tables: list[Table], tmp_path: Path) -> None:
+    (tmp_path / "taken-cuda:1").touch()
+    table = opened(tables, tmp_path)
+    table.submit("a")
+    table.until(lambda: bool(table.notices))
+    assert table.notices == ["cuda:1: going on without this device: cuda:1 is out of memory"]
+    assert table.finish("a")[0].startswith("cuda:0")
+
+
+def test_when_every_device_is_taken_nothing_can_be_run(tables: list[Table], tmp_path: Path) -> None:
+    for device in GPUS:
+        (tmp_path / f"taken-{device}").touch()
+    table = opened(tables, tmp_path)
+    with pytest.raises(UsageError, match="is out of memory"):
         table.until(lambda: False)
 
 

@@ -34,7 +34,7 @@ from nuclix.engine.errors import OutputError
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.pipeline import Progress
 from nuclix.engine.segmentation.record import SlideRecord
-from nuclix.engine.segmentation.slide import SlideOutcome
+from nuclix.engine.segmentation.slide_files import SlideOutcome
 
 Script = dict[str, list[list[SlideEvent]]]
 

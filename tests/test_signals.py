@@ -47,7 +47,7 @@ def states(out: Path) -> dict[str, str]:
 
 
 def begun(out: Path) -> bool:
-    return any(out.rglob(".*.spool/0*/first.bin"))
+    return any(out.rglob(".*.checkpoint/0*/first.bin"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

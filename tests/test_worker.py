@@ -183,7 +183,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path, model: Path) 
         make_slide(tmp_path / "slides" / f"{seed}.tif", seed, 1500, 1000)
     options = run_options(tmp_path / "out", model)
     process = nuclix("run", tmp_path / "slides", *options, "--devices", "cpu,cpu")
-    wait_until(lambda: len(list(tmp_path.glob("out/.*.spool"))) == 2)
+    wait_until(lambda: len(list(tmp_path.glob("out/.*.checkpoint"))) == 2)
     workers = [pid for pid in children_of(process.pid) if is_worker(pid)]
     assert len(workers) == 2
     os.kill(process.pid, signal.SIGKILL)

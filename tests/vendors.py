@@ -1,13 +1,15 @@
-"""Small slides laid out as scanners' makers do, where it is not just a TIFF with tiles: NDPI, VMS and SCN."""
+"""Small slides laid out as scanners' makers do, where it is not just a TIFF with tiles: NDPI, VMS, SCN and CZI."""
 
 from __future__ import annotations
 
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from slides import Image, reduced
@@ -153,4 +155,20 @@ def write_vms(path: Path, image: Image, mpp: float) -> Path:
         f"ImageFile={path.stem}.jpg\nMapFile={path.stem}.map.jpg\n"
         f"PhysicalWidth={width}\nPhysicalHeight={height}\nSourceLens=40\n"
     )
+    return path
+
+
+def write_czi(path: Path, scenes: list[tuple[int, int, NDArray[Any]]], um: float | None = 0.25) -> Path:
+    """Write a Zeiss CZI: images in RGB or grey at (row, column), in tiles of 256 px."""
+    from pylibCZIrw import czi
+
+    with czi.create_czi(str(path)) as document:
+        for number, (row, col, image) in enumerate(scenes):
+            for top in range(0, image.shape[0], 256):
+                for left in range(0, image.shape[1], 256):
+                    tile = np.ascontiguousarray(image[top : top + 256, left : left + 256, ::-1])
+                    place = (col + left, row + top)
+                    document.write(data=tile, location=place, scene=number, compression_options="zstd1:")
+        if um is not None:
+            document.write_metadata(document_name="a test", scale_x=um * 1e-6, scale_y=um * 1e-6)
     return path

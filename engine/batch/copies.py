@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -65,9 +65,14 @@ def _backup_names(path: Path) -> Iterable[Path]:
     return (path.with_name(f"{path.name}.bak{'' if number == 1 else number}") for number in itertools.count(1))
 
 
-def drop_copies(copies: Iterable[Path], digest: str) -> None:
-    """Remove the copies that hold the same bytes as the new result: they were written by a run that was killed."""
+def free_name(path: Path) -> Path:
+    """Return ``name.bak``, or the first of ``name.bak2``, ``name.bak3``, ... that is free."""
+    return next(free for free in _backup_names(path) if not os.path.lexists(free))
+
+
+def drop_copies(copies: Iterable[Path], digests: Collection[str]) -> None:
+    """Remove the copies that hold the same bytes as a new result: they were written by a run that was killed."""
     for path in copies:
         with suppress(OSError):
-            if path.is_file() and not path.is_symlink() and checksum(path) == digest:
+            if path.is_file() and not path.is_symlink() and checksum(path) in digests:
                 path.unlink()

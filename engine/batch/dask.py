@@ -274,7 +274,7 @@ def _connected(address: str) -> Client:
     try:
         from distributed import Client
     except ImportError as error:
-        raise UsageError("--scheduler needs Dask: pip install '.[dask]' in the checkout of nuclix") from error
+        raise UsageError("--scheduler needs Dask: pip install distributed") from error
 
     def connect() -> Client:
         return Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False, name="nuclix")

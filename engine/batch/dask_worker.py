@@ -68,7 +68,7 @@ class ClusterWorker:
         self._run = run
         self._worker = worker
         self._loading = threading.Lock()
-        self._shared: SegmentationContext | None = None
+        self._contexts = threading.local()  # slides of one worker run in threads; each has a network of its own
 
     def run(self, job: SlideJob) -> FromWorker:
         """Run a slide.
@@ -87,11 +87,18 @@ class ClusterWorker:
         place = f"{socket.gethostname()} ({self._worker.address})"
         self._report(job, place)
         try:
-            with self._loading:
-                self._shared = self._shared or self._load()
+            shared = self._context()
         except NuclixError as error:
             return WorkerRejected(f"worker {place}: {error}")
-        return process_slide(job, self._shared, self._hooks(job))
+        return process_slide(job, shared, self._hooks(job))
+
+    def _context(self) -> SegmentationContext:
+        """Return this thread's model and plugins: a predictor's batch is of the slide that it is on."""
+        found: SegmentationContext | None = getattr(self._contexts, "shared", None)
+        if found is None:
+            with self._loading:
+                found = self._contexts.shared = self._load()
+        return found
 
     def _load(self) -> SegmentationContext:
         from nuclix.engine.inference.device import use_threads

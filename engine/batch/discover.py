@@ -128,10 +128,10 @@ def discover(inputs: Sequence[str], out: Path, known: Mapping[str, str] | None =
 
 def _named(found: Mapping[Path, PurePosixPath], known: Mapping[str, str]) -> tuple[SlideJob, ...]:
     """Name the slides: two of one stem keep their suffixes, a.svs and a.tif become a.svs.geojson and a.tif.geojson."""
-    stems = Counter(name.with_suffix("") for name in found.values())
+    stems = Counter(_stem(name) for name in found.values())
 
     def chosen(path: Path, name: PurePosixPath) -> PurePosixPath:
-        stem = name.with_suffix("")
+        stem = _stem(name)
         return stem if stems[stem] == 1 or known.get(str(stem)) == str(path) else name
 
     jobs = tuple(SlideJob(path, chosen(path, name)) for path, name in found.items())
@@ -140,6 +140,13 @@ def _named(found: Mapping[Path, PurePosixPath], known: Mapping[str, str]) -> tup
             paths = ", ".join(str(job.path) for job in jobs if job.name == name)
             raise UsageError(f"{paths} would all write {name}.*: use a different output folder for each")
     return jobs
+
+
+def _stem(name: PurePosixPath) -> PurePosixPath:
+    """Return a name without its ending, which of OME-TIFF is ``.ome.tif``: QuPath shortens names in the same way."""
+    short = name.with_suffix("")
+    double = short.suffix.lower() == ".ome" and name.suffix.lower() in (".tif", ".tiff")
+    return short.with_suffix("") if double else short
 
 
 def _expand(text: str, search: _Search) -> list[tuple[Path, PurePosixPath]]:

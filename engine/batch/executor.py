@@ -9,7 +9,7 @@ from typing import Protocol
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.pipeline import Progress
-from nuclix.engine.segmentation.slide import SlideOutcome
+from nuclix.engine.segmentation.slide_files import SlideOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRejected:
-    """The worker can't start: model, plugin or device."""
+    """The worker can't start: model, plugin or device; `device` says that others may."""
 
     message: str
+    device: bool = False
 
 
 @dataclass(frozen=True, slots=True)

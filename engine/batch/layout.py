@@ -5,7 +5,10 @@
     OUT/NAME.geojson, NAME.json         result and record of a slide
     OUT/.NAME.checkpoint/               committed objects of a slide in progress
     OUT/.nuclix/slides/NAME.jpg, .npz   thumbnail and summary, for the report
+    OUT/.nuclix/objects/NAME.npz        finished objects, from which further formats are written
     OUT/.nuclix/runs/                   status of each run
+    OUT/summary.csv                     one line per slide
+    OUT/nuclix-index.json               the result file of each slide, for import into QuPath
     OUT/nuclix.db, run.log, report.html, .nuclix.lock
 """
 
@@ -18,12 +21,14 @@ from pathlib import Path, PurePosixPath
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.errors import OutputError
 from nuclix.engine.files import sweep_temporaries
-from nuclix.engine.segmentation.slide import SlidePaths
+from nuclix.engine.segmentation.slide_files import SlidePaths
 
 LEDGER_NAME = "nuclix.db"
 LOCK_NAME = ".nuclix.lock"
 LOG_NAME = "run.log"
 REPORT_NAME = "report.html"
+INDEX_NAME = "nuclix-index.json"
+SUMMARY_NAME = "summary.csv"
 _HIDDEN = ".nuclix"
 _PROBE = ".nuclix-probe-"
 
@@ -47,12 +52,18 @@ def slide_paths(out: Path, job: SlideJob) -> SlidePaths:
         checkpoint=stem.with_name(f".{stem.name}.checkpoint"),
         thumbnail=report_path(out, str(job.name), ".jpg"),
         summary=report_path(out, str(job.name), ".npz"),
+        objects=objects_path(out, str(job.name)),
     )
 
 
 def report_path(out: Path, name: str, suffix: str) -> Path:
     """Return the path of a slide's data for the report: ``.npz`` its summary, ``.jpg`` its thumbnail."""
     return _with_suffix(out / _HIDDEN / "slides" / PurePosixPath(name), suffix)
+
+
+def objects_path(out: Path, name: str) -> Path:
+    """Return the path of a slide's stored objects."""
+    return _with_suffix(out / _HIDDEN / "objects" / PurePosixPath(name), ".npz")
 
 
 def runs_folder(out: Path) -> Path:
@@ -104,6 +115,7 @@ def remove_temporaries(out: Path, jobs: Sequence[SlideJob]) -> None:
     """
     paths = [slide_paths(out, job) for job in jobs]
     folders = {out, *(path.stem.parent for path in paths), *(path.summary.parent for path in paths)}
+    folders |= {path.objects.parent for path in paths}
     try:
         sweep_temporaries(folders)
         for probe in out.glob(f"{_PROBE}*"):

@@ -282,6 +282,11 @@ class Ledger:
             *(DONE, states["slide_state"], states["output_state"], name),
         )
 
+    def set_record(self, name: str, record: Mapping[str, Any]) -> None:
+        """Replace the record of a finished slide: further files were written from its objects."""
+        with self._explained():
+            self._write("UPDATE slides SET record = ? WHERE name = ?", json.dumps(record), name)
+
     def fail(self, name: str, message: str) -> None:
         """Record why the slide has no result."""
         self._write(

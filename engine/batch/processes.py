@@ -70,7 +70,7 @@ class ProcessExecutor:
     def __init__(self, context: RunContext, devices: Sequence[str]) -> None:
         threads = max(1, context.config.threads // len(devices))
         self._context = replace(context, config=replace(context.config, threads=threads))
-        self._on_cpu = sum(not device.startswith("cuda") for device in devices)
+        self._on_cpu = sum(not device.startswith(("cuda", "mps")) for device in devices)
         self._workers = [self._start(device) for device in devices]
         self._stopping = False
         self._looked = time.monotonic()
@@ -134,7 +134,7 @@ class ProcessExecutor:
         if isinstance(message, Ready):
             worker.ready = True
         elif isinstance(message, WorkerRejected):
-            self._drop_device(worker, message.message)
+            self._drop_device(worker, message.message, others_may_start=message.device)
         elif isinstance(message, WorkerFailed):
             worker.end = message
         elif worker.job is None:
@@ -144,14 +144,15 @@ class ProcessExecutor:
             if not isinstance(message, SlideProgress):
                 worker.job = None
 
-    def _drop_device(self, worker: _Worker, message: str) -> None:
-        """Go on without a device that worked before; one that never did is a usage error."""
+    def _drop_device(self, worker: _Worker, message: str, *, others_may_start: bool = True) -> None:
+        """Go on without a device; it is a usage error if it is the last one and no worker has ever started."""
         self._terminate(worker)
         if self._stopping:
             return
-        if not worker.replaces:
+        was_ready = worker.replaces
+        if not was_ready and not (others_may_start and self._workers):
             raise UsageError(message)
-        self._events.append(Notice(f"{worker.device}: this device is no longer available: {message}"))
+        self._events.append(Notice(f"{worker.device}: going on without this device: {message}"))
 
     def _reap(self, worker: _Worker) -> None:
         """Replace a worker that has died."""

@@ -7,6 +7,7 @@ written. Nothing is deleted here: an older result stays until a new one is renam
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,17 +15,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
-from nuclix.engine import registry
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.known_results import KnownResult, from_ledger, from_record, is_record
 from nuclix.engine.batch.layout import slide_paths
 from nuclix.engine.batch.ledger import DONE, LedgerRow
-from nuclix.engine.contracts import Writer
+from nuclix.engine.batch.outputs import OutputCheck, check_outputs
 from nuclix.engine.errors import Interrupted, SlideError, UsageError
 from nuclix.engine.files import checksum
 from nuclix.engine.run_config import RunConfig
+from nuclix.engine.segmentation.outputs import load_writers
+from nuclix.engine.segmentation.record import SlideRecord, read_record
 from nuclix.engine.segmentation.result_key import differences, read_key, result_key
 from nuclix.engine.slide.identity import content_hash, file_state, slide_state
 from nuclix.engine.slide.open import fingerprint
@@ -122,7 +124,7 @@ class ResultChecker:
         self._model = model
         self.rows = rows
         self._hooks = hooks or CheckHooks()
-        self._writer = cast(type[Writer], registry.load(registry.WRITERS, config.writer))
+        self._writers = load_writers(config.format)
         self._doubt_lock = Lock()
         self._doubted = False
 
@@ -142,16 +144,17 @@ class ResultChecker:
             path = error.filename or job.path
             return SlideCheck(job, error=f"{path}: can't be read or written: {error.strerror}")
 
-    def _check(self, job: SlideJob) -> SlideCheck:
+    def _check(self, job: SlideJob) -> SlideCheck:  # noqa: PLR0911 (one answer for each case)
         paths = slide_paths(self._out, job)
         if paths.checkpoint.is_symlink():
             return SlideCheck(job, error=f"{paths.checkpoint}: is a link, which nuclix never makes; remove it")
-        known, notice = self._intact_result(job)
+        record = None if paths.record.is_symlink() else read_record(paths.record)
+        known, files = self._known_result(job, record)
         try:
             state = slide_state(job.path)
         except SlideError as error:
             return self._unreadable(job, known, str(error))
-        found = SlideCheck(job, state.size, notice=notice, interrupted=paths.checkpoint.exists())
+        found = SlideCheck(job, state.size, interrupted=paths.checkpoint.exists())
         if known is not None and known.slide_state == state.text:
             mark = str(known.key.get("slide", ""))
         else:
@@ -160,18 +163,23 @@ class ResultChecker:
             except SlideError as error:
                 return self._unreadable(job, known, str(error))
         found = replace(found, fingerprint=mark)
-        if known is None:
+        if known is None or files is None:
             return self._with_foreign_files(found)
         if mark == known.key.get("slide") and known.slide_state != state.text and not self._same_content(job, known):
             mark = f"{mark} with other content"
         changed = self._changes(job, known, mark)
-        if changed:
-            return replace(found, changed=changed)
+        if changed and files.known:
+            return replace(found, changed=changed, set_aside=files.changed)
+        if changed or files.missing or files.changed:
+            stored = paths.objects.is_file() and not changed
+            return replace(found, notice=_notice(job, files, stored=stored), set_aside=files.changed)
         return self._finished(found, known, state.text)
 
     def _finished(self, slide: SlideCheck, known: KnownResult, state: str) -> SlideCheck:
         """Return the check of a finished slide, with what the ledger should be told."""
-        states = {"slide_state": state, "output_state": file_state(known.output)}
+        paths = [str(item["path"]) for item in known.outputs]
+        present = {path: file_state(self._out / path) for path in paths if (self._out / path).is_file()}
+        states = {"slide_state": state, "output_state": json.dumps(present)}
         row = self.rows.get(str(slide.job.name))
         current = row is not None and row.state == DONE and not known.row
         if current and row is not None and states == {"slide_state": row.slide_state, "output_state": row.output_state}:
@@ -182,7 +190,7 @@ class ResultChecker:
         """Return the check of a slide that can't be read now: a finished result of these options stays finished."""
         if known is None or self._changes(job, known, str(known.key.get("slide"))):
             return SlideCheck(job, error=error)
-        notice = f"{error}; its finished result {known.output} is kept"
+        notice = f"{error}; its finished result is kept"
         return self._finished(SlideCheck(job, notice=notice), known, known.slide_state or "")
 
     def _changes(self, job: SlideJob, known: KnownResult, mark: str) -> tuple[str, ...]:
@@ -206,42 +214,53 @@ class ResultChecker:
         if first:
             self._hooks.on_doubt()
 
-    def _intact_result(self, job: SlideJob) -> tuple[KnownResult | None, str]:
-        """Return the finished result that ledger or record describe, and a notice where the ledger's is not there."""
-        name, notice = job.path.name, ""
+    def _known_result(self, job: SlideJob, record: SlideRecord | None) -> tuple[KnownResult | None, OutputCheck | None]:
+        """Return the finished result that the ledger describes, or else the record, and the state of its files."""
         row = self.rows.get(str(job.name))
-        known = from_ledger(row, self._out) if row is not None else None
-        if known is not None:
-            if not known.output.is_file():
-                notice = f"{name}: the result {known.output} is missing; computing it again"
-            elif self._is_intact(known):
-                return known, ""
-            else:
-                notice = f"{name}: the result {known.output} was changed; a copy is kept, computing it again"
-        written = from_record(slide_paths(self._out, job).record, self._out)
-        if written is not None and written.output.is_file() and self._is_intact(written):
-            return written, ""
-        return None, notice
+        known = from_ledger(row, record) if row is not None else None
+        files = self._files(job, known) if known is not None else None
+        written = from_record(record)
+        if written is not None and (files is None or not files.known or (known and known.key != written.key)):
+            found = self._files(job, written)
+            if found.known:
+                return written, found
+        return known, files
 
-    def _is_intact(self, known: KnownResult) -> bool:
-        if known.output_state is not None and known.output_state == file_state(known.output):
-            return True
-        self._announce_doubt()
-        return checksum(known.output) == known.checksum
+    def _files(self, job: SlideJob, known: KnownResult) -> OutputCheck:
+        def is_intact(path: Path, digest: str) -> bool:
+            state = known.output_states.get(path.relative_to(self._out).as_posix())
+            if state is not None and state == file_state(path):
+                return True
+            self._announce_doubt()
+            return checksum(path) == digest
+
+        return check_outputs(known, slide_paths(self._out, job).stem, self._config, self._writers, is_intact)
 
     def _with_foreign_files(self, slide: SlideCheck) -> SlideCheck:
         """Add the files in the place of the slide's own that nuclix did not write, as far as is known."""
         paths = slide_paths(self._out, slide.job)
-        result, record = paths.result(self._writer.suffix), paths.record
-        found = [result] if os.path.lexists(result) else []
-        if os.path.lexists(record) and not is_record(record):
-            found.append(record)
-        # With a checkpoint the result is most likely that of a run which was killed as it ended.
-        if found and not slide.notice and not (found == [result] and paths.checkpoint.exists()):
+        places = (paths.result(writer.suffix) for writer in self._writers.values())
+        found = [path for path in places if os.path.lexists(path)]
+        # With a checkpoint the results are most likely those of a run which was killed as it ended.
+        quiet = paths.checkpoint.exists()
+        if os.path.lexists(paths.record) and not is_record(paths.record):
+            found.append(paths.record)
+            quiet = False
+        if found and not quiet:
             names = " and ".join(map(str, found))
             notice = f"{slide.job.path.name}: {names}: not written by nuclix for this slide; a copy is kept"
             slide = replace(slide, notice=notice)
         return replace(slide, set_aside=tuple(found))
+
+
+def _notice(job: SlideJob, files: OutputCheck, *, stored: bool) -> str:
+    """Return what is wrong with the files of a finished slide, and what follows."""
+    name, again = job.path.name, "writing it again" if stored else "computing it again"
+    if files.changed:
+        return f"{name}: the result {', '.join(map(str, files.changed))} was changed; a copy is kept, {again}"
+    if files.deleted:
+        return f"{name}: the result {files.deleted[0]} is missing; {again}"
+    return f"{name}: adding {', '.join(files.missing)} to the finished result"
 
 
 def check_results(jobs: Sequence[SlideJob], checker: ResultChecker) -> list[SlideCheck]:

@@ -38,6 +38,7 @@ from nuclix.engine.batch.executor import (
 from nuclix.engine.batch.layout import prepare_folder, remove_temporaries, slide_paths
 from nuclix.engine.batch.ledger import Ledger, known_slides
 from nuclix.engine.batch.lock import FolderLock
+from nuclix.engine.batch.outputs import large_slide_notice
 from nuclix.engine.batch.processes import ProcessExecutor
 from nuclix.engine.batch.resume import (
     CheckHooks,
@@ -348,17 +349,20 @@ class BatchRunner:
         if outcome.record.slide["fingerprint"] != slide.fingerprint:
             self._fail(slide, Failed(f"{slide.job.path}: was changed during the run; run the same command again"))
             return
-        out, result = self._config.output_folder, outcome.record.result
-        entry: dict[str, Any] = {**result, "fingerprint": slide.fingerprint, "output": outcome.output}
+        out, record = self._config.output_folder, outcome.record
+        paths = [str(item["path"]) for item in record.outputs] or [outcome.output]
+        entry: dict[str, Any] = {**record.result, "fingerprint": slide.fingerprint, "record": asdict(record)}
         with suppress(OSError):  # without it, the next run compares the result's bytes
-            entry["output_state"] = file_state(out / outcome.output)
-        self._ledger.finish(name, {**entry, "checksum": outcome.checksum, "record": asdict(outcome.record)})
+            entry["output_state"] = json.dumps({path: file_state(out / path) for path in paths})
+        self._ledger.finish(name, {"key": None, **entry, "output": outcome.output, "checksum": outcome.checksum})
         shutil.rmtree(slide_paths(out, slide.job).checkpoint, ignore_errors=True)
-        drop_copies(self._copies.pop(name, ()), outcome.checksum)
+        drop_copies(self._copies.pop(name, ()), {str(item["sha256"]) for item in record.outputs})
         self._summary.done[name] = outcome.record
         self._summary.failed.pop(name, None)
         log.info("%s done: %s", slide.job.path, json.dumps(dict(outcome.record.counts)))
         self._observer(events.slide_done(slide.job, outcome.record))
+        if message := large_slide_notice(slide.job.path.name, self._config.format, outcome.record):
+            self._notice(message)
 
     def _fail(self, slide: SlideCheck, event: Failed) -> None:
         name, job = str(slide.job.name), slide.job

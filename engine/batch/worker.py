@@ -33,7 +33,7 @@ from nuclix.engine.batch.executor import (
     WorkerRejected,
 )
 from nuclix.engine.batch.layout import LOG_NAME, slide_paths
-from nuclix.engine.errors import DeviceError, Interrupted, ModelError, NuclixError, OutputError
+from nuclix.engine.errors import DeviceError, DeviceMemoryError, Interrupted, ModelError, NuclixError, OutputError
 from nuclix.engine.files import is_transient
 from nuclix.engine.inference.device import share_threads
 from nuclix.engine.segmentation.pipeline import Progress, RunHooks
@@ -126,7 +126,7 @@ def run_worker(connection: Connection, context: RunContext, cpu_workers: int) ->
         shared = make_context(context.config, context.started)
         check_model(shared, context.model)
     except NuclixError as error:
-        connection.send(WorkerRejected(str(error)))
+        connection.send(WorkerRejected(str(error), isinstance(error, DeviceError | DeviceMemoryError)))
         return
     connection.send(Ready())
     while True:

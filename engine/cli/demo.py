@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--out", type=Path, default=Path("nuclix-demo"), metavar="DIR", help="folder (%(default)s)")
     parser.add_argument("--model", metavar="NAME|FILE", help="installed model or model file (the default of run)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (%(default)s)")
     parser.set_defaults(command=demo)
 
 

@@ -67,7 +67,7 @@ def _finish(experiment: Experiment, results: list[CellResult], out: Path) -> int
     try:
         drawn = f" and {write_plot(experiment, table, crossfitted(results), out).name}"
     except ImportError:
-        drawn = '; no plot: install it with pip install "nuclix[plots]"'
+        drawn = "; no plot: install it with pip install matplotlib"
     print(f"wrote {out / SUMMARY_MD}{drawn}")
     return 0
 

@@ -11,13 +11,16 @@ from contextlib import suppress
 
 from nuclix.engine.cli import (
     check,
+    completion,
     config,
     demo,
     evaluate,
     experiment,
+    export,
     info,
     pack,
     plugins,
+    qupath,
     report,
     run,
     simulate,
@@ -27,7 +30,10 @@ from nuclix.engine.cli import (
 from nuclix.engine.cli.streams import stderr_line
 from nuclix.engine.errors import NuclixError, UsageError
 
-COMMANDS = (run, check, status, report, config, demo, simulate, train, experiment, evaluate, pack, info, plugins)
+COMMANDS = (
+    *(run, check, status, report, export, qupath, config, demo, simulate),
+    *(train, experiment, evaluate, pack, info, plugins, completion),
+)
 
 FAILED = 1
 USAGE = 2  # argparse's own
@@ -36,6 +42,8 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 PLEA = "this is a bug in nuclix or a plugin: please report it with the lines above and the command that you gave"
+
+NOT_WINDOWS = "error: nuclix runs on Linux and macOS; on Windows, install it in WSL 2 (Ubuntu) and run it there"
 
 EPILOG = """\
 examples:
@@ -86,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 done, 1 something failed, 2 wrong usage, 70 a bug, 130 interrupted.
     """
+    if sys.platform == "win32":
+        return _complain(NOT_WINDOWS, USAGE)
     open_standard_streams()
     args = build_parser().parse_args(argv)
     return guarded(args.command, args)

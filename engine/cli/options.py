@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nuclix.engine.run_config import OptionSpec, RunConfig, option_specs, read_config
+from nuclix.engine.option_spec import OptionSpec
+from nuclix.engine.run_config import RunConfig, option_specs, read_config
 
 # Takes back what the configuration file says of an option that may be unset.
 UNSET = "none"
@@ -53,7 +54,11 @@ def _add(group: Any, spec: OptionSpec) -> None:
         default_text = ",".join(spec.default) if spec.type is tuple else spec.default
         text = f"{text} (default: {default_text})"
     metavar = spec.metavar or "|".join(spec.choices)
-    group.add_argument(flag, type=_parser_of(spec), metavar=metavar, help=text.replace("%", "%%"), default=default)
+    shown = text.replace("%", "%%")
+    if spec.repeated:
+        group.add_argument(flag, action="append", metavar=metavar, help=shown, default=default)
+    else:
+        group.add_argument(flag, type=_parser_of(spec), metavar=metavar, help=shown, default=default)
 
 
 def _add_alias(group: Any, spec: OptionSpec, alias: str) -> None:
@@ -120,4 +125,6 @@ def config_of(args: argparse.Namespace) -> RunConfig:
     base = read_config(Path(args.config)) if args.config else RunConfig()
     given = {item.name: getattr(args, item.name) for item in option_specs() if hasattr(args, item.name)}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    if "device" in given:
+        given.setdefault("devices", ())  # the file's `devices` do not overrule the command line's --device
     return replace(base, **given)

@@ -65,7 +65,7 @@ def _image(path: Path | None, card: Path) -> NDArray[np.uint8]:
     """Return the middle of an image or slide, or of a synthetic slide."""
     import tempfile
 
-    from nuclix.engine.inference.model_file import patch_size_of
+    from nuclix.engine.inference.card import patch_size_of
     from nuclix.engine.slide.synthetic import make_synthetic_slide
 
     edge = ROOM * patch_size_of(card)

@@ -15,6 +15,7 @@ TITLES = {
     "nuclix.recipes": "recipes",
     "nuclix.writers": "writers",
     "nuclix.weights": "weights",
+    "nuclix.model_sources": "model sources",
 }
 
 
@@ -68,12 +69,15 @@ def _problem(entry: PluginEntry) -> str:
 def _members(group: str) -> list[str]:
     """Return what a plugin class of `group` must have: the methods and class attributes of its protocol."""
     from nuclix.engine import contracts, registry
+    from nuclix.engine.inference.model_source import ModelSource
+    from nuclix.engine.training.contracts import Recipe
 
     protocols: dict[str, type] = {
         registry.READERS: contracts.SlideReader,
         registry.POSTPROCESSORS: contracts.PostProcessor,
-        registry.RECIPES: contracts.Recipe,
+        registry.RECIPES: Recipe,
         registry.WRITERS: contracts.Writer,
+        registry.MODEL_SOURCES: ModelSource,
     }
     if group not in protocols:
         return []

@@ -61,7 +61,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a killed run")
-    parser.add_argument("--start", type=Path, metavar="FILE", help="checkpoint of an earlier training to start from")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="checkpoint or model to start from")
     parser.add_argument(
         "--blend", type=_share, metavar="P", help="average the result with the weights of --start, which count P"
     )
@@ -118,6 +118,13 @@ def _parameters(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     return {**recipe.candidates()[0], **assignments(args.parameter, kind, f"post-processor {recipe.postprocessor}")}
 
 
+def _initial(given: Path | None) -> Path | None:
+    """Return the file that --start names: a checkpoint, a model file, or a model that comes with nuclix."""
+    from nuclix.engine.inference.model_file import find_model
+
+    return given if given is None or given.is_file() else find_model(given)
+
+
 def _share(text: str) -> float:
     value = float(text)
     if not 0 < value < 1:
@@ -154,7 +161,7 @@ def train_command(args: argparse.Namespace) -> int:
         return _leave_one_out(args, recipe, schedule, dataset)
     print(f"{len(dataset.train)} images to train on, {len(dataset.validation)} to validate on: {dataset.split}")
     folder = args.out.with_suffix(".training")
-    place = Place(folder, args.device, args.resume, args.validate_every, start=args.start)
+    place = Place(folder, args.device, args.resume, args.validate_every, start=_initial(args.start))
     with TrainingDisplay(schedule.steps) as display:
         state = train(recipe, dataset, schedule, place, display)
     network = kept(state, schedule)
@@ -193,9 +200,8 @@ def _leave_one_out(args: argparse.Namespace, recipe: Recipe, schedule: Schedule,
     by_table = args.patients is not None
     patient_of = read_patients(args.patients, args.patient_column, names) if by_table else patients_by_barcode(names)
     parts, rows = folds(dataset, patient_of), []
-    place = Place(
-        args.out.with_suffix(".leave-one-out"), args.device, args.resume, args.validate_every, start=args.start
-    )
+    folder = args.out.with_suffix(".leave-one-out")
+    place = Place(folder, args.device, args.resume, args.validate_every, start=_initial(args.start))
     print(f"{len(names)} images of {len(parts)} patients, each held out in turn")
     for part in parts:
         with TrainingDisplay(schedule.steps) as display:

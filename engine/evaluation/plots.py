@@ -31,7 +31,7 @@ def check_plotting(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"--plot writes {', '.join(FORMATS)}, not {path.name}")
     if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib: pip install 'nuclix[plots]'")
+        raise UsageError("--plot needs matplotlib: pip install matplotlib")
 
 
 def size_density(areas: NDArray[np.int64], points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -60,7 +60,7 @@ class AdaptedNetwork(torch.nn.Module):
     def _selected(self, outputs: Any, part: OutputPart) -> torch.Tensor:
         maps: torch.Tensor = outputs
         if part.key:
-            maps = outputs[int(part.key) if isinstance(outputs, tuple | list) else part.key]
+            maps = _chosen(outputs, part.key)
         elif isinstance(outputs, tuple | list):
             maps = outputs[0]
         if self._input.layout == NHWC:
@@ -68,3 +68,10 @@ class AdaptedNetwork(torch.nn.Module):
         if part.activation != NONE:
             maps = maps.float().sigmoid() if part.activation == SIGMOID else maps.float().softmax(1)
         return torch.cat([maps[:, k : k + 1] for k in part.channels], 1) if part.channels else maps
+
+
+def _chosen(outputs: Any, key: str) -> Any:
+    """Return an output by its name, or by its number where it has none of that name."""
+    if isinstance(outputs, dict) and key not in outputs and key.isdigit():
+        outputs = tuple(outputs.values())
+    return outputs[int(key) if isinstance(outputs, tuple | list) else key]

@@ -1,4 +1,4 @@
-"""Which device computes, and in which arithmetic."""
+"""Which device computes, and with which arithmetic."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nuclix.engine.errors import UsageError
-from nuclix.engine.run_config import PRECISIONS
+from nuclix.engine.errors import DeviceError, UsageError
+from nuclix.engine.run_config import PRECISIONS, TF32
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,7 @@ _FEWEST_THREADS = 2
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device that is there.
+    """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` (Apple GPU); a CUDA device has a number.
 
     Raises
     ------
@@ -26,42 +26,86 @@ def choose_device(wanted: str) -> torch.device:
     import torch
 
     if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise UsageError(f"unknown device {wanted!r}: use auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"unknown device {wanted!r}: use auto, cpu, cuda or cuda:N")
+        raise UsageError(f"unknown device {wanted!r}: use auto, cpu, cuda, cuda:N or mps") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"unknown device {wanted!r}: use auto, cpu, cuda, cuda:N or mps")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(f"no device 'mps': PyTorch {torch.__version__} finds no Apple GPU here; use cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise UsageError(
             f"no device {wanted!r}: PyTorch {torch.__version__} finds {found} CUDA device(s) here; use cpu"
         )
-    return device
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def prepare_device(device: torch.device, *, tf32: bool = False) -> None:
+    """Make a CUDA device this process's only one, and its results the same on every run; does nothing for a CPU.
+
+    Convolutions use deterministic algorithms, chosen by rule and not by trial; float32 products are not rounded to
+    TF32 unless asked for; TorchScript's fuser is off, whose kernels replace the plain ones after a few calls and differ
+    in the last bits.
+
+    Parameters
+    ----------
+    device : torch.device
+        From `choose_device`.
+    tf32 : bool
+        Allow TF32.
+
+    Raises
+    ------
+    DeviceError
+        If the device can't be used: another process has it, or its driver fails.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.set_device(device)  # else the runtime takes memory on device 0 as well
+        torch.cuda.init()
+    except RuntimeError as error:
+        raise DeviceError(f"{device} can't be used: {str(error).splitlines()[0]}") from error
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch._C._jit_set_texpr_fuser_enabled(False)
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """Return the arithmetic for the network: half precision where the device has it in hardware.
+    """Return the number format for the network: half precision where the device has it in hardware.
 
     Raises
     ------
     UsageError
-        If the name is unknown.
+        If the name is unknown, or the device does not have it.
     """
     import torch
 
     if wanted not in PRECISIONS:
         raise UsageError(f"unknown precision {wanted!r}: use one of {', '.join(PRECISIONS)}")
+    if wanted == TF32:
+        if device.type != "cuda":
+            raise UsageError(f"precision {TF32} is of CUDA devices; {device} computes in float32")
+        return torch.float32
     if wanted != "auto":
         chosen: torch.dtype = getattr(torch, wanted)
         return chosen
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        with torch.cuda.device(device):  # the question is answered for the current device
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    if device.type == "mps":  # half precision there has not been compared with the CPU
+        return torch.float32
     # Without these instructions bfloat16 on a CPU is emulated, slower than float32.
     features: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    native = features.get("avx512_bf16") or features.get("amx_bf16")
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if features.get("avx512_bf16") or features.get("amx_bf16") else torch.float32
 
 
 def hardware_name(device: torch.device) -> str:
@@ -70,6 +114,8 @@ def hardware_name(device: torch.device) -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return f"Apple GPU ({platform.machine()})"
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -79,7 +125,7 @@ def hardware_name(device: torch.device) -> str:
 
 
 def use_threads(count: int) -> None:
-    """Let PyTorch compute with `count` threads of the CPU, but with two at least.
+    """Let PyTorch compute with `count` threads of the CPU, but at least two.
 
     On a single thread PyTorch takes other kernels for 1 x 1 convolutions, whose float32 results differ in the last
     bits, so results would depend on how many processes share a machine.

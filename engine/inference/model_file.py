@@ -1,16 +1,18 @@
-"""Model files: TorchScript with the facts about it in ``nuclix.json`` inside, or in a TOML file beside it.
+"""Model files: TorchScript with its card in ``nuclix.json`` inside, or in a TOML file next to it.
 
-Model files are untrusted input: nothing is unpickled, and reading a card imports no torch.
+Model files are untrusted input. Reading a card runs nothing and imports no torch; a network is loaded only after
+`model_code` has found that its program does nothing but compute.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import tomllib
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.contracts import ModelCard
 from nuclix.engine.errors import ModelError
-from nuclix.engine.parameters import as_mapping, from_mapping
+from nuclix.engine.inference.card import CARD_NAME, FORMAT, FORMAT_KEY, card_of, parse_json, parse_toml
+from nuclix.engine.inference.model_source import choose_source, source_of
+from nuclix.engine.parameters import as_mapping
 
 if TYPE_CHECKING:
     import torch
 
-CARD_NAME = "nuclix.json"
-FORMAT_KEY = "format"
-FORMAT = 1
 CARD_LIMIT = 1 << 20  # bytes; a card is a few kB, and a file from elsewhere may claim anything
 HASH_CHUNK = 1 << 20
+# What zipfile raises for archives that are damaged, encrypted or compressed in an unknown way.
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError)
 TOML_HELP = """\
 write its facts in {toml}:
   name = "..."
@@ -47,7 +50,7 @@ class LoadedModel:
     Attributes
     ----------
     card : ModelCard
-        What the file says of itself.
+        The model's metadata.
     module : torch.nn.Module
         (N, 3, H, W) RGB in 0..255 to (N, maps, H, W) float32; evaluation mode.
     sha256 : str
@@ -69,7 +72,7 @@ def save_model(path: Path, module: torch.nn.Module, card: ModelCard) -> None:
     module : torch.nn.Module
         As `Exported`: RGB 0..255 in, finished maps out. Batch norms are folded into the convolutions.
     card : ModelCard
-        What the file shall say of itself.
+        The model's metadata.
     """
     import torch
 
@@ -105,37 +108,40 @@ def write_model(path: Path, module: torch.jit.ScriptModule, card: ModelCard) -> 
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read what a model file says of itself, without loading the network.
+    """Read a model's card without loading its network.
 
     Parameters
     ----------
     path : Path
-        A model file; a TOML file of the same name beside it stands in for metadata that is not inside.
+        A model file; a TOML file of the same name next to it is used where the file holds no card.
 
     Returns
     -------
     ModelCard
-        The facts.
 
     Raises
     ------
     ModelError
         If the file is not TorchScript, has no metadata, or the metadata does not fit; the message names the key.
     """
-    inside = _card_inside(path)
+    return _read_card(path, _card_inside(path))
+
+
+def _read_card(path: Path, inside: bytes | None) -> ModelCard:
+    """Return the card from the bytes found inside the file, or from the TOML file where there are none."""
     toml = path.with_suffix(".toml")
     if inside is not None:
-        return _card(_parsed_json(inside, path), f"{path}, {CARD_NAME}")
+        return card_of(parse_json(inside, path), f"{path}, {CARD_NAME}")
     if toml.is_file():
-        return _card(_parsed_toml(toml), str(toml))
+        return card_of(parse_toml(toml), str(toml))
     raise ModelError(
         f"{path}: is TorchScript but holds no {CARD_NAME}, so its scale and meaning are unknown; "
         + TOML_HELP.format(toml=toml)
     )
 
 
-def load_model(path: Path, device: str = "cpu") -> LoadedModel:
-    """Load a model file onto a device.
+def load_model(path: Path, device: str = "cpu", *, runtime: str = "auto", trust: bool = False) -> LoadedModel:
+    """Load a model file onto a device. The file is read once: what is hashed is what is checked and loaded.
 
     Parameters
     ----------
@@ -143,6 +149,10 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
         The file.
     device : str
         "cpu", "cuda" or "cuda:N".
+    runtime : str
+        auto, torch or the name of a model source.
+    trust : bool
+        Load the program without checking that it only computes.
 
     Returns
     -------
@@ -152,66 +162,77 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
     Raises
     ------
     ModelError
-        As `read_card`, and where torch can't load the network.
+        As `read_card`, where the program does more than compute, and where torch can't load the network.
     """
-    card = read_card(path)
-    module: torch.nn.Module = load_torchscript(path, device)
-    if not card.is_plain:
+    source = choose_source(path, runtime)
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise ModelError(f"{path}: can't be read: {problem.strerror or problem}") from problem
+    inside = _card_inside(path, io.BytesIO(content))
+    card = _read_card(path, inside)
+    if source is None:
+        network: Any = load_torchscript(path, device, trust=trust, content=content)
+    else:
+        network = source.load(path, card, device)
+    module: torch.nn.Module = network
+    if source is not None or not card.is_plain:
         from nuclix.engine.inference.adapter import AdaptedNetwork
 
-        module = AdaptedNetwork(module, card).eval()
-    return LoadedModel(card, module, model_hash(path))
+        module = AdaptedNetwork(network, card).eval()
+    digest = hashlib.sha256(content)
+    if inside is None:
+        digest.update(path.with_suffix(".toml").read_bytes())
+    return LoadedModel(card, module, digest.hexdigest())
 
 
-def load_torchscript(path: Path, device: str) -> torch.jit.ScriptModule:
-    """Load a TorchScript file onto a device; every network of a user comes by here.
+def load_torchscript(
+    path: Path, device: str, *, trust: bool = False, content: bytes | None = None
+) -> torch.jit.ScriptModule:
+    """Load a TorchScript file onto a device; every network of a user is loaded here.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    device : str
+        "cpu", "cuda" or "cuda:N".
+    trust : bool
+        Load the program without checking that it only computes.
+    content : bytes, optional
+        The file's content, where it has been read.
 
     Raises
     ------
     ModelError
-        If torch can't load it.
+        If its program does more than compute, or torch can't load it.
     """
     import torch
 
+    from nuclix.engine.inference.model_code import checked_archive
+
+    archive = path.read_bytes() if content is None else content
+    if not trust:
+        archive = checked_archive(archive, str(path))
     try:
         with torchscript_warnings():
-            return torch.jit.load(str(path), map_location=device).eval()
+            return torch.jit.load(io.BytesIO(archive), map_location=device).eval()
     except (RuntimeError, ValueError, OSError) as problem:
         raise ModelError(f"{path}: torch can't load this network: {_first_line(problem)}") from problem
 
 
-def card_from_toml(path: Path, amend: Callable[[dict[str, Any]], None] = lambda values: None) -> ModelCard:
-    """Read a card from a TOML file; `amend` may change its values before they are checked.
-
-    Raises
-    ------
-    ModelError
-        If the file can't be read or a value does not fit; the message names file and key.
-    """
-    values = _parsed_toml(path)
-    amend(values)
-    return _card(values, str(path))
-
-
-def patch_size_of(path: Path) -> int:
-    """Return ``patch.size`` of a card in TOML.
-
-    Raises
-    ------
-    ModelError
-        If the file can't be read or does not say it.
-    """
-    patch = _parsed_toml(path).get("patch")
-    size = patch.get("size") if isinstance(patch, Mapping) else None
-    if not isinstance(size, int) or size < 1:
-        raise ModelError(f"{path}: missing key 'size' in [patch]: the edge of the network's patch in px")
-    return size
-
-
 def model_hash(path: Path) -> str:
-    """Return the SHA-256 of a model file, of its TOML file too where the card comes from there."""
+    """Return the SHA-256 of a model file, of its TOML file too where the card comes from there.
+
+    Raises
+    ------
+    ModelError
+        As `read_card`.
+    """
+    inside = _card_inside(path)
+    _read_card(path, inside)
     digest = hashlib.sha256()
-    files = [path] if _card_inside(path) is not None else [path, path.with_suffix(".toml")]
+    files = [path] if inside is not None else [path, path.with_suffix(".toml")]
     for item in files:
         with item.open("rb") as file:
             while chunk := file.read(HASH_CHUNK):
@@ -220,7 +241,7 @@ def model_hash(path: Path) -> str:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """Return the file of a model that came with a package (by name) or of the user's (by path).
+    """Return the file of an installed model (by name) or of the user's own (by path).
 
     Parameters
     ----------
@@ -256,16 +277,19 @@ def find_model(name_or_path: str | Path) -> Path:
 
 @contextmanager
 def torchscript_warnings() -> Iterator[None]:
-    """Keep torch >= 2.13 from saying that TorchScript is old: it is the format that every version reads and writes."""
+    """Silence the deprecation of TorchScript in torch >= 2.13: it is the format that every version reads and writes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         yield
 
 
-def _card_inside(path: Path) -> bytes | None:
-    """Return the bytes of the card inside a TorchScript file, or None where it holds none."""
+def _card_inside(path: Path, content: io.BytesIO | None = None) -> bytes | None:
+    """Return the bytes of the card inside a model file, or None where it holds none."""
+    source = source_of(path)
+    if source is not None:
+        return source.card_text(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(content or path) as archive:
             names = archive.namelist()
             if not any(name.endswith("/constants.pkl") for name in names):
                 raise ModelError(f"{path}: is a zip file but not TorchScript (save it with torch.jit.save)")
@@ -274,49 +298,12 @@ def _card_inside(path: Path) -> bytes | None:
                 return None
             if archive.getinfo(inside[0]).file_size > CARD_LIMIT:
                 raise ModelError(f"{path}: its {CARD_NAME} is larger than {CARD_LIMIT} bytes")
-            return archive.read(inside[0])
-    except zipfile.BadZipFile as problem:
+            with archive.open(inside[0]) as card:
+                return card.read(CARD_LIMIT)  # whatever the header claims
+    except _BAD_ZIP as problem:
         raise ModelError(f"{path}: is not TorchScript: {problem}") from problem
     except OSError as problem:
         raise ModelError(f"{path}: can't be read: {problem.strerror or problem}") from problem
-
-
-def _parsed_json(text: bytes, path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as problem:
-        raise ModelError(f"{path}: its {CARD_NAME} is not JSON: {problem}") from problem
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: its {CARD_NAME} must be a table")
-    if values.get(FORMAT_KEY) != FORMAT:
-        raise ModelError(
-            f"{path}: its {CARD_NAME} has the format {values.get(FORMAT_KEY)!r}; this version reads {FORMAT}"
-        )
-    return values
-
-
-def _parsed_toml(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise ModelError(f"{path}: can't be read as TOML: {problem}") from problem
-    if values.get(FORMAT_KEY, FORMAT) != FORMAT:
-        raise ModelError(f"{path}: has the format {values[FORMAT_KEY]!r}; this version reads {FORMAT}")
-    return values
-
-
-def _card(values: Mapping[str, Any], where: str) -> ModelCard:
-    facts = {key: value for key, value in values.items() if key != FORMAT_KEY}
-    scale = facts.get("scale")
-    if isinstance(scale, Mapping) and "um_per_px" in scale:  # the key's name in cards of nuclix 0.1
-        facts["scale"] = {"mpp" if key == "um_per_px" else key: value for key, value in scale.items()}
-    card = from_mapping(ModelCard, facts, where, ModelError)
-    if not card.maps or not card.classes:
-        raise ModelError(f"{where}: needs at least one entry in maps and in classes")
-    for item in card.classes:
-        if not all(0 <= value <= 255 for value in item.color):
-            raise ModelError(f"{where}: the color of class {item.name!r} must be three numbers in 0..255")
-    return card
 
 
 def _first_line(problem: Exception) -> str:

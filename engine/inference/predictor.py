@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CPU_BATCH = 1
 CUDA_BATCH = 8
 MIRRORS: tuple[tuple[int, ...], ...] = ((2,), (3,), (2, 3))  # axes of a batch that are flipped
+_WARM_UP_PASSES = 3  # two that TorchScript profiles, one that it optimises
 # How CUDA, cuDNN, cuBLAS and PyTorch's CPU allocator say that memory is short: inside TorchScript the exception's
 # own type is lost, and the libraries have none.
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
@@ -42,12 +43,15 @@ class InferenceSettings:
         Patches a forward pass; a shorter batch is padded so that arithmetic does not change.
     tta : bool
         Average the maps of four mirror images (test-time augmentation), at four times the work.
+    tf32 : bool
+        Let CUDA round the factors of float32 products to 10 bits.
     """
 
     device: torch.device
     precision: torch.dtype
     batch: int
     tta: bool = False
+    tf32: bool = False
 
 
 def default_batch(device: torch.device) -> int:
@@ -69,16 +73,28 @@ class Predictor:
     ----------
     asked : int
         The batch before any halving.
+    name : str
+        The model's name.
+    patch : PatchShape
+        What goes in and what comes out.
+
+    Raises
+    ------
+    DeviceMemoryError, DeviceError
+        If the network does not fit into the device's memory, or the device has failed.
     """
 
     def __init__(self, model: LoadedModel, settings: InferenceSettings) -> None:
         self._model = model
-        self._module = model.module.to(settings.device)
         self._settings = settings
         self.asked = settings.batch
+        self.name = model.card.name
         self._channels = model.card.channels
-        self._name = model.card.name
         self.patch: PatchShape = model.card.patch
+        try:
+            self._module = model.module.to(settings.device)
+        except RuntimeError as error:
+            raise self._failure(error) from error
 
     @property
     def batch(self) -> int:
@@ -96,6 +112,11 @@ class Predictor:
         return self._settings.precision
 
     @property
+    def precision_name(self) -> str:
+        """The arithmetic as the options name it."""
+        return "tf32" if self._settings.tf32 else str(self.precision).removeprefix("torch.")
+
+    @property
     def tta(self) -> bool:
         """Whether maps are averaged over mirror images."""
         return self._settings.tta
@@ -106,7 +127,7 @@ class Predictor:
         return self._channels
 
     def __call__(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Compute the maps of patches' middles.
+        """Compute the maps of the valid regions of patches.
 
         Parameters
         ----------
@@ -115,20 +136,22 @@ class Predictor:
 
         Returns
         -------
-        (n, channels, core, core) float32
+        (n, channels, valid, valid) float32
 
         Raises
         ------
         ModelError
-            If the network fails or its output has another shape than its card says.
+            If the network fails, or its output is not what its card says or not finite.
         DeviceMemoryError
             If a batch of this size does not fit into the device's memory.
         DeviceError
             If the device has failed and needs another process.
         """
+        import torch
+
         try:
             return self._forward(patches)
-        except RuntimeError as error:  # of which torch.OutOfMemoryError is a kind
+        except (RuntimeError, torch.jit.Error) as error:  # torch.OutOfMemoryError is of the first kind
             raise self._failure(error) from error
 
     def _forward(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -145,40 +168,74 @@ class Predictor:
         ):
             # (N, H, W, 3) seen as (N, 3, H, W) is what PyTorch calls channels last: no copy.
             images = torch.from_numpy(stack).to(self._settings.device).permute(0, 3, 1, 2)
-            maps = self._mirrored(images) if self.tta else self._module(images)
-            if tuple(maps.shape) != (self.batch, self._channels, size, size):
-                want = (self.batch, self._channels, size, size)
-                raise ModelError(f"model {self._name}: output is {tuple(maps.shape)}, its metadata promise {want}")
+            maps = self._mirrored(images) if self.tta else self._maps(images)
             inner = slice(margin, size - margin)
-            return maps[: len(patches), :, inner, inner].float().contiguous().cpu().numpy()
+            found = maps[: len(patches), :, inner, inner].float().contiguous()
+            if not bool(torch.isfinite(found).all()):
+                advice = "" if not half else "; try --precision float32"
+                raise ModelError(f"model {self.name}: its maps hold values that are not finite numbers{advice}")
+            return found.cpu().numpy()
+
+    def _maps(self, images: torch.Tensor) -> torch.Tensor:
+        """Run the network and check what it returns."""
+        import torch
+
+        maps = self._module(images)
+        want = (len(images), self._channels, *images.shape[2:])
+        if not isinstance(maps, torch.Tensor):
+            raise ModelError(
+                f"model {self.name}: the network returns a {type(maps).__name__}, not one tensor of shape {want}; "
+                "wrap it in a module that returns the maps only"
+            )
+        if tuple(maps.shape) != want:
+            raise ModelError(f"model {self.name}: the output's shape is {tuple(maps.shape)}; its card says {want}")
+        if not maps.is_floating_point():
+            raise ModelError(f"model {self.name}: the output is of type {maps.dtype}; maps are floating-point numbers")
+        return maps
 
     def _mirrored(self, images: torch.Tensor) -> torch.Tensor:
         """Return the mean of the maps of the four mirror images, turned back."""
-        maps = self._module(images).float()
+        maps = self._maps(images).float()
         for axes in MIRRORS:
-            maps += self._module(images.flip(axes)).flip(axes)
+            maps += self._maps(images.flip(axes)).flip(axes)
         return maps / (1 + len(MIRRORS))
 
-    def _failure(self, error: RuntimeError) -> ModelError | DeviceMemoryError | DeviceError:
+    def _failure(self, error: Exception) -> ModelError | DeviceMemoryError | DeviceError:
         text = str(error)
         if any(words in text for words in _NO_MEMORY):
             return DeviceMemoryError(
-                f"model {self._name}: {self._settings.device} is out of memory with {self.batch} patch(es) at a time"
+                f"model {self.name}: {self._settings.device} is out of memory with {self.batch} patch(es) at a time"
             )
         if any(words in text for words in _BROKEN):
             return DeviceError(f"{self._settings.device} failed: {_last_line(error)}")
-        return ModelError(f"model {self._name}: the network failed: {_last_line(error)}")
+        advice = '; a network that takes numbers needs `dtype = "float32"` in [input] of its card'
+        of_type = "unsigned char" in text or "Byte" in text
+        return ModelError(f"model {self.name}: the network failed: {_last_line(error)}{advice if of_type else ''}")
 
     def use_batch(self, batch: int) -> None:
-        """Compute `batch` patches at a time from now on, and give back what larger batches had taken.
+        """Compute `batch` patches at a time from now on, and release the memory that larger batches have taken.
 
         Results of another batch may differ in the last bits, so a slide is computed with one batch throughout.
         """
         import torch
 
+        if batch == self.batch:
+            return
         self._settings = replace(self._settings, batch=batch)
         if self._settings.device.type == "cuda":
             torch.cuda.empty_cache()
+            self.warm_up()
+
+    def warm_up(self) -> None:
+        """Run empty batches, so that the first batch of a slide is computed like every other one.
+
+        TorchScript rewrites a graph after it has seen it run. Without this, the first batches after a restart would be
+        computed by another graph than the same patches of an undisturbed run.
+        """
+        size = self.patch.size
+        empty = [np.zeros((size, size, 3), np.uint8)] * self.batch
+        for _ in range(_WARM_UP_PASSES):
+            self(empty)
 
 
 def _last_line(error: BaseException) -> str:

@@ -4,17 +4,22 @@ Each column is a raw file that only grows. `commit` makes everything so far dura
 file atomically; after a crash, whatever lies past the committed lengths is cut off. Memory stays flat: the columns
 are mapped, and only the sort keys of all objects are held.
 
-Whoever opens a spool works in a new generation, a numbered sub-folder that no other process can have made, and copies
-there what the generation before had committed. So a worker that was given up for lost but lives can spoil nothing:
-its files are not those that the next one writes, and its next commit fails.
+The state file holds a checksum of each column and ends with one of its own, so damaged files are noticed before a slide
+is resumed from them.
+
+Whoever opens a checkpoint works in a new attempt, a numbered sub-folder that no other process can have made, and copies
+into it what the attempt before had committed. So a worker that was taken for lost but is alive can spoil nothing: its
+files are not those that the next one writes, and its next commit fails.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,15 +30,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.errors import Interrupted, OutputError
-from nuclix.engine.files import replace_file, sync_folder
+from nuclix.engine.files import sync_folder
 from nuclix.engine.segmentation.objects import Objects, canonical_order, take
+from nuclix.engine.segmentation.state_file import STATE_NAME, read_state, write_state
 
 # Objects handed to a writer at once: about 20 MB of text.
 BLOCK_OBJECTS = 20_000
 
-_STATE = "state.npz"
+log = logging.getLogger("nuclix")
+
 # What reading a state that is missing, damaged or unrecognised may raise.
-_UNUSABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_UNUSABLE = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile)
 _COPY_BYTES = 16 << 20  # a column is copied in pieces of this size
 _FIXED: dict[str, tuple[type, int]] = {
     "first": (np.int64, 2),
@@ -48,12 +55,17 @@ _FIXED: dict[str, tuple[type, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Committed:
-    """What a generation had made durable: bytes of each column by name, and the state given to `commit`."""
+    """What an attempt had made durable: bytes and CRC-32 of each column by name, and the state given to `commit`."""
 
     folder: Path
     key: str
     lengths: dict[str, int]
+    sums: dict[str, int]
     state: dict[str, NDArray[Any]]
+
+
+class _DamagedError(Exception):
+    """A column is not what was committed."""
 
 
 class Checkpoint:
@@ -62,17 +74,17 @@ class Checkpoint:
     Parameters
     ----------
     folder : Path
-        Where the columns lie; made if missing, but not its parents. A committed spool found there is continued.
+        Folder of the columns; made if missing, but not its parents. A committed checkpoint found there is continued.
     measurements : tuple of str
         Names of the measurements, in the order in which they are written.
     key : str
-        What the objects depend on: slide, model, settings. A spool that was committed under another key, or whose
-        files are damaged, is begun anew.
+        What the objects depend on: slide, model, settings. A checkpoint that was committed under another key, or whose
+        files are damaged, is discarded.
 
     Attributes
     ----------
     state : dict of str to array
-        What the last `commit` was given; empty in a fresh spool.
+        What the last `commit` was given; empty in a new checkpoint.
 
     Raises
     ------
@@ -87,8 +99,9 @@ class Checkpoint:
         self._types = {**_FIXED, **{f"m{i}": (np.float64, 1) for i in range(len(measurements))}}
         self.state: dict[str, NDArray[Any]] = {}
         self._files: dict[str, io.FileIO] = {}
+        self._sums = dict.fromkeys(self._types, 0)
         try:
-            self.folder = _new_generation(folder)
+            self.folder = _new_attempt(folder)
         except OSError as error:
             raise OutputError(f"{folder}: can't be written: {error.strerror}") from error
         try:
@@ -102,16 +115,23 @@ class Checkpoint:
             raise
 
     def _begin(self) -> None:
-        """Open the columns, take over what an older generation had committed, and remove the older ones."""
+        """Open the columns, take over what an earlier attempt had committed, and remove the earlier ones."""
         for name in self._types:
             self._files[name] = io.FileIO(self.folder / f"{name}.bin", "w+")
-        while (before := _last_committed(self._older(), self._types)) is not None and before.key == self._key:
+        damaged: set[Path] = set()
+        while True:
+            usable = [attempt for attempt in self._older() if attempt not in damaged]
+            before = _last_committed(usable, self._types)
+            if before is None or before.key != self._key:
+                break
             try:
                 self._copy(before)
-            except FileNotFoundError:  # a worker that was about to take over, too, has just removed it
-                for file in self._files.values():
-                    file.seek(0)
-                    file.truncate()
+            except (FileNotFoundError, _DamagedError) as error:
+                # It is damaged, or another worker that was about to take over has just removed it.
+                self._truncate()
+                if isinstance(error, _DamagedError):
+                    damaged.add(before.folder)
+                    log.warning("%s: %s; the slide is started again", before.folder, error)
                 continue
             self._commit(before.state)
             self.state = before.state
@@ -119,23 +139,43 @@ class Checkpoint:
         for older in self._older():
             shutil.rmtree(older, ignore_errors=True)
 
+    def _truncate(self) -> None:
+        for file in self._files.values():
+            file.seek(0)
+            file.truncate()
+        self._sums = dict.fromkeys(self._types, 0)
+
     def _older(self) -> list[Path]:
         mine = _number(self.folder)
-        return [generation for generation in _generations(self._root) if _number(generation) < mine]
+        return [attempt for attempt in _attempts(self._root) if _number(attempt) < mine]
 
     def _copy(self, before: _Committed) -> None:
-        for name, file in self._files.items():
+        """Copy what an attempt had committed.
+
+        Raises
+        ------
+        _DamagedError
+            If a column is not what was committed.
+        """
+        for name in self._files:
             with (before.folder / f"{name}.bin").open("rb") as source:
                 left = before.lengths[name]
                 while left:
                     piece = source.read(min(left, _COPY_BYTES))
                     if not piece:
-                        raise OSError(None, f"{source.name} has become shorter")
-                    _write_all(file, np.frombuffer(piece, np.uint8))
+                        raise _DamagedError(f"{name}.bin is too short")
+                    self._write(name, np.frombuffer(piece, np.uint8))
                     left -= len(piece)
+            if self._sums[name] != before.sums[name]:
+                raise _DamagedError(f"{name}.bin has another checksum than when it was written")
+
+    def _write(self, name: str, array: NDArray[Any]) -> None:
+        _write_all(self._files[name], array)
+        if array.size:
+            self._sums[name] = zlib.crc32(memoryview(array.data).cast("B"), self._sums[name])
 
     def _failure(self, error: OSError) -> OutputError | Interrupted:
-        """Say what an error means: the spool is another worker's now, or the folder can't be written."""
+        """Return what an error means: the checkpoint is another worker's now, or the folder can't be written."""
         with suppress(OSError):
             if self._root.is_dir() and not self._is_mine():
                 return Interrupted(f"{self._root}: another worker has taken this slide over")
@@ -161,7 +201,7 @@ class Checkpoint:
         columns |= {f"m{i}": objects.measurements[name] for i, name in enumerate(self._measurements)}
         try:
             for name, column in columns.items():
-                _write_all(self._files[name], np.ascontiguousarray(column, self._types[name][0]))
+                self._write(name, np.ascontiguousarray(column, self._types[name][0]))
         except OSError as error:
             raise self._failure(error) from error
 
@@ -173,7 +213,7 @@ class Checkpoint:
         OutputError
             If the disk is full or gone.
         Interrupted
-            If another worker has opened this spool since: the slide is its now.
+            If another worker has opened this checkpoint since: the slide is now its.
         """
         try:
             self._commit(state)
@@ -182,7 +222,7 @@ class Checkpoint:
         self.check()
 
     def check(self) -> None:
-        """Raise `Interrupted` if another worker has opened this spool since, `OutputError` if it is gone."""
+        """Raise `Interrupted` if another worker has opened this checkpoint since, `OutputError` if it is gone."""
         try:
             mine = self._is_mine()
         except OSError as error:
@@ -191,16 +231,18 @@ class Checkpoint:
             raise Interrupted(f"{self._root}: another worker has taken this slide over")
 
     def _is_mine(self) -> bool:
-        return next(iter(_generations(self._root)), None) == self.folder
+        return next(iter(_attempts(self._root)), None) == self.folder
 
     def _commit(self, state: Mapping[str, NDArray[Any]]) -> None:
         for file in self._files.values():
             os.fsync(file.fileno())
-        lengths = np.array([file.tell() for file in self._files.values()], np.int64)
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = {"key": np.array(self._key), "lengths": lengths, **state}
-        np.savez(buffer, **arrays)
-        replace_file(self.folder / _STATE, buffer.getvalue())
+        arrays: dict[str, Any] = {
+            "key": np.array(self._key),
+            "lengths": np.array([file.tell() for file in self._files.values()], np.int64),
+            "sums": np.array(list(self._sums.values()), np.int64),
+            **state,
+        }
+        write_state(self.folder / STATE_NAME, arrays)
 
     def blocks(self, size: int = BLOCK_OBJECTS) -> Iterator[Objects]:
         """Yield all objects in canonical order, `size` at a time.
@@ -247,43 +289,43 @@ class Checkpoint:
             file.close()
 
     def remove(self) -> None:
-        """Close and delete the spool."""
+        """Close and delete the checkpoint."""
         self.close()
         shutil.rmtree(self._root)
 
 
 def committed_key(folder: Path) -> str | None:
-    """Return the key under which the spool in `folder` was last committed, or None.
+    """Return the key under which the checkpoint in `folder` was last committed, or None.
 
     Parameters
     ----------
     folder : Path
-        A spool's; need not be there.
+        A checkpoint's; need not exist.
     """
-    for generation in _generations(folder):
+    for attempt in _attempts(folder):
         try:
-            return str(_load(generation)["key"])
+            return str(read_state(attempt)["key"])
         except _UNUSABLE:
             continue
     return None
 
 
-def _number(generation: Path) -> int:
-    return int(generation.name)
+def _number(attempt: Path) -> int:
+    return int(attempt.name)
 
 
-def _generations(folder: Path) -> list[Path]:
-    """Return the generations in a spool's folder, the youngest first; none where it is not there."""
+def _attempts(folder: Path) -> list[Path]:
+    """Return the attempts in a checkpoint's folder, the latest first; none where it is not there."""
     if not folder.is_dir():
         return []
     return sorted((path for path in folder.iterdir() if path.name.isdigit()), key=_number, reverse=True)
 
 
-def _new_generation(folder: Path) -> Path:
-    """Make the folder of a generation that nobody else has; making a folder succeeds for one process only."""
+def _new_attempt(folder: Path) -> Path:
+    """Make the folder of an attempt that nobody else has; making a folder succeeds for one process only."""
     folder.mkdir(exist_ok=True)
     while True:
-        number = max(map(_number, _generations(folder)), default=0) + 1
+        number = max(map(_number, _attempts(folder)), default=0) + 1
         path = folder / f"{number:06d}"
         with suppress(FileExistsError):
             path.mkdir()
@@ -291,29 +333,24 @@ def _new_generation(folder: Path) -> Path:
             return path
 
 
-def _load(generation: Path) -> dict[str, NDArray[Any]]:
-    # By way of memory: where the content is damaged, numpy leaves a file that it has opened itself open.
-    with np.load(io.BytesIO((generation / _STATE).read_bytes())) as state:
-        return dict(state)
+def _last_committed(attempts: list[Path], types: Mapping[str, tuple[type, int]]) -> _Committed | None:
+    """Return what the latest of the attempts that is not damaged had committed.
 
-
-def _last_committed(generations: list[Path], types: Mapping[str, tuple[type, int]]) -> _Committed | None:
-    """Return what the youngest of the generations that is not damaged had committed.
-
-    They are looked at from the oldest on: one that is just being removed was copied and committed by a younger one
+    They are read from the earliest on: one that is just being removed was copied and committed by a later one
     before that, which is still to come.
     """
     last = None
-    for generation in reversed(generations):
+    for attempt in reversed(attempts):
         try:
-            state = _load(generation)
+            state = read_state(attempt)
             lengths = dict(zip(types, state.pop("lengths").tolist(), strict=True))
-            whole = all((generation / f"{name}.bin").stat().st_size >= length for name, length in lengths.items())
+            sums = dict(zip(types, state.pop("sums").tolist(), strict=True))
+            whole = all((attempt / f"{name}.bin").stat().st_size >= length for name, length in lengths.items())
             key = str(state.pop("key"))
         except _UNUSABLE:
             continue
         if whole:
-            last = _Committed(generation, key, lengths, state)
+            last = _Committed(attempt, key, lengths, sums, state)
     return last
 
 

@@ -16,7 +16,7 @@ from nuclix.engine.contracts import ModelCard, ObjectClass, PostProcessor
 from nuclix.engine.errors import ModelError, UsageError
 from nuclix.engine.parameters import from_mapping
 from nuclix.engine.run_config import RunConfig
-from nuclix.engine.segmentation.detections import DetectsObjects
+from nuclix.engine.segmentation.detections import DetectsObjects, ScoresObjects
 from nuclix.engine.segmentation.objects import PROBABILITY, Objects
 from nuclix.ext.label_sums import label_sums
 
@@ -186,6 +186,8 @@ def find_nuclei(
         classes = None if found.classes is None else np.asarray(found.classes, np.int32)[names]
     else:
         labels = post.split(own, mask)
+        given = post.object_scores(own, labels) if isinstance(post, ScoresObjects) else None
+        scores = None if given is None else np.asarray(given, np.float64)[_labels_in_order(labels) - 1]
     if rule is not None:
         classes = vote(labels, maps[len(post.maps) :], rule)
     return FoundNuclei(labels, scores, classes)

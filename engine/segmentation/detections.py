@@ -35,3 +35,12 @@ class DetectsObjects(Protocol):
     def detect(self, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> Detections:
         """Return what `split` returns, with scores or classes; it is called instead."""
         ...
+
+
+@runtime_checkable
+class ScoresObjects(Protocol):
+    """A post-processor that may score each nucleus as a whole, in place of the mean of its score map."""
+
+    def object_scores(self, maps: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.floating[Any]] | None:
+        """Return the (N,) scores, 0..1, of the nuclei that `split` labelled 1..N; None leaves the mean."""
+        ...

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine import registry
 from nuclix.engine.contracts import PostProcessor
 from nuclix.engine.errors import ModelError
-from nuclix.engine.inference.model_file import card_from_toml, write_model
+from nuclix.engine.inference.card import card_from_toml
+from nuclix.engine.inference.model_file import write_model
 from nuclix.engine.model_card import InputFormat, ModelCard, PatchShape
-from nuclix.engine.parameters import from_mapping
+from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.classes import check_classes, class_rule, find_nuclei
+from nuclix.engine.segmentation.preparation import post_processor
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +102,7 @@ def pack_model(network: Path, card_file: Path, out: Path, image: NDArray[np.uint
         If the network can't be loaded or run, its output does not fit the card, or the card is not valid.
     """
     card, measured = _read(card_file)
-    post = _post_processor(card, card_file)
+    post = post_processor(card, RunConfig(), str(card_file))
     class_rule(card, str(card_file))
     check_classes(card, post, str(card_file))
     module = _load(network)
@@ -143,17 +144,6 @@ def _read(path: Path) -> tuple[ModelCard, bool]:
     missing: list[Path] = []
     card = card_from_toml(path, fill)
     return card, bool(missing)
-
-
-def _post_processor(card: ModelCard, path: Path) -> PostProcessor:
-    kind: Any = registry.load(registry.POSTPROCESSORS, card.postprocessor)
-    post: PostProcessor = from_mapping(kind, card.parameters, f"{path}: parameters of {card.postprocessor}", ModelError)
-    if post.maps != card.maps:
-        raise ModelError(
-            f"{path}: maps are {', '.join(card.maps)}; the post-processor {card.postprocessor} takes "
-            f"{', '.join(post.maps)}: name them so, in this order (class maps go into class_maps)"
-        )
-    return post
 
 
 def _load(path: Path) -> torch.jit.ScriptModule:

@@ -1,8 +1,8 @@
-"""One slide from pixels to spooled objects: the stages side by side, with bounded queues between them.
+"""One slide from pixels to stored objects: the stages side by side, with bounded queues between them.
 
 ::
 
-    read (pool) -> network (this thread) -> stitch (one thread) -> split (pool) -> spool (this thread)
+    read (pool) -> network (this thread) -> stitch (one thread) -> split (pool) -> checkpoint (this thread)
 
 Only this module knows about threads. Every stage does its work in the same order whatever the number of workers,
 or in an order that does not matter, so neither do the results.
@@ -29,6 +29,7 @@ from nuclix.engine.segmentation.classes import ClassRule, find_nuclei, with_foun
 from nuclix.engine.segmentation.clump_batch import ClumpBatch, pack
 from nuclix.engine.segmentation.clumps import Clump, Stitcher
 from nuclix.engine.segmentation.context import ContextWindow
+from nuclix.engine.segmentation.large_clumps import LargeClump
 from nuclix.engine.segmentation.measure import (
     SHAPE_ONLY,
     MeasurementSettings,
@@ -36,13 +37,13 @@ from nuclix.engine.segmentation.measure import (
     packed_pixels,
     unpacked_pixels,
 )
-from nuclix.engine.segmentation.objects import Objects
+from nuclix.engine.segmentation.objects import PROBABILITY, Objects, concatenate, take
 from nuclix.engine.segmentation.stage_timer import StageClock
 from nuclix.engine.slide.view import SlideView
 
 T = TypeVar("T", bound=np.generic)
 
-# Units that may wait between the network and the spool: enough to hide a slow one, few enough for flat memory.
+# Units that may wait between the network and the checkpoint: enough to hide a slow one, few enough for flat memory.
 UNITS_IN_FLIGHT = 3
 
 
@@ -88,6 +89,8 @@ class PipelineInputs:
         How class maps are read, where the network gives any.
     measurements : MeasurementSettings
         How nuclei are outlined and what is measured.
+    min_score : float or None
+        Nuclei with a lower detection probability are dropped.
     """
 
     view: SlideView
@@ -97,6 +100,7 @@ class PipelineInputs:
     checkpoint: ObjectStore
     rule: ClassRule | None = None
     measurements: MeasurementSettings = SHAPE_ONLY
+    min_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +216,12 @@ class SlidePipeline:
         self._splitters = ThreadPoolExecutor(threads, "nuclix-split")
         self._flying: deque[Future[_Stitched]] = deque()
         self._first_row = 0
-        self._landed = np.zeros(2, np.int64)  # tiles and pixels of the units whose objects are in the spool
+        self._landed = np.zeros(2, np.int64)  # tiles and pixels of the units whose objects are in the checkpoint
         if inputs.checkpoint.state:
             self._resume(inputs.checkpoint.state)
 
     def run(self) -> PipelineFigures:
-        """Work through the slide; objects end in the spool.
+        """Work through the slide; objects end in the checkpoint.
 
         Raises
         ------
@@ -261,6 +265,12 @@ class SlidePipeline:
         batch: list[tuple[_Unit, Box, Future[_Patch]]] = []
         units: deque[_Unit] = deque()
         for unit, core, read in self._reads():
+            if batch and unit.row != batch[-1][0].row:
+                # A batch never crosses rows: after a restart at a row, each patch has the neighbours it had before.
+                self._predict(batch)
+                batch.clear()
+                while units and units[0].missing == 0:
+                    self._send(units.popleft())
             if unit is not (units[-1] if units else None):
                 units.append(unit)
             if core is not None and read is not None:
@@ -340,7 +350,7 @@ class SlidePipeline:
             self._land()
 
     def _land(self) -> None:
-        """Take the objects of the oldest unit into the spool; after a row's last unit make them durable."""
+        """Take the objects of the oldest unit into the checkpoint; after a row's last unit make them durable."""
         stitched = self._flying.popleft().result()
         for future in stitched.objects:
             objects = future.result()
@@ -367,7 +377,7 @@ class SlidePipeline:
             if mask is not None and self._hooks.on_foreground is not None:
                 self._hooks.on_foreground(region, mask)
             whole: list[Clump] = []
-            waited: list[Clump] = []
+            waited: list[Clump | LargeClump] = []
             for row, col in self._blocks_in(region):
                 box = self._stitcher.block_box(row, col)
                 if window is None or mask is None or not mask[box.slices(region)].any():
@@ -375,9 +385,15 @@ class SlidePipeline:
                     continue
                 maps = window[(slice(None), *box.expand(post.context).slices(region.expand(post.context)))]
                 for clump in self._stitcher.add(row, col, maps, mask[box.slices(region)]):
-                    (whole if clump.box == box else waited).append(clump)
+                    if isinstance(clump, Clump) and clump.box == box:
+                        whole.append(clump)
+                    else:
+                        waited.append(clump)
             jobs = [self._splitters.submit(self._split, clump) for clump in whole]
-            jobs += [self._splitters.submit(self._split_canvas, canvas) for canvas in pack(waited, post.context)]
+            small = [clump for clump in waited if isinstance(clump, Clump)]
+            large = [clump for clump in waited if isinstance(clump, LargeClump)]
+            jobs += [self._splitters.submit(self._split_canvas, canvas) for canvas in pack(small, post.context)]
+            jobs += [self._splitters.submit(self._split_large, clump) for clump in large]
             last = unit.col == self._grid.unit_cols - 1
             unit.maps = None
             state = {**self._stitcher.snapshot(), **self._band.snapshot()} if last else None
@@ -400,11 +416,24 @@ class SlidePipeline:
         score = _inner(post.score(maps[: len(post.maps)]), context)
         labels = _inner(found.labels, context)
         objects = objects_of(labels, score, origin, self._inputs.view.scale.mpp, self._inputs.measurements, rgb)
-        return with_found(objects, found)
+        objects = with_found(objects, found)
+        if self._inputs.min_score is None:
+            return objects
+        return take(objects, np.flatnonzero(objects.measurements[PROBABILITY] >= self._inputs.min_score))
 
     def _split(self, clump: Clump) -> Objects:
         with self._clock.stage("split"):
             return self._objects(clump.mask, clump.maps, clump.box)
+
+    def _split_large(self, clump: LargeClump) -> Objects:
+        """Split a clump window by window; a nucleus counts where its first pixel lies."""
+        with self._clock.stage("split"):
+            parts = []
+            for window in clump.windows():
+                objects = self._objects(window.mask, window.maps, window.box)
+                rows, cols = (objects.first - (window.box.row, window.box.col)).T
+                parts.append(take(objects, np.flatnonzero(window.own[rows, cols])))
+            return concatenate(parts)
 
     def _split_canvas(self, canvas: ClumpBatch) -> Objects:
         with self._clock.stage("split"):

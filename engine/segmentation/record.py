@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,10 @@ class SlideRecord:
         Tiles, pixels, nuclei.
     warnings : list of str
         What the user should know.
+    outputs : list of dict
+        The result files: format, path in the output folder, SHA-256, options.
     result : mapping
-        The result's file and its SHA-256, and what it depends on.
+        What the objects depend on, and the state of the slide's files.
     """
 
     slide: Mapping[str, Any]
@@ -44,12 +46,28 @@ class SlideRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:
     """Return the versions of what computes the result."""
     return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS_OF}}
+
+
+def run_warnings(clumps_cut: int, batch_asked: int, batch: int) -> list[str]:
+    """Return what the user should know of a finished slide: how often clumps were cut, and a smaller batch."""
+    warnings = []
+    if clumps_cut:
+        warnings.append(
+            f"clumps of foreground larger than the limit were cut {clumps_cut} times at block edges; "
+            "the model may not suit this slide"
+        )
+    if batch < batch_asked:
+        warnings.append(
+            f"the device was out of memory with {batch_asked} patches at a time: computed as with --batch {batch}"
+        )
+    return warnings
 
 
 def write_record(path: Path, record: SlideRecord) -> None:
@@ -64,3 +82,13 @@ def write_record(path: Path, record: SlideRecord) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     # A file's name may hold bytes that are no text; Python's escapes for them are JSON's too.
     replace_file(path, text.encode("utf-8", "backslashreplace"))
+
+
+def read_record(path: Path) -> SlideRecord | None:
+    """Return the record at `path`, or None where there is none that can be read."""
+    try:
+        content = json.loads(path.read_bytes())
+        known = {item.name: content[item.name] for item in fields(SlideRecord) if item.name in content}
+        return SlideRecord(**known) if content["format"] == RECORD_FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

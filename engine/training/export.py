@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nuclix.engine.contracts import ModelCard, ObjectClass
+from nuclix.engine.contracts import CalibratesScores, ModelCard, ObjectClass
 from nuclix.engine.inference.model_file import save_model
 from nuclix.engine.parameters import as_mapping
+from nuclix.engine.training.calibration import fit_curve, judged, reliability
 from nuclix.engine.training.selection import Selection, choose_parameters, predict, score_parameters
 from nuclix.engine.training.validation import make_postprocessor
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
-    from nuclix.engine.training.contracts import Recipe
+    from nuclix.engine.training.contracts import Annotated, Recipe
     from nuclix.engine.training.dataset import Dataset
     from nuclix.engine.training.execution import Execution
 
@@ -78,7 +81,7 @@ def export(
     ModelCard
         What was written.
     """
-    parameters, scores = _chosen(recipe, network, dataset, execution, provenance)
+    parameters, scores, calibration = _chosen(recipe, network, dataset, execution, provenance)
     card = ModelCard(
         name=provenance.name,
         method=provenance.method,
@@ -98,6 +101,7 @@ def export(
             ),
             "recipe": as_mapping(recipe),
             **provenance.settings,
+            **calibration,
         },
         scores=scores,
     )
@@ -107,23 +111,39 @@ def export(
 
 def _chosen(
     recipe: Recipe, network: torch.nn.Module, dataset: Dataset, execution: Execution, provenance: Provenance
-) -> tuple[Mapping[str, Any], dict[str, dict[str, dict[str, float]]]]:
-    """Return the post-processor's parameters and, where images are held out, the scores that chose them."""
+) -> tuple[Mapping[str, Any], dict[str, dict[str, dict[str, float]]], dict[str, Any]]:
+    """Return the post-processor's parameters and, where images are held out, the scores that chose them.
+
+    The last part says how good the detection scores are that were calibrated on the held-out images.
+    """
     import torch
 
     images = dataset.validation
     if not images:
         given = provenance.parameters or recipe.candidates()[0]
         make_postprocessor(recipe, given)
-        return given, {}
+        return given, {}, {}
     maps = predict(recipe, network, images, execution)
     chosen = choose_parameters(recipe, images, maps, torch.get_num_threads())
+    parameters, calibration = _calibrated(recipe, images, maps, chosen.parameters)
     maps = predict(recipe, network, images, execution, mirrored=True)
     mirrored = score_parameters(recipe, images, maps, chosen.parameters)
-    return chosen.parameters, {
-        "validation": _rows(chosen),
-        "validation, four mirror images averaged": _rows(mirrored),
-    }
+    scores = {"validation": _rows(chosen), "validation, four mirror images averaged": _rows(mirrored)}
+    return parameters, scores, calibration
+
+
+def _calibrated(
+    recipe: Recipe, images: Sequence[Annotated], maps: Sequence[NDArray[np.float32]], parameters: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Return the parameters with calibrated scores, and how good those are, each image judged by the others."""
+    items = judged(recipe, images, maps, parameters)
+    curve = fit_curve(items)
+    processor = make_postprocessor(recipe, parameters)
+    if curve is None or not isinstance(processor, CalibratesScores):
+        return parameters, {}
+    points = ([round(float(value), DIGITS) for value in part] for part in (curve.raw, curve.probability))
+    found = reliability(items)
+    return {**parameters, **processor.calibrated(*points)}, {"calibrated scores": as_mapping(found)} if found else {}
 
 
 def _rows(selection: Selection) -> dict[str, dict[str, float]]:

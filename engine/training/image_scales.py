@@ -99,7 +99,7 @@ def resampled(item: Annotated, mpp: float, target: float) -> Annotated:
 
     height, width = (max(1, round(extent * factor)) for extent in item.labels.shape)
     method = Resampling.BILINEAR if factor > 1 else Resampling.BOX
-    pixels = np.asarray(fromarray(item.image).resize((width, height), method))
+    pixels = np.array(fromarray(item.image).resize((width, height), method))
     return Annotated(item.name, pixels, nearest(item.labels, (height, width)))
 
 

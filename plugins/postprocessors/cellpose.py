@@ -55,6 +55,7 @@ class Cellpose:
 
     maps: ClassVar[tuple[str, ...]] = ("cell_logit", "flow_down", "flow_right")
     context: ClassVar[int] = 0
+    has_directions: ClassVar[bool] = True  # mirror images of the maps can't be averaged
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.cell_threshold):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,11 @@ class Dist:
     min_area : int
         Nuclei of fewer pixels (at the model's scale) are dropped.
 
+    score_distance, score_probability : tuple of float
+        Knots of the function from a nucleus' mean distance (px) to its detection probability, both rising: the share
+        of nuclei that match an annotated one, from held-out images. Without them the score is the mean of the distance
+        cut to 0..1, which is no probability.
+
     Raises
     ------
     ValueError
@@ -39,6 +46,8 @@ class Dist:
     p2: float = 0.5
     connectivity: int = 4
     min_area: int = 0
+    score_distance: tuple[float, ...] = ()
+    score_probability: tuple[float, ...] = ()
 
     maps: ClassVar[tuple[str, ...]] = ("distance",)
     context: ClassVar[int] = 0
@@ -52,6 +61,12 @@ class Dist:
             raise ValueError(f"connectivity must be 4 or 8, not {self.connectivity}")
         if self.min_area < 0:
             raise ValueError(f"min_area must be at least 0 px, not {self.min_area}")
+        if len(self.score_distance) != len(self.score_probability):
+            raise ValueError("score_distance and score_probability must have equally many values")
+        if any(after <= before for before, after in pairwise(self.score_distance)):
+            raise ValueError(f"score_distance must rise, not {self.score_distance}")
+        if not all(0 <= value <= 1 for value in self.score_probability):
+            raise ValueError(f"score_probability must lie in 0..1, not {self.score_probability}")
 
     def foreground(self, maps: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return where the predicted distance exceeds p2, from (1, height, width) maps."""
@@ -60,6 +75,22 @@ class Dist:
     def split(self, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         """Label the nuclei of the clumps in `mask`, from 1, in the order of their maxima."""
         return dynamics_watershed(maps[0], self.p1, self.p2, self.connectivity, mask, self.min_area)
+
+    def object_scores(self, maps: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float64] | None:
+        """Return the (N,) calibrated scores of the nuclei with labels 1..N; None without knots."""
+        if not self.score_distance:
+            return None
+        return np.interp(self.raw_scores(maps, labels), self.score_distance, self.score_probability)
+
+    def raw_scores(self, maps: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return (N,) mean predicted distances of the nuclei with labels 1..N, in px."""
+        count = int(labels.max(initial=0)) + 1
+        areas = np.bincount(labels.ravel(), minlength=count)[1:]
+        return np.bincount(labels.ravel(), maps[0].ravel(), count)[1:] / np.maximum(areas, 1)
+
+    def calibrated(self, raw: Sequence[float], probability: Sequence[float]) -> Mapping[str, Any]:
+        """Return the parameters of scores that follow the function through these points."""
+        return {"score_distance": list(raw), "score_probability": list(probability)}
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the predicted distance cut to 0..1: sure from one pixel inside the outline on."""

@@ -65,6 +65,7 @@ class HoVerNet:
     limits: str = "clump"
 
     maps: ClassVar[tuple[str, ...]] = ("nucleus", "horizontal", "vertical")
+    has_directions: ClassVar[bool] = True  # mirror images of the maps can't be averaged
 
     def __post_init__(self) -> None:
         for name in ("threshold", "energy"):

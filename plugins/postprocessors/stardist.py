@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,8 @@ class StarDist:
     rays: int = 32
     max_distance: int = 64
     min_area: int = 0
+
+    has_directions: ClassVar[bool] = True  # mirror images of the maps can't be averaged
 
     def __post_init__(self) -> None:
         for name in ("threshold", "overlap"):

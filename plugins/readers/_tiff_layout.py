@@ -115,7 +115,7 @@ def _layout(path: Path, tiff: Any, properties: Mapping[str, Any]) -> TiffLayout:
     if OVERLAP.search(xmp):
         raise UnsupportedMakerError(
             "has Ventana tiles that overlap, which tiffslide does not join; install OpenSlide: pip install "
-            "'nuclix[openslide]'"
+            "openslide-python openslide-bin"
         )
     ome = ome_image(tiff.ome_metadata) if tiff.is_ome else None
     composition = properties.get("tiffslide.series-composition")  # SCN: several scanned regions on one slide

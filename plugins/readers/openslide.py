@@ -27,7 +27,7 @@ ICC_LIMIT = 64 << 20  # no colour profile is larger
 # What is recognised without the library, to say what is missing: (offset, bytes); MRXS and VMS are told by their names
 DICOM_MAGIC = (128, b"DICM")
 SUFFIXES = (".mrxs", ".vms", ".vmu")
-ADVICE = "install OpenSlide: pip install 'nuclix[openslide]'"
+ADVICE = "install OpenSlide: pip install openslide-python openslide-bin"
 
 
 class OpenSlideReader:

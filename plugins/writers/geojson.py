@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import uuid
+import zlib
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
-from nuclix.engine.contracts import ObjectClass, SlideHeader
-from nuclix.engine.errors import OutputError
-from nuclix.engine.files import sync_folder, temporary_name
+from nuclix.engine.contracts import SlideHeader
+from nuclix.engine.pending_file import PendingFile
 from nuclix.engine.segmentation.objects import Objects
-from nuclix.ext.geojson_text import FeatureStyle, feature_text
+from nuclix.plugins.writers._features import BETWEEN, TAIL, FeatureFormatter
 
-_HEAD = b'{"type":"FeatureCollection","features":[\n'
-_BETWEEN = b",\n"
-_TAIL = b"\n]}\n"
-_BLOCK = 20_000  # objects formatted at once: about 40 MB of text, however many are handed over
-
-
-def _properties(kind: ObjectClass | None) -> str:
-    """Return what the properties of a class' objects begin with, without braces."""
-    members: dict[str, object] = {"objectType": "detection"}
-    if kind is not None:
-        members["classification"] = {"name": kind.name, "color": [int(value) for value in kind.color]}
-    return json.dumps(members, ensure_ascii=False, separators=(",", ":"))[1:-1]
+_GZIP_WINDOW = zlib.MAX_WBITS | 16  # zlib's notation of a gzip header, which then has no name and no time
+_GZIP_LEVEL = 6
 
 
 class GeoJSONSession:
-    """A file being written under a temporary name in its own folder.
+    """A GeoJSON file being written.
 
     Parameters
     ----------
@@ -40,6 +24,8 @@ class GeoJSONSession:
         The final name.
     header : SlideHeader
         The slide.
+    compressed : bool
+        Whether to gzip it.
 
     Raises
     ------
@@ -47,40 +33,21 @@ class GeoJSONSession:
         If the folder can't be written.
     """
 
-    def __init__(self, path: Path, header: SlideHeader) -> None:
-        self._path = path
-        self._header = header
-        self._names: tuple[str, ...] | None = None
+    def __init__(self, path: Path, header: SlideHeader, *, compressed: bool = False) -> None:
+        self._format = FeatureFormatter(header)
+        self._gzip = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW) if compressed else None
         self._empty = True
-        self._temporary = temporary_name(path)
-        try:
-            self._file = self._temporary.open("xb")
-        except OSError as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: OSError) -> OutputError:
-        return OutputError(f"{self._path}: can't be written: {error.strerror or error}")
+        self._file = PendingFile(path)
+        for text in self._format.annotations():
+            self._put_feature(text)
 
     def _put(self, text: bytes) -> None:
-        try:
-            self._file.write(text)
-        except OSError as error:
-            self.abort()
-            raise self._failure(error) from error
+        self._file.write(text if self._gzip is None else self._gzip.compress(text))
 
-    def _style(self, objects: Objects) -> FeatureStyle:
-        names = tuple(objects.measurements)
-        if self._names is None:
-            self._names = names
-        if names != self._names:
-            raise ValueError(f"every object of a file has the same measurements: {self._names}, not {names}")
-        return FeatureStyle(
-            downsample=self._header.downsample,
-            origin=self._header.origin,
-            namespace=uuid.uuid5(uuid.NAMESPACE_URL, self._header.namespace).bytes,
-            properties=tuple(_properties(kind) for kind in self._header.classes or (None,)),
-            measurements=names,
-        )
+    def _put_feature(self, text: bytes) -> None:
+        self._put(self._format.head if self._empty else BETWEEN)
+        self._put(text)
+        self._empty = False
 
     def write(self, objects: Objects) -> None:
         """Append objects; calls come in canonical order.
@@ -93,17 +60,9 @@ class GeoJSONSession:
             If the objects' columns don't fit each other, a value is not finite, or the measurements have other names
             than before.
         """
-        if self._file.closed:
-            raise OutputError(f"{self._path}: is closed")
-        style = self._style(objects)
-        values = np.empty((len(objects), len(style.measurements)))
-        for column, name in enumerate(style.measurements):
-            values[:, column] = objects.measurements[name]
-        for begin in range(0, len(objects), _BLOCK):
-            text = feature_text(objects, values, style, begin, begin + _BLOCK)
-            self._put(_HEAD if self._empty else _BETWEEN)
-            self._put(text)
-            self._empty = False
+        self._file.check_open()
+        for text in self._format.features(objects):
+            self._put_feature(text)
 
     def commit(self) -> None:
         """Finish: flush to disk, then give the file its final name and make that durable.
@@ -113,25 +72,15 @@ class GeoJSONSession:
         OutputError
             If the disk is full or the folder gone; nothing new bears the final name then.
         """
-        if self._file.closed:
-            raise OutputError(f"{self._path}: is closed")
-        self._put(_HEAD + _TAIL if self._empty else _TAIL)
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._temporary.replace(self._path)
-            sync_folder(self._path.parent)
-        except OSError as error:
-            self.abort()
-            raise self._failure(error) from error
+        self._file.check_open()
+        self._put(self._format.head + TAIL if self._empty else TAIL)
+        if self._gzip is not None:
+            self._file.write(self._gzip.flush())
+        self._file.commit()
 
     def abort(self) -> None:
         """Remove what was written; nothing to do after `commit` or a second time."""
-        with contextlib.suppress(OSError):  # what a full disk could not take need not be flushed
-            self._file.close()
-        with contextlib.suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+        self._file.abort()
 
 
 class GeoJSONWriter:
@@ -142,3 +91,13 @@ class GeoJSONWriter:
     def open(self, path: Path, header: SlideHeader) -> GeoJSONSession:
         """Begin `path`; raise `OutputError` where the folder can't be written."""
         return GeoJSONSession(path, header)
+
+
+class GzippedGeoJSONWriter:
+    """Writes ``<slide>.geojson.gz``: less disk, but QuPath needs as much memory as for the plain file."""
+
+    suffix: ClassVar[str] = ".geojson.gz"
+
+    def open(self, path: Path, header: SlideHeader) -> GeoJSONSession:
+        """Begin `path`; raise `OutputError` where the folder can't be written."""
+        return GeoJSONSession(path, header, compressed=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from crash_harness import kill_group, kill_workers, terminate_group, torment
+from crash_harness import kill_group, kill_repeatedly, kill_workers, terminate_group
 from end_to_end import RecordingObserver, config_for, leftovers, make_model, make_slide, nuclix, results, run_options
 from nuclix.engine.batch.run_state import StopFlag
 from nuclix.engine.batch.runner import run_batch
@@ -56,7 +56,7 @@ def test_killed_with_all_its_workers(
     kill, allowed: set[int], devices: str, slides: Path, model: Path, undisturbed: dict[str, str], tmp_path: Path, say
 ) -> None:
     command = ["run", slides, *run_options(tmp_path / "out", model), "--devices", devices]
-    found = torment(command, tmp_path / "out", KILLS, kill, random.Random(devices), allowed, pace=PACE)
+    found = kill_repeatedly(command, tmp_path / "out", KILLS, kill, random.Random(devices), allowed, pace=PACE)
     say(str(found))
     assert found.completions and all(completion == undisturbed for completion in found.completions)
     assert found.remains == [] and found.resumed > 0

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nuclix.ext.geojson_text import FeatureStyle, feature_text
+from identifiers import identifier
+from nuclix.ext.geojson_text import FeatureStyle, feature_text, identifiers
 from nuclix.ext.outlines import label_outlines, outlines
 from rings import gallery, label_images, polygons_of
 
@@ -69,9 +70,9 @@ def number_text(value: float) -> str:
 def test_one_feature_to_the_letter() -> None:
     style = FeatureStyle(0.5, (1.25, -2.0), NAMESPACE.bytes, ('"a":1', '"objectType":"detection"'), ("Area µm^2", 'q"'))
     objects = replace(square(3, 4, 3), classes=np.array([1], np.int32))
-    identifier = uuid.uuid5(NAMESPACE, "3,4")
+    named = identifier(NAMESPACE, 3, 4)
     assert feature_text(objects, np.array([[9.0, 0.123456789012]]), style).decode() == (
-        f'{{"type":"Feature","id":"{identifier}","geometry":{{"type":"Polygon","coordinates":'
+        f'{{"type":"Feature","id":"{named}","geometry":{{"type":"Polygon","coordinates":'
         "[[[4,0.25],[5.5,0.25],[5.5,1.75],[4,1.75],[4,0.25]]]},"
         '"properties":{"objectType":"detection","measurements":{"Area µm^2":9,"q\\"":0.123456789}}}'
     )
@@ -129,7 +130,7 @@ def test_smooth_corners_are_rounded_as_python_rounds(
 
 def check_coordinate(col: int, downsample: float, origin: float) -> None:
     style = replace(STYLE, downsample=downsample, origin=(0.0, origin))
-    text = feature_text(square(0, col), np.empty((1, 0)), style)
+    text = feature_text(replace(square(0, col), first=np.zeros((1, 2), int)), np.empty((1, 0)), style)
     found = parsed(text)[0]["geometry"]["coordinates"][0][0][0]
     assert NUMBER.fullmatch(found)
     assert Decimal(found) == Decimal(repr(round(col * downsample - origin, 2)))
@@ -185,11 +186,13 @@ def test_numbers_to_the_letter(value: float, text: str) -> None:
     assert number_text(value) == text
 
 
-@given(st.tuples(*[st.integers(-(10**15) + 1, 10**15 - 1)] * 2), st.uuids())
-def test_identifiers_are_uuid5(first: tuple[int, int], namespace: uuid.UUID) -> None:
+@given(st.tuples(*[st.integers(-(2**31) + 1, 2**31 - 1)] * 2), st.uuids())
+def test_identifiers_are_those_of_the_definition(first: tuple[int, int], namespace: uuid.UUID) -> None:
     objects = replace(square(), first=np.array([first]))
     feature = parsed(feature_text(objects, np.empty((1, 0)), replace(STYLE, namespace=namespace.bytes)))[0]
-    assert feature["id"] == str(uuid.uuid5(namespace, f"{first[0]},{first[1]}"))
+    assert feature["id"] == identifier(namespace, *first)
+    assert uuid.UUID(feature["id"]).version == 8
+    assert uuid.UUID(feature["id"]).variant == uuid.RFC_4122
 
 
 def test_slices_join_to_the_whole() -> None:
@@ -269,7 +272,7 @@ def test_styles_that_make_no_sense_are_refused(change: dict[str, Any], message: 
         ({"classes": np.array([-1])}, "class"),
         ({"classes": np.array([0, 0])}, "a row an object"),
         ({"first": np.array([0, 0])}, "a row an object"),
-        ({"first": np.array([[0, 10**15]])}, "10\\^15"),
+        ({"first": np.array([[0, 2**31]])}, "2\\^31"),
         ({"shells": np.array([False])}, "shell"),
         ({"offsets": np.array([0, 3])}, "must run"),
     ],
@@ -284,3 +287,17 @@ def test_values_that_do_not_fit_are_refused() -> None:
         feature_text(square(), np.empty((1, 1)), STYLE)
     with pytest.raises(ValueError, match="2\\^33"):
         feature_text(square(0, 2**30), np.empty((1, 0)), replace(STYLE, downsample=9.0))
+
+
+@given(st.lists(st.tuples(*[st.integers(-(2**31) + 1, 2**31 - 1)] * 2), unique=True, max_size=30), st.uuids())
+def test_identifiers_alone(places: list[tuple[int, int]], namespace: uuid.UUID) -> None:
+    found = identifiers(np.array(places, np.int64).reshape(-1, 2), namespace.bytes)
+    assert found == [identifier(namespace, *place) for place in places]
+    assert len(set(found)) == len(places)
+
+
+def test_identifiers_of_what_does_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        identifiers(np.zeros((1, 2), int), b"short")
+    with pytest.raises(ValueError, match="2\\^31"):
+        identifiers(np.array([[0, 2**31]]), NAMESPACE.bytes)

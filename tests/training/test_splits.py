@@ -122,6 +122,7 @@ def test_images_are_brought_to_one_scale(folder: Path) -> None:
     shapes = {item.name: item.image.shape[:2] for item in dataset.train}
     assert shapes[NAMES[3]] == (40, 60) and shapes[NAMES[0]] == (20, 30)
     enlarged = next(item for item in dataset.train if item.name == NAMES[3])
+    assert enlarged.image.flags.writeable  # torch warns of arrays that are not
     assert (enlarged.labels == dataset.train[0].labels.repeat(2, 0).repeat(2, 1)).all()
     assert load_dataset(folder, SplitOptions(train_on_all=True)).train[3].image.shape == (20, 30, 3)
 

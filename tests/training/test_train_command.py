@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from blobs import blobs, write_folder
 from nuclix.engine.cli import main
-from nuclix.engine.inference.model_file import load_model
+from nuclix.engine.inference.model_file import find_model, load_model
 
 TINY = (
     *("--steps", "4", "--batch", "2", "--patch", "32", "--n-feat", "2", "--set", "depth=1", "--threads", "1"),
@@ -95,3 +97,31 @@ def test_a_blend_needs_one_model_and_one_to_start_from(
     assert train(data, tmp_path / "a.pt", "--blend", "0.4", *more) == 2
     assert "--blend" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_all_images_train_and_parameters_are_given(data: Path, tmp_path: Path) -> None:
+    everything = tmp_path / "data"
+    shutil.copytree(data, everything)
+    (everything / "split.csv").unlink()
+    out = tmp_path / "all.pt"
+    assert train(everything, out, "--train-on-all", "--parameter", "p1=0.7", "--parameter", "min_area=9") == 0
+    card = load_model(out).card
+    assert card.training["images"] == ["i0", "i1", "i2"] and card.scores == {}
+    assert card.parameters["p1"] == 0.7 and card.parameters["min_area"] == 9
+    assert train(everything, tmp_path / "b.pt", "--train-on-all", "--patience", "3") == 2
+    assert train(everything, tmp_path / "c.pt", "--parameter", "p1=0.7") == 2
+    assert train(everything, tmp_path / "d.pt", "--fold", "2/3") == 0
+    assert len(load_model(tmp_path / "d.pt").card.training["images"]) == 2
+
+
+def test_a_run_may_start_from_a_shipped_model(data: Path, tmp_path: Path) -> None:
+    options = ["--steps", "1", "--batch", "2", "--patch", "32", "--threads", "1", "--device", "cpu", "--lr", "0"]
+    out = tmp_path / "tuned.pt"
+    command = ["train", "dist", "--data", str(data), "--out", str(out), *options, "--set", "n_feat_inner=72"]
+    assert main([*command, "--start", "dist-kumar16", "--average", "1"]) == 0
+    card = load_model(out).card
+    assert card.training["started from"] == "dist-kumar16" and card.scores["validation"]["mean"]["f1"] > 0
+    image = torch.full((1, 3, 64, 64), 200.0)
+    shipped = load_model(find_model("dist-kumar16")).module(image)
+    torch.testing.assert_close(load_model(out).module(image), shipped, rtol=1e-2, atol=1e-2)
+    assert main([*command, "--start", "no-such-model", "--out", str(tmp_path / "x.pt")]) != 0

@@ -1,0 +1,1 @@
+"""QuPath projects of an output folder: written without Java, with scripts that import the nuclei."""

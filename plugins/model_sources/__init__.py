@@ -1,0 +1,1 @@
+"""Networks in other formats, and TorchScript in other runtimes."""
