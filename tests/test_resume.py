@@ -62,10 +62,10 @@ class ResumeCase:
             state=DONE,
             output="a.geojson",
             checksum=checksum(self.result),
-            record={"slide": {"mpp": mpp}},
+            record={"slide": {"mpp": mpp}, "counts": {"nuclei": 1}},
             slide_state=slide_state(self.slide).text,
             content=content_hash(self.slide),
-            output_state=file_state(self.result),
+            output_state=json.dumps({"a.geojson": file_state(self.result)}),
             **facts,
         )
 
@@ -163,7 +163,7 @@ def test_an_upgrade_of_nuclix_keeps_results_of_the_same_format(case: ResumeCase)
     key = json.dumps({**old, "nuclix": "0.1.0", "mpp": None})
     case.row = replace(case.row, key=key, slide_state=None, output_state=None, content=None)
     check = case.check()
-    assert check.done and check.states["output_state"] == file_state(case.result)
+    assert check.done and json.loads(check.states["output_state"]) == {"a.geojson": file_state(case.result)}
     del old["format"]
     case.row = replace(case.row, key=json.dumps({**old, "nuclix": "0.1.0"}))
     assert case.check().changed == ("format",)
@@ -201,7 +201,8 @@ def test_a_new_modification_time_makes_the_contents_decide(case: ResumeCase) -> 
     touch(case.result)
     check = case.checker(hooks=CheckHooks(on_doubt=lambda: said.append("doubt"))).check(case.job)
     assert check.done and said == ["doubt"]
-    assert check.states == {"slide_state": slide_state(case.slide).text, "output_state": file_state(case.result)}
+    assert check.states["slide_state"] == slide_state(case.slide).text
+    assert json.loads(check.states["output_state"]) == {"a.geojson": file_state(case.result)}
 
 
 def test_a_slide_that_was_overwritten_between_the_samples_of_its_fingerprint_is_another(tmp_path: Path) -> None:
@@ -253,9 +254,9 @@ def test_a_file_that_nuclix_did_not_write_is_kept_even_beside_a_checkpoint(case:
     slide_paths(case.out, case.job).checkpoint.mkdir()
     check = case.check()
     (copy,) = keep_copies(check)
-    drop_copies([copy], "another result")
+    drop_copies([copy], {"another result"})
     assert copy.name == "a.geojson.bak" and copy.read_text() == "nuclei"
-    drop_copies([copy], checksum(case.result))  # the run that was killed had written the same
+    drop_copies([copy], {checksum(case.result)})  # the run that was killed had written the same
     assert not copy.exists() and case.result.exists()
 
 
@@ -280,15 +281,14 @@ def test_where_links_are_impossible_a_copy_is_made(case: ResumeCase, monkeypatch
 
 def test_a_result_that_was_written_just_before_a_crash_is_recognised_by_its_record(case: ResumeCase) -> None:
     content = json.loads((case.out / "a.json").read_text())
+    content["outputs"] = [{"format": "geojson", "path": "a.geojson", "sha256": checksum(case.result)}]
     content["result"] = {
-        "output": "a.geojson",
-        "checksum": checksum(case.result),
         "key": case.row.key,
         "slide_state": case.row.slide_state,
         "content": case.row.content,
     }
     (case.out / "a.json").write_text(json.dumps(content))
-    for row in (None, replace(case.row, checksum="of an older result", output_state="0:0", state=RUNNING)):
+    for row in (None, replace(case.row, checksum="of an older result", key="{}", output_state="{}", state=RUNNING)):
         case.row = row
         check = case.check()
         assert check.done and check.result["checksum"] == checksum(case.result)
@@ -361,7 +361,7 @@ def test_a_folder_that_can_not_be_written_is_an_output_error(case: ResumeCase, m
 
 
 def test_an_unknown_writer_is_an_error(case: ResumeCase) -> None:
-    case.config = replace(case.config, writer="nonsense")
+    case.config = replace(case.config, format=("nonsense",))
     with pytest.raises(PluginError, match="nonsense"):
         case.checker()
 
