@@ -20,7 +20,7 @@ def config(tmp_path: Path) -> RunConfig:
     make_slide(tmp_path / "slides" / "a.tif", 1, mpp=0.5)
     make_slide(tmp_path / "slides" / "silent.tif", 2, mpp=None)
     (tmp_path / "slides" / "broken.svs").write_text("no image")
-    (tmp_path / "slides" / "b.czi").write_bytes(b"ZISRAWFILE")
+    (tmp_path / "slides" / "b.vsi").write_bytes(b"preview")
     return config_for(tmp_path / "out", make_model(tmp_path / "red.pt"), tmp_path / "slides")
 
 
@@ -49,7 +49,7 @@ def test_the_command_lists_every_slide_and_what_is_passed_over(
     options = [str(word) for word in (tmp_path / "slides", *run_options(tmp_path / "out", tmp_path / "red.pt"))]
     assert main(["check", *options]) == 1
     shown = capsys.readouterr().out
-    assert "passed over 1 (.czi: no installed reader opens it): b.czi" in shown
+    assert "passed over 1 (.vsi: no installed reader opens it): b.vsi" in shown
     assert "3 slides: 1 compute, 2 refused" in shown and "380 x 420" in shown
     assert main(["run", *options, "--dry-run", "--mpp", "0.25"]) == 1
     assert "2 compute, 1 refused" in capsys.readouterr().out
