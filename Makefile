@@ -39,7 +39,7 @@ pictures: $(DOCS)
 
 # A wheel for any Linux of the same libc or newer: dist/nuclix-*-manylinux*.whl
 wheel: $(WHEEL)
-	rm -rf build/wheel && mkdir -p build/wheel dist
+	rm -rf build/wheel build/lib.* build/bdist.* && mkdir -p build/wheel dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair --strip --wheel-dir dist build/wheel/nuclix-*.whl
 

@@ -110,7 +110,7 @@ def test_an_image_gives_the_nuclei_of_nuclix_run(rgb: NDArray[np.uint8], model: 
     geometries = nuclei.to_geopandas().geometry.values
     assert len(features) == len(nuclei) > 50
     written = [shape(feature["geometry"]) for feature in features]
-    assert shapely.equals_exact(written, geometries, tolerance=0.0051).all()  # the file has two decimals
+    assert shapely.equals_exact(written, geometries, tolerance=0.0075).all()  # the file has two decimals
 
 
 def test_labels_are_the_nuclei_at_any_scale(rgb: NDArray[np.uint8], pixel_model: Model) -> None:

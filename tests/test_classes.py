@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from nuclix.engine import registry
 from nuclix.engine.batch.resume import request_key
-from nuclix.engine.contracts import ModelCard, ObjectClass
+from nuclix.engine.contracts import ModelCard, ObjectClass, PatchShape
 from nuclix.engine.errors import ModelError, UsageError
 from nuclix.engine.geometry import Scale
 from nuclix.engine.run_config import RunConfig
@@ -121,7 +121,7 @@ def test_class_numbers_are_not_averaged() -> None:
 @pytest.mark.parametrize("name", ["hovernet", "stardist", "cellpose", "boundary"])
 def test_maps_with_directions_are_not_averaged(name: str) -> None:
     maps = registry.load(registry.POSTPROCESSORS, name)().maps  # type: ignore[operator]
-    facts = replace(card(classes=THREE[:1]), maps=maps, postprocessor=name, parameters={})
+    facts = replace(card(classes=THREE[:1]), maps=maps, postprocessor=name, parameters={}, patch=PatchShape(512, 32))
     post_processor(facts, RunConfig(), "m.pt")
     if name == "boundary":
         post_processor(facts, RunConfig(tta=True), "m.pt")

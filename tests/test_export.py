@@ -106,7 +106,7 @@ def test_tissue_annotations_count_and_measure() -> None:
     mask[0, 0] = True  # a speck
     header = SlideHeader("x", 2.0, (50.0, 64.0), (), "n", shape=(1500, 1830), mpp=0.5)
     tissue = TissueMask(mask, 8.0, 1.0)  # 16 level-0 px, 8 um, along a pixel of the mask
-    first = np.array([[10 * 8, 20 * 8], [49 * 8 + 7, 59 * 8 + 7], [50 * 8, 20 * 8], [99 * 8, 119 * 8]])
+    first = np.array([[10 * 8, 20 * 8], [49 * 8 + 7, 59 * 8 + 7], [50 * 8, 20 * 8], [96 * 8, 117 * 8]])
     one, two = tissue_annotations(header, tissue, [first[:2], first[2:]])
     assert one.name == "Tissue 1" and one.measurements["Num Nuclei"] == 2
     area = 40 * 40 * 8.0**2

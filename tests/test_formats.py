@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
+import tifffile
 
 from end_to_end import blobs, make_model, make_slide, nuclix, run_options
-from slides import damage_tile, lose_tile, write_slide
+from slides import Image, damage_tile, lose_tile, write_slide
+from vendors import write_czi, write_ndpi, write_ome, write_scn, write_vms
 
-SIZE = 384
+SIZE = 512  # a multiple of what the restart markers of Hamamatsu's JPEGs need
 
 
 def run(folder: Path, *slides: Path, options: tuple[object, ...] = ()) -> tuple[int, str]:
@@ -51,7 +56,7 @@ def test_damage_is_tolerated_on_request_and_recorded(tmp_path: Path) -> None:
 
 def test_an_undecodable_tile_fails_the_slide_unless_tolerated(tmp_path: Path) -> None:
     slide = write_slide(tmp_path / "a.svs", blobs(0, SIZE, SIZE))
-    damage_tile(slide, 0, 4)
+    damage_tile(slide, 0, 5)
     code, said = run(tmp_path, slide)
     assert code == 1
     assert "level 0, tile in row 1, column 1 is cut short" in said
@@ -74,6 +79,78 @@ def test_a_named_reader_is_used(tmp_path: Path) -> None:
     code, said = run(tmp_path, slide, options=("--reader", "opensilde", "--no-tissue"))
     assert code != 0
     assert "did you mean 'openslide'?" in said
+
+
+def tiff(path: Path, image: Image, **options: Any) -> Path:
+    """Write a TIFF with a scale of 0.25 um/px."""
+    tifffile.imwrite(path, image, resolution=(40000, 40000), resolutionunit="centimeter", **options)
+    return path
+
+
+def picture(path: Path, image: Image) -> Path:
+    """Write a plain image without loss."""
+    PIL.Image.fromarray(image).save(path, **({"lossless": True} if path.suffix == ".webp" else {}))
+    return path
+
+
+def planes(image: Image) -> Image:
+    return np.ascontiguousarray(np.moveaxis(image, 2, 0))
+
+
+def tiff_of_imagej(path: Path, image: Image) -> Path:
+    tifffile.imwrite(path, image, imagej=True, photometric="rgb", resolution=(4.0, 4.0), metadata={"unit": "micron"})
+    return path
+
+
+WEBP = {"lossless": True}
+TILED: dict[str, Any] = {"photometric": "rgb", "tile": (128, 128)}
+LOSSLESS: dict[str, Callable[[Path, Image], Path]] = {
+    "pyramid.svs": lambda path, image: write_slide(path, image, compression="none"),
+    "jpeg2000.svs": lambda path, image: write_slide(path, image, compression="jpeg2000"),
+    "strips.tif": lambda path, image: tiff(path, image, photometric="rgb", rowsperstrip=16),
+    "one_strip.tif": lambda path, image: tiff(path, image, photometric="rgb"),
+    "big.btf": lambda path, image: tiff(path, image, bigtiff=True, byteorder=">", compression="lzw", **TILED),
+    "zstd.tif": lambda path, image: tiff(path, image, compression="zstd", **TILED),
+    "tiff_webp.tif": lambda path, image: tiff(
+        path, image, compression="webp", compressionargs={"lossless": True}, **TILED
+    ),
+    "planar.tif": lambda path, image: tiff(path, planes(image), planarconfig="separate", **TILED),
+    "deep.tif": lambda path, image: tiff(path, image.astype(np.uint16) * 257, **TILED),
+    "alpha.tif": lambda path, image: tiff(
+        path, np.dstack([image, np.full_like(image[..., :1], 255)]), extrasamples=["unassalpha"], **TILED
+    ),
+    "imagej.tif": tiff_of_imagej,
+    "ome_rgb.tif": lambda path, image: write_ome(path, image, "interleaved", (1, 2, 4)),
+    "ome_planes.tif": lambda path, image: write_ome(path, image, "planes", (1, 2, 4)),
+    "ome_pages.tif": lambda path, image: write_ome(path, image, "pages", (1, 2, 4)),
+    "zeiss.czi": lambda path, image: write_czi(path, [(200, -100, image)]),
+    "png.png": picture,
+    "bmp.bmp": picture,
+    "webp.webp": picture,
+}
+LOSSY: dict[str, Callable[[Path, Image], Path]] = {
+    "jpeg.svs": write_slide,
+    "hamamatsu.ndpi": lambda path, image: write_ndpi(path, image, 0.25),
+    "vms.vms": lambda path, image: write_vms(path, image, 0.25),
+    "leica.scn": lambda path, image: write_scn(path, [(64, 32, image)], (640, 600)),
+    "jpg.jpg": picture,
+}
+
+
+def test_every_format_gives_the_same_nuclei(tmp_path: Path) -> None:
+    """Formats without loss to the last corner; the others as many nuclei, to within what JPEG changes."""
+    image = blobs(5, SIZE, SIZE)
+    slides = {name: write(tmp_path / name, image) for name, write in (LOSSLESS | LOSSY).items()}
+    code, said = run(tmp_path, *slides.values(), options=("--mpp", 0.25))
+    assert code == 0, said
+    found = {name: outlines_of(tmp_path, slide) for name, slide in slides.items()}
+    expected = found["pyramid.svs"]
+    assert len(expected) > 40
+    for name, nuclei in found.items():
+        if name in LOSSLESS:
+            assert nuclei == expected, name
+        else:
+            assert abs(len(nuclei) - len(expected)) <= 0.05 * len(expected), name
 
 
 @pytest.mark.shared

@@ -39,6 +39,7 @@ LAYERS = {
     "training": {"evaluation", "inference", "slide"},
     "progress": {"batch", "segmentation"},
     "report": {"batch", "progress", "segmentation", "slide"},
+    "qupath": {"batch", "segmentation"},
 }  # fmt: skip
 # Modules at the engine's top that stand above all packages: nothing in a package imports them.
 TOP = {"api"}
@@ -127,7 +128,7 @@ IMPORT_NAMES = {
     "pylibczirw": "pylibCZIrw",
 }  # fmt: skip
 # Extras for developing nuclix, which its packages do not import.
-DEVELOPMENT = {"test", "bench", "docs"}
+DEVELOPMENT = {"test", "bench", "docs", "wheel"}
 # Installed for others' sake: imagecodecs has tifffile's decoders, openslide-bin is the library of openslide-python.
 INDIRECT = {"imagecodecs", "openslide-bin"}
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageCms
 
 from nuclix.engine.cli.main import main
+from slides import lose_tile, smooth_image, write_slide
 
 
 @pytest.fixture
@@ -54,3 +56,37 @@ def test_what_is_no_slide_is_refused(content: bytes, tmp_path: Path, capsys: pyt
     path.write_bytes(content)
     assert main(["info", str(path)]) == 1
     assert "text.svs" in capsys.readouterr().err
+
+
+def test_several_files(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slide = write_slide(tmp_path / "a.svs", smooth_image(300, 400), mpp=0.5)
+    lose_tile(slide, 0, 3)
+    assert main(["info", str(picture), str(tmp_path / "none.svs"), str(slide), "--json"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == f"nuclix: error: {tmp_path / 'none.svs'}: no such file\n"
+    plain, aperio = json.loads(shown.out)
+    assert plain["reader"] == "ImageReader"
+    assert plain["run"].startswith("refuse it: does not say its scale; pass it with --mpp")
+    assert aperio["mpp_source"] == "vendor metadata"
+    assert aperio["objective_power"] == 40
+    assert aperio["compression"] == "jpeg"
+    assert aperio["missing_tiles"] == 1
+    assert aperio["associated_images"] == ["thumbnail"]
+    assert aperio["icc_profile"] is None
+    assert aperio["run"].startswith("read level 0 enlarged 1 to 2: 800 x 600 px of 0.25 um")
+
+
+def test_a_colour_profile_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name, content in (("good", profile), ("bad", b"no profile")):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, np.zeros((64, 64, 3), np.uint8), photometric="rgb", iccprofile=content)
+        assert main(["info", str(path), "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)["icc_profile"]
+        assert shown == (f"sRGB built-in ({len(profile)} bytes)" if name == "good" else "damaged (10 bytes)")
+
+
+def test_another_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slide = write_slide(tmp_path / "a.svs", smooth_image(300, 400))
+    assert main(["info", str(slide), "--reader", "openslide"]) == 0
+    assert "OpenSlideReader" in capsys.readouterr().out

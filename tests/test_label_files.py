@@ -261,3 +261,13 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
         find_label_files(tmp_path)
     with pytest.raises(DataError, match="nowhere does not exist"):
         find_label_files(tmp_path / "nowhere")
+
+
+def test_of_several_formats_of_a_result_one_is_read(tmp_path: Path) -> None:
+    for name in ("a.zip", "a.geojson", "a.geojson.gz", "b.zip", "b.geojson.gz", "c.zip", "d.svs.geojson"):
+        (tmp_path / name).touch()
+    found = {stem: path.name for stem, path in find_label_files(tmp_path).items()}
+    assert found == {"a": "a.geojson", "b": "b.geojson.gz", "c": "c.zip", "d": "d.svs.geojson"}
+    (tmp_path / "d.geojson").touch()
+    with pytest.raises(DataError, match="both named d"):
+        find_label_files(tmp_path)

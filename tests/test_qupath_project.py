@@ -171,3 +171,28 @@ def test_groovy_parses_the_scripts(name: str, tmp_path: Path) -> None:
     script.write_text("\n".join(lines), encoding="utf-8")
     done = subprocess.run(["groovyc", "-d", tmp_path, script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("groovy") is None, reason="no Groovy on this machine")
+def test_the_import_script_on_made_up_images(out: Path, tmp_path: Path) -> None:
+    """Its own code with stand-ins for QuPath's classes: which result it takes, and what it replaces."""
+    summary = write_project(write_index(out), tmp_path / "p", ProjectOptions("BRIGHTFIELD_H_E"))
+    here = Path(__file__).parent / "groovy"
+    subprocess.run(
+        ["groovyc", "-d", tmp_path / "classes", here / "ImageData.groovy", here / "PathIO.groovy"], check=True
+    )
+    command = ["groovy", "-cp", tmp_path / "classes", here / "Harness.groovy", summary.script, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    untouched = "RESULT 2 true true UNSET"
+    assert results == [
+        "RESULT 4 true false BRIGHTFIELD_H_E",
+        "RESULT 4 true false BRIGHTFIELD_H_DAB",
+        *[untouched] * 4,
+    ]
+    said = [line for line in done.stdout.splitlines() if line.startswith("nuclix")]
+    for words in ("1 earlier ones replaced", "same file name and size", "does not name its file", "would be shifted",
+                  "no GeoJSON or zip", "does not fit in QuPath's memory"):  # fmt: skip
+        assert any(words in line for line in said), words

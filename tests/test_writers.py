@@ -19,7 +19,7 @@ import tifffile
 from nuclix.engine.contracts import Annotation, ObjectClass, SlideHeader, Writer
 from nuclix.engine.errors import PluginError
 from nuclix.engine.geometry import Box
-from nuclix.engine.segmentation.measure import objects_of
+from nuclix.engine.segmentation.measure import SHAPE_ONLY, objects_of
 from nuclix.engine.segmentation.objects import Objects, concatenate, take
 from nuclix.plugins.writers import geojson_zip
 from nuclix.plugins.writers.geojson import GeoJSONWriter, GzippedGeoJSONWriter
@@ -27,7 +27,6 @@ from nuclix.plugins.writers.geojson_zip import GeoJSONZipWriter
 from nuclix.plugins.writers.label_image import LabelImageWriter
 from nuclix.plugins.writers.parquet import GeoParquetWriter
 from nuclix.plugins.writers.table import TableWriter
-from nuclix.testing import writer as suite
 from nuclix.testing.writer import CHECKS, Check, blocks, header, written
 from rings import polygons_of, whole
 
@@ -37,10 +36,18 @@ WRITERS: list[type[Any]] = [
 
 
 def objects() -> Objects:
-    """Return nuclei in several parts and with holes, and nuclei of one ring."""
-    labels = np.kron(np.arange(1, 61).reshape(3, 20), np.pad(np.ones((4, 3), int), ((0, 1), (0, 1))))
-    plain = objects_of(labels, np.full(labels.shape, 0.5, np.float32), Box(164, 200, *labels.shape), 0.25)
-    return concatenate([suite.objects(), plain])
+    """Return nuclei in several parts and with holes, nuclei of one ring, and smooth ones."""
+    rng = np.random.default_rng(0)
+    pixel = replace(SHAPE_ONLY, outline="pixel", keep_holes=True)
+    parts = np.kron(rng.integers(0, 30, (20, 20)), np.ones((3, 4), int)) * (rng.random((60, 80)) < 0.97)
+    plain = np.kron(np.arange(1, 61).reshape(3, 20), np.pad(np.ones((4, 3), int), ((0, 1), (0, 1))))
+    found = [
+        objects_of(labels, np.full(labels.shape, 0.5, np.float32), Box(row, 200, *labels.shape), 0.25, settings)
+        for labels, row, settings in ((parts, 100, pixel), (plain, 164, SHAPE_ONLY))
+    ]
+    whole = concatenate(found)
+    whole.classes[1::2] = 1
+    return whole
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -133,7 +140,7 @@ def test_the_table_has_the_columns_of_qupaths_export(tmp_path: Path, features: l
     found = np.array([(row["Centroid X µm"], row["Centroid Y µm"]) for row in rows], float)
     np.testing.assert_allclose(found, centroids_of(features) * 0.5, rtol=1e-8)
     for name, column in objects().measurements.items():
-        np.testing.assert_allclose(np.array([row[name] for row in rows], float), column, rtol=1e-8)
+        np.testing.assert_allclose(np.array([row[name] or "nan" for row in rows], float), column, rtol=1e-8)
 
 
 def test_a_measurement_that_is_not_known_is_an_empty_cell(tmp_path: Path) -> None:
@@ -198,7 +205,7 @@ def test_the_label_image_is_a_pyramid_of_numbered_nuclei(tmp_path: Path, monkeyp
     assert [level.shape for level in levels] == [(260, 300), (130, 150), (65, 75)]
     np.testing.assert_array_equal(levels[2], levels[0][::4, ::4])
     counts = np.bincount(levels[0].ravel(), minlength=len(found) + 1)[1:]
-    np.testing.assert_array_equal(counts, found.pixels)
+    assert (np.abs(counts - found.pixels) <= 2).all() and (counts == found.pixels)[:29].all()
     for number, polygons in enumerate(polygons_of(found), 1):
         rows, cols = np.nonzero(levels[0] == number)
         assert shapely.contains_xy(whole(polygons), cols + 0.5, rows + 0.5).all()

@@ -1,4 +1,4 @@
-"""Small slides laid out as scanners' makers do, where it is not just a TIFF with tiles: NDPI, VMS, SCN and CZI."""
+"""Small slides laid out as scanners and programs do: NDPI, VMS, SCN, CZI, OME-TIFF."""
 
 from __future__ import annotations
 
@@ -171,4 +171,28 @@ def write_czi(path: Path, scenes: list[tuple[int, int, NDArray[Any]]], um: float
                     document.write(data=tile, location=place, scene=number, compression_options="zstd1:")
         if um is not None:
             document.write_metadata(document_name="a test", scale_x=um * 1e-6, scale_y=um * 1e-6)
+    return path
+
+
+def write_ome(
+    path: Path, image: Image, layout: str = "interleaved", downs: tuple[int, ...] = (1,), **meta: Any
+) -> Path:
+    """Write an OME-TIFF whose colours are interleaved, in planes of a page, or in pages of their own."""
+    options: dict[str, Any] = {"tile": (128, 128), "compression": "zlib"}
+    if layout == "interleaved":
+        options |= {"photometric": "rgb"}
+        axes = "YXS"
+    elif layout == "planes":
+        options |= {"photometric": "rgb", "planarconfig": "separate"}
+        axes = "SYX"
+    else:
+        options |= {"photometric": "minisblack"}
+        axes = "CYX"
+    sizes = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm"}
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for down in downs:
+            level = reduced(image, down)
+            pixels = level if layout == "interleaved" else np.ascontiguousarray(np.moveaxis(level, 2, 0))
+            first = {"subifds": len(downs) - 1, "metadata": {"axes": axes, **sizes, **meta}}
+            file.write(pixels, **options, **(first if down == 1 else {"subfiletype": 1}))
     return path

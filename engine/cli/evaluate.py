@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--classes",
         action="store_true",
         help="score classes too (mPQ, mPQ+, F1 by class, confusion matrix): GeoJSON's classifications, or "
-        "NAME.classes.csv (LABEL,CLASS) or NAME.classes.png (class numbers) beside a label image",
+        "NAME.classes.csv (LABEL,CLASS) or NAME.classes.png (class numbers) next to a label image",
     )
     parser.add_argument("--groups", metavar="CSV", type=Path, help="lines IMAGE,GROUP: mean by organ or patient too")
     parser.add_argument(

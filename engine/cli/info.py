@@ -1,13 +1,14 @@
-"""``nuclix info``: what a slide or a model file says of itself."""
+"""``nuclix info``: show what slides and model files state about themselves."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nuclix.engine.contracts import SlideInfo
+    from nuclix.engine.contracts import SlideInfo, SlideReader
 
 MODEL_SUFFIXES = (".pt", ".pth", ".ts", ".torchscript")
 UM_PER_MM = 1000.0
@@ -17,24 +18,46 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "info",
-        help="show what a slide or a model file says of itself",
-        description="Show a slide's size, levels and scale, or a model's card: data, licence, scores, parameters.",
+        help="show what slides and model files state about themselves",
+        description="Show a slide's size, levels and scale, and what `nuclix run` would do with it; or a model's card: "
+        "data, licence, scores, parameters.",
     )
-    parser.add_argument("file", metavar="FILE", help="a slide, a model file, or the name of an installed model")
-    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="a slide, a model file, or the name of an installed model"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON: an object, or a list of them for several files"
+    )
+    parser.add_argument("--reader", metavar="NAME", help="open slides with this reader (default: chosen by content)")
     parser.set_defaults(command=info)
 
 
 def info(args: argparse.Namespace) -> int:
-    """Print the facts."""
+    """Print the facts; a file that can't be read does not keep the others from being shown."""
     import json
 
     from nuclix.engine import registry
+    from nuclix.engine.errors import NuclixError
 
-    is_model = args.file in registry.names(registry.WEIGHTS) or _looks_like_a_model(Path(args.file))
-    facts = model_facts(args.file) if is_model else slide_facts(Path(args.file))
-    print(json.dumps(facts, indent=2, ensure_ascii=False) if args.json else "\n".join(_lines(facts)))
-    return 0
+    models = registry.names(registry.WEIGHTS)
+    found: list[dict[str, Any]] = []
+    failed = 0
+    for file in args.files:
+        try:
+            is_model = file in models or _looks_like_a_model(Path(file))
+            facts = model_facts(file) if is_model else slide_facts(Path(file), args.reader)
+        except NuclixError as error:
+            if len(args.files) == 1:
+                raise
+            print(f"nuclix: error: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        found.append(facts)
+        if not args.json:
+            print("\n".join(["", *_lines(facts)] if len(found) > 1 else _lines(facts)))
+    if args.json:
+        print(json.dumps(found if len(args.files) > 1 else found[0], indent=2, ensure_ascii=False))
+    return 1 if failed else 0
 
 
 def _looks_like_a_model(path: Path) -> bool:
@@ -44,13 +67,15 @@ def _looks_like_a_model(path: Path) -> bool:
     return path.suffix.lower() in MODEL_SUFFIXES or (path.is_file() and zipfile.is_zipfile(path))
 
 
-def slide_facts(path: Path) -> dict[str, Any]:
-    """Return what a slide says of itself, in plain values.
+def slide_facts(path: Path, reader: str | None = None) -> dict[str, Any]:
+    """Return what a slide states about itself, in plain values.
 
     Parameters
     ----------
     path : Path
         The slide.
+    reader : str or None
+        Name of the reader to open it with; None to choose by content.
 
     Returns
     -------
@@ -62,22 +87,28 @@ def slide_facts(path: Path) -> dict[str, Any]:
     SlideError
         If it can't be opened.
     """
+    from nuclix.engine.slide.damage import damage_of
     from nuclix.engine.slide.open import fingerprint, open_slide
 
     mark = fingerprint(path)
-    reader = open_slide(path)
+    slide = open_slide(path, reader)
     try:
-        facts = reader.info
+        facts, missing = slide.info, damage_of(slide).missing
+        plan = _plan(slide)
     finally:
-        reader.close()
+        slide.close()
     um = facts.scale.mpp if facts.scale is not None else None
     base = facts.levels[0]
     return {
         "slide": str(path),
+        "reader": type(slide).__name__,
         "vendor": facts.vendor,
         "size_px": [base.width, base.height],
         "size_mm": None if um is None else [base.width * um / UM_PER_MM, base.height * um / UM_PER_MM],
         "mpp": um,
+        "mpp_source": facts.scale_source,
+        "objective_power": facts.objective_power,
+        "compression": facts.compression,
         "bounds": _bounds(facts),
         "levels": [
             {
@@ -87,9 +118,51 @@ def slide_facts(path: Path) -> dict[str, Any]:
             }
             for level in facts.levels
         ],
+        "missing_tiles": missing,
+        "icc_profile": _profile(facts.icc_profile),
+        "associated_images": list(facts.associated),
         "bytes": path.stat().st_size,
         "fingerprint": mark,
+        "run": plan,
     }
+
+
+def _plan(slide: SlideReader) -> str:
+    """Return what `nuclix run` with its default model would read, or why it would refuse."""
+    from nuclix.engine.errors import SlideError
+    from nuclix.engine.inference.model_file import find_model, read_card
+    from nuclix.engine.run_config import DEFAULT_MODEL
+    from nuclix.engine.slide.open import slide_scale
+    from nuclix.engine.slide.view import SlideView
+
+    wanted = read_card(find_model(DEFAULT_MODEL)).scale
+    try:
+        view = SlideView(slide, wanted, slide_scale(slide.info))
+    except SlideError as error:
+        hint = f"; objective {slide.info.objective_power:g}x" if slide.info.objective_power else ""
+        return f"refuse it: {str(error).removeprefix(f'{slide.info.path}: ')}{hint}"
+    how = "as it is" if view.factor == 1 else f"averaged {view.factor:.4g} to 1"
+    if view.factor < 1:
+        how = f"enlarged 1 to {1 / view.factor:.4g}"
+    return (
+        f"read level {view.level} {how}: {view.width} x {view.height} px of {view.scale.mpp:.4g} um "
+        f"(model {DEFAULT_MODEL}: {wanted.mpp:g} um)"
+    )
+
+
+def _profile(content: bytes | None) -> str | None:
+    """Return a colour profile's description and size."""
+    import io
+
+    if content is None:
+        return None
+    from PIL import ImageCms
+
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(content))).strip()
+    except (OSError, ImageCms.PyCMSError):
+        name = "damaged"
+    return f"{' '.join(name.split())} ({len(content)} bytes)"
 
 
 def _bounds(facts: SlideInfo) -> dict[str, int] | None:
@@ -145,4 +218,4 @@ def _inline(value: Any) -> str:
 
 
 def _title(key: str) -> str:
-    return key.replace("_per_", "/").replace("_", " ")
+    return "um/px" if key == "mpp" else key.replace("mpp_", "um/px_").replace("_", " ")

@@ -1,4 +1,4 @@
-"""Classes of the nuclei of label files: GeoJSON's classifications, or a file beside a label image."""
+"""Classes of the nuclei of label files: GeoJSON's classifications, or a file next to a label image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEADERS = frozenset({"label", "id", "object", "nucleus"})  # of a class file's 
 def read_classes(path: Path, labels: NDArray[Any], values: NDArray[Any]) -> list[str]:
     """Read the class of each nucleus of a label file.
 
-    GeoJSON names a feature's class in ``classification``. Beside a label image ``NAME.png`` lies either
+    GeoJSON names a feature's class in ``classification``. Next to a label image ``NAME.png`` lies either
     ``NAME.classes.csv`` with lines LABEL,CLASS, or an image ``NAME.classes.png`` (``.tif``, ``.npy``) of class numbers,
     of which most of a nucleus' pixels that are not 0 decide (the smaller number where two are equal).
 
@@ -51,7 +51,7 @@ def read_classes(path: Path, labels: NDArray[Any], values: NDArray[Any]) -> list
         stem = path.name.removesuffix(path.suffix)
         raise DataError(
             f"{path} has no class file: put {stem}.classes.csv (lines LABEL,CLASS) or {stem}.classes.png (an image of "
-            "class numbers) beside it"
+            "class numbers) next to it"
         )
     if file.suffix.lower() == ".csv":
         return _from_csv(file, values)

@@ -17,7 +17,9 @@ IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 FOLDER_SUFFIXES = (*IMAGE_SUFFIXES, *(suffix for suffix in OUTLINE_SUFFIXES if not suffix.startswith(".json")))
 # Taken off as well, so that slide.svs.geojson is slide's.
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".jpg", ".jpeg", ".webp", ".ome")
-CLASS_MARK = ".classes"  # NAME.classes.csv or NAME.classes.png beside NAME.png
+CLASS_MARK = ".classes"  # NAME.classes.csv or NAME.classes.png next to NAME.png
+# Formats in which a run writes the same nuclei, in the order in which they are taken.
+_SAME_NUCLEI = (".geojson", ".geojson.gz", ".zip")
 MAX_PIXELS = 2**31  # of a canvas that polygons alone ask for; a label image of it takes 8 GB
 
 
@@ -40,7 +42,8 @@ def find_label_files(path: Path) -> dict[str, Path]:
     """Find the label files of a folder, or take a single file.
 
     In a folder these are PNG, TIFF and npy label images and ``.geojson``, ``.geojson.gz``, ``.zip`` and ``.xml`` files;
-    a ``.json`` (which may be anything) is read only when it is named itself.
+    a ``.json`` (which may be anything) is read only when it is named itself. Of NAME.geojson, NAME.geojson.gz and
+    NAME.zip, in which a run writes the same nuclei, the first counts.
 
     Parameters
     ----------
@@ -61,6 +64,7 @@ def find_label_files(path: Path) -> dict[str, Path]:
         files = [entry for entry in sorted(path.iterdir()) if _ends(entry.name, FOLDER_SUFFIXES)]
         files = [entry for entry in files if entry.is_file() and not entry.name.startswith(".")]
         files = [entry for entry in files if not entry.name.removesuffix(entry.suffix).endswith(CLASS_MARK)]
+        files = _first_formats(files)
         if not files:
             raise DataError(f"{path} holds no label files ({', '.join(FOLDER_SUFFIXES)})")
     elif path.is_file():
@@ -75,8 +79,19 @@ def find_label_files(path: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def _first_formats(files: list[Path]) -> list[Path]:
+    """Leave out further formats of a result: with NAME.geojson in the folder, NAME.geojson.gz and NAME.zip."""
+    chosen: dict[str, Path] = {}
+    for suffix in _SAME_NUCLEI:
+        for file in files:
+            if _ends(file.name, suffix):
+                chosen.setdefault(file.name[: -len(suffix)], file)
+    kept = set(chosen.values())
+    return [file for file in files if file in kept or not _ends(file.name, _SAME_NUCLEI)]
+
+
 def class_file_of(path: Path) -> Path | None:
-    """Return the class file beside a label image, or None where there is none: a CSV file goes before an image."""
+    """Return the class file next to a label image, or None where there is none: a CSV file goes before an image."""
     base = path.with_name(path.name.removesuffix(path.suffix) + CLASS_MARK)
     candidates = (base.with_name(base.name + suffix) for suffix in (".csv", *IMAGE_SUFFIXES))
     return next((candidate for candidate in candidates if candidate.is_file()), None)

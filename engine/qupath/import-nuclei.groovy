@@ -17,8 +17,8 @@ def IMAGE_TYPE = '@IMAGE_TYPE@'
 // and about a minute for a hundred.
 def RESOLVE_HIERARCHY = @RESOLVE_HIERARCHY@
 
-// nuclix names objects by version 5 UUIDs; QuPath and its extensions draw random ones, which have version 4.
-int NUCLIX_ID_VERSION = 5
+// nuclix names objects by UUIDs of these versions; QuPath and its extensions draw random ones, which have version 4.
+def NUCLIX_ID_VERSIONS = [5, 8]
 
 def fileOf = { text ->
     def uri = new URI(text.toString())
@@ -72,7 +72,7 @@ if (!file.isFile()) {
 try {
     def objects = PathIO.readObjects(file)
     def own = (getDetectionObjects() as List) + (getAnnotationObjects() as List)
-    own = own.findAll { it.getID().version() == NUCLIX_ID_VERSION }
+    own = own.findAll { it.getID().version() in NUCLIX_ID_VERSIONS }
     if (own) {
         removeObjects(own, true)
     }

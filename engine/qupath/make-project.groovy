@@ -19,8 +19,8 @@ def INDEX = given.size() > 0 ? given[0] : '@INDEX@'
 def PROJECT = given.size() > 1 ? given[1] : new File(new File(INDEX).getParentFile(), 'qupath-project').path
 def IMAGE_TYPE = '@IMAGE_TYPE@'
 def RESOLVE_HIERARCHY = @RESOLVE_HIERARCHY@
-// nuclix names objects by version 5 UUIDs; QuPath and its extensions draw random ones, which have version 4.
-int NUCLIX_ID_VERSION = 5
+// nuclix names objects by UUIDs of these versions; QuPath and its extensions draw random ones, which have version 4.
+def NUCLIX_ID_VERSIONS = [5, 8]
 
 def fileOf = { text ->
     def uri = new URI(text.toString())
@@ -65,7 +65,7 @@ for (slide in new JsonSlurper().parse(indexFile, 'UTF-8').slides) {
         def objects = PathIO.readObjects(file)
         def hierarchy = imageData.getHierarchy()
         def own = (hierarchy.getDetectionObjects() as List) + (hierarchy.getAnnotationObjects() as List)
-        own = own.findAll { it.getID().version() == NUCLIX_ID_VERSION }
+        own = own.findAll { it.getID().version() in NUCLIX_ID_VERSIONS }
         hierarchy.removeObjects(own, true)
         hierarchy.addObjects(objects)
         if (RESOLVE_HIERARCHY) {

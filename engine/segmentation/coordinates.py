@@ -86,5 +86,6 @@ def object_ids(objects: Objects, header: SlideHeader) -> list[str]:
     """Return the objects' identifiers: the UUIDs that the GeoJSON has."""
     import uuid
 
-    namespace = uuid.uuid5(uuid.NAMESPACE_URL, header.namespace)
-    return [str(uuid.uuid5(namespace, f"{row},{col}")) for row, col in objects.first.tolist()]
+    from nuclix.ext.geojson_text import identifiers
+
+    return identifiers(objects.first, uuid.uuid5(uuid.NAMESPACE_URL, header.namespace).bytes)

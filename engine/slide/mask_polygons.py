@@ -43,7 +43,7 @@ def mask_regions(mask: NDArray[np.bool_], min_pixels: int) -> MaskRegions:
     from nuclix.ext.components import connected_components, without_small
     from nuclix.ext.outlines import label_outlines
 
-    holes, count = connected_components(np.pad(~mask, 1, constant_values=True), 8)
+    holes, count = connected_components(np.pad(~mask, 1, constant_values=True), 4)
     sizes = np.bincount(holes.ravel(), minlength=count + 1)
     small = sizes < min_pixels
     small[[0, holes[0, 0]]] = False  # the mask itself, and what surrounds it

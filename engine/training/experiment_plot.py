@@ -15,6 +15,7 @@ from nuclix.engine.training.experiment_table import Row, Summary
 PLOT = "summary.png"
 INCHES_WIDE, INCHES_PER_WAY, INCHES_AROUND = 7.0, 0.5, 1.2
 DPI = 140
+MARGIN = 0.02  # of the width, left of the title
 
 
 def write_plot(experiment: Experiment, table: Sequence[Summary], rows: Sequence[Row], out: Path) -> Path:
@@ -52,7 +53,7 @@ def write_plot(experiment: Experiment, table: Sequence[Summary], rows: Sequence[
     axes.set_yticks(range(len(table)), [item.way for item in table])
     axes.invert_yaxis()
     axes.set_xlabel("AJI: mean and standard error over images; dots are images")
-    axes.set_title(experiment.title)
+    figure.suptitle(experiment.title, x=MARGIN, horizontalalignment="left", fontsize="medium")
     axes.grid(axis="x", color="0.9")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)

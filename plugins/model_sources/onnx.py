@@ -30,7 +30,7 @@ _TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(float16)
 
 
 class OnnxSource:
-    """Loads ONNX files; the card lies inside (metadata ``nuclix.json``) or in a TOML file beside the file."""
+    """Loads ONNX files; the card lies inside (metadata ``nuclix.json``) or in a TOML file next to the file."""
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

@@ -46,7 +46,7 @@ class OpenVinoSource:
         if not device.startswith("cpu"):
             raise DeviceError(f"--runtime openvino runs on the CPU, not on {device}: add --device cpu")
         if not card.is_plain:
-            raise ModelError(f"{path}: its card stands beside it; make one model file with `nuclix pack` first")
+            raise ModelError(f"{path}: its card stands next to it; make one model file with `nuclix pack` first")
         try:
             import openvino
         except ImportError:

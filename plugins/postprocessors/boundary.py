@@ -92,11 +92,11 @@ class Boundary:
         mask = np.ascontiguousarray(mask)
         inside = maps[0] if self.form == "interior" else maps[0] - maps[1]
         markers, _ = connected_components(mask & (inside > np.float32(self.marker)), FOUR)
-        markers = without_small(markers, self.min_marker)
+        markers = _large(markers, self.min_marker)
         if self.keep_unmarked:
             _mark_pieces(markers, mask)
         labels = watershed(maps[1] - maps[0], markers, mask, FOUR)
-        return without_small(labels, self.min_area)
+        return _large(labels, self.min_area)
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the nucleus probability, cut to 0..1."""
@@ -105,6 +105,11 @@ class Boundary:
     def _nucleus(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability of a nucleus, its boundary included."""
         return maps[0] + maps[1] if self.form == "interior" else maps[0]
+
+
+def _large(labels: NDArray[np.int32], smallest: int) -> NDArray[np.int32]:
+    """Drop labels of fewer pixels; of labels without gaps all have one."""
+    return without_small(labels, smallest) if smallest > 1 else labels
 
 
 def _mark_pieces(markers: NDArray[np.int32], mask: NDArray[np.bool_]) -> None:

@@ -98,8 +98,7 @@ class HoVerNet:
         slopes = [sobel(maps[k], clumps, self.sobel, axis) for k, axis in ((1, 1), (2, 0))]
         energy = gradient_energy(slopes[0], slopes[1], clumps, FIXED if self.limits == "fixed" else None)
         markers = self._markers(energy, clumps)
-        labels = watershed(flooding_order(energy, inside), markers, inside, FOUR)
-        return without_small(labels, 1)
+        return watershed(flooding_order(energy, inside), markers, inside, FOUR)
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the nucleus probability, cut to 0..1."""

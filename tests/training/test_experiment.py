@@ -15,6 +15,7 @@ from nuclix.engine.cli import main
 from nuclix.engine.errors import DataError, UsageError
 from nuclix.engine.training.experiment import Bench, Cell, CellResult, WayScores, folds_of, run_experiment
 from nuclix.engine.training.experiment_file import Experiment, Network, read_experiment
+from nuclix.engine.training.experiment_plot import write_plot
 from nuclix.engine.training.experiment_table import crossfitted, markdown, summaries
 from nuclix.engine.training.validation import ImageScores
 
@@ -148,6 +149,16 @@ def test_command_trains_every_cell_once_and_resumes(
     kept = [path.stat().st_mtime_ns for index, path in enumerate(records) if index != 3]
     assert kept == [stamp for index, stamp in enumerate(stamps) if index != 3]
     assert "distance, watershed" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_plot_has_a_line_per_way(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    experiment = Experiment("A title", (Network("a", "dist"),), folds=2, seeds=(0,))
+    results = fake(experiment, {(0, 1, "x"): [0.9, 0.1], (0, 2, "y"): [0.2, 0.8]})
+    path = write_plot(experiment, summaries(experiment, results), crossfitted(results), tmp_path)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG" and picture.width > 500
+        assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
 
 
 def test_results_of_other_settings_are_refused(data: Path, file: Path, tmp_path: Path) -> None:
