@@ -130,7 +130,7 @@ def segment(
     Returns
     -------
     Nuclei
-        In canonical order: by first pixel, row before column. A slide of a million nuclei takes about 1 GB.
+        In the order of the result files: neighbours together. A slide of a million nuclei takes about 1 GB.
 
     Raises
     ------

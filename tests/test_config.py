@@ -38,6 +38,7 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "model": ("my model.pt", ["--model", "my model.pt"]),
     "precision": ("float16", ["--precision", "float16"]),
     "tta": (True, ["--tta"]),
+    "runtime": ("torch", ["--runtime", "torch"]),
     "class_map": ("classes.toml", ["--class-map", "classes.toml"]),
     "set": (("p2=0.5", "min_area=30"), ["--set", "p2=0.5", "--set", "min_area=30"]),
     "min_score": (0.4, ["--min-score", "0.4"]),

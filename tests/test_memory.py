@@ -105,6 +105,17 @@ def test_the_next_worker_goes_on_with_the_smaller_batch(
     assert set(device.batches) == {2}
 
 
+def test_the_next_slide_has_the_whole_batch_again(shared: SegmentationContext, job: SlideJob, tmp_path: Path) -> None:
+    some, device = shared_with(shared, tmp_path / "out", 8, 3)
+    assert isinstance(process_slide(job, some, RunHooks(lambda _: None, never)), Done)
+    device.limit, device.batches = 8, []
+    other = SlideJob(job.path, PurePosixPath("b"))
+    done = process_slide(other, some, RunHooks(lambda _: None, never))
+    assert isinstance(done, Done) and set(device.batches) == {8}
+    assert done.outcome.record.model["batch"] == 8
+    assert not any("out of memory" in warning for warning in done.outcome.record.warnings)
+
+
 def test_a_device_too_small_for_one_patch_is_an_error(
     shared: SegmentationContext, job: SlideJob, tmp_path: Path
 ) -> None:

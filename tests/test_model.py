@@ -120,6 +120,17 @@ def test_saving_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     assert all(torch.equal(value, state[name]) for name, value in before.state_dict().items())
 
 
+def test_a_network_that_diverged_is_not_written(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes(saved.read_bytes())
+    broken = network()
+    with torch.no_grad():
+        next(broken.parameters()).fill_(float("nan"))
+    with pytest.raises(ModelError, match=r"diverged.*lower --learning-rate"):
+        save_model(path, broken, CARD)
+    assert path.read_bytes() == saved.read_bytes() and len(list(tmp_path.iterdir())) == 1
+
+
 def test_reading_a_card_imports_no_torch(saved: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from nuclix.engine.inference.model_file import read_card; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -150,6 +151,82 @@ def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Haloed, blo
     assert figures.pixels == pixels.shape[0] * pixels.shape[1]
     assert figures.clumps_cut == 0 and figures.first_tile_at is not None
     checkpoint.remove()
+
+
+class RecordingPredictor(RedPredictor):
+    """Remembers the patches of every batch."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__(batch)
+        self.batches: list[list[bytes]] = []
+
+    def __call__(self, patches: list[np.ndarray]) -> np.ndarray:
+        self.batches.append([patch.tobytes() for patch in patches])
+        return super().__call__(patches)
+
+
+def test_a_resumed_slide_has_the_batches_of_an_undisturbed_one(tmp_path: Path) -> None:
+    """A patch's neighbours in its batch may change its last bits on a GPU, so batches never cross rows."""
+    pixels, post = slide_of(6), Dist(p2=1.0)
+    view = SlideView(ArrayReader(pixels), Scale(UM), Scale(UM))
+    grid = TileGrid(view.height, view.width, PATCH, 32)
+
+    def run(folder: Path, stop) -> RecordingPredictor:
+        predictor = RecordingPredictor(3)
+        spool = Checkpoint(folder, NAMES, "key")
+        inputs = PipelineInputs(view, None, predictor, post, spool, None, SETTINGS)
+        with suppress(Interrupted):
+            SlidePipeline(inputs, grid, 1, RunHooks(lambda _: None, stop)).run()
+        spool.close()
+        return predictor
+
+    undisturbed = run(tmp_path / "a", lambda: False).batches
+    first = run(tmp_path / "b", lambda: True).batches
+    rest = run(tmp_path / "b", lambda: False).batches
+    assert {tuple(batch) for batch in first + rest} == {tuple(batch) for batch in undisturbed}
+    assert len(rest) < len(undisturbed)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A post-processor whose nuclei are small wherever its foreground is: the squares of a grid of 6 px."""
+
+    maps = ("distance",)
+    context: int = 0
+
+    def foreground(self, maps: np.ndarray) -> np.ndarray:
+        return maps[0] > 1
+
+    def split(self, maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        value = np.rint(maps[0] * 16).astype(int)  # the pixel's own coordinates, modulo the grid
+        inner = (value % 7 > 0) & (value // 7 % 7 > 0)
+        return label(mask & inner, np.ones((3, 3), int))[0].astype(np.int32)
+
+    def score(self, maps: np.ndarray) -> np.ndarray:
+        return np.clip(maps[0] / 16, 0, 1)
+
+
+def grid_image(height: int, width: int) -> np.ndarray:
+    """Foreground everywhere: one clump as large as the slide, of nuclei of 6 x 6 px."""
+    rows, cols = np.mgrid[:height, :width]
+    return np.repeat((255 - (rows % 7 * 7 + cols % 7 + 49)).astype(np.uint8)[..., None], 3, axis=2)
+
+
+@pytest.mark.parametrize("block", [32, 64])
+def test_a_clump_over_every_limit_gives_each_nucleus_once_and_whole(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nuclix.engine.segmentation import clumps
+    from nuclix.engine.segmentation.large_clumps import ClumpLimits
+
+    limits = ClumpLimits(pixels=9000, overlap=8, window=50)
+    monkeypatch.setattr(clumps, "ClumpLimits", lambda: limits)
+    pixels, post = grid_image(230, 310), Cells()
+    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
+    figures = pipeline(Job(pixels, post, block), spool)
+    assert figures.clumps_cut > 0
+    assert_same(objects_in(spool), expected(pixels, post))
+    spool.remove()
 
 
 class Stop(Exception):  # noqa: N818

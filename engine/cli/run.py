@@ -140,8 +140,10 @@ def _conclude(config: RunConfig, summary: RunSummary, signals: SignalHandler, wh
     counts = [f"{len(summary.done)} done", f"{len(summary.failed)} failed"]
     if summary.skipped:
         counts.insert(1, f"{len(summary.skipped)} already done")
+    warned = sum(bool(record.warnings) for record in summary.done.values())
+    doubtful = f"; {warned} done with warnings" if warned else ""
     if not config.quiet:
-        print(f"{', '.join(counts)}{where}")
+        print(f"{', '.join(counts)}{where}{doubtful}")
     if summary.stopped:
         if config.json_log != "-":
             advice = "fix this, then run the same command to resume" if summary.blocked else "the same command resumes"

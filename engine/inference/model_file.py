@@ -73,11 +73,17 @@ def save_model(path: Path, module: torch.nn.Module, card: ModelCard) -> None:
         As `Exported`: RGB 0..255 in, finished maps out. Batch norms are folded into the convolutions.
     card : ModelCard
         The model's metadata.
+
+    Raises
+    ------
+    ModelError
+        If a weight is not a finite number; no file is written.
     """
     import torch
 
     from nuclix.engine.inference.batch_norm import fold_batch_norm
 
+    check_weights(module)
     folded = fold_batch_norm(module).cpu().requires_grad_(False)
     example = torch.zeros(1, 3, card.patch.multiple * 2, card.patch.multiple * 2)
     with torch.inference_mode(), torchscript_warnings():
@@ -105,6 +111,18 @@ def write_model(path: Path, module: torch.jit.ScriptModule, card: ModelCard) -> 
     with torchscript_warnings():
         torch.jit.save(module, str(temporary), _extra_files={CARD_NAME: text})
     temporary.replace(path)
+
+
+def check_weights(module: torch.nn.Module) -> None:
+    """Raise `ModelError` if a network has a weight that is not a finite number."""
+    import torch
+
+    bad = [name for name, value in module.state_dict().items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise ModelError(
+            f"the training diverged: {len(bad)} of the network's arrays hold values that are not finite numbers, so no "
+            "model is written; train again with a lower --learning-rate"
+        )
 
 
 def read_card(path: Path) -> ModelCard:

@@ -115,6 +115,7 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
         },
         warnings=[
             *shared.notes,
+            *figures.doubts,
             *damage_warnings(damage_of(view.reader)),
             *run_warnings(figures.clumps_cut, predictor.asked, predictor.batch),
         ],

@@ -53,8 +53,6 @@ class Findings:
         Number and areas of its nuclei.
     in_background : int or None
         Nuclei outside the tissue; None where tissue was not looked for.
-    tissue : bool
-        Whether background was skipped.
     colours : SlideColours or None
         None where there is no overview.
     """
@@ -62,7 +60,6 @@ class Findings:
     tiles: int
     summary: SlideSummary
     in_background: int | None
-    tissue: bool
     colours: SlideColours | None
 
 
@@ -77,13 +74,32 @@ def slide_colours(overview: Overview, tissue: TissueMask) -> SlideColours:
     return SlideColours(share, float(np.median(pixels.max(axis=2))) if pixels.size else 255.0)
 
 
-def outside_tissue(first: NDArray[np.int64], tissue: TissueMask) -> int:
-    """Return how many nuclei begin outside the tissue; `first` is their (n, 2) rows and columns."""
-    rows, cols = (first / tissue.downsample).astype(np.int64).T
-    height, width = tissue.mask.shape
-    if not tissue.mask.size:
-        return len(first)
-    return int((~tissue.mask[np.clip(rows, 0, height - 1), np.clip(cols, 0, width - 1)]).sum())
+class BackgroundCounter:
+    """Counts the nuclei that begin outside a slide's tissue.
+
+    Parameters
+    ----------
+    tissue : TissueMask or None
+        None where tissue was not looked for.
+    """
+
+    def __init__(self, tissue: TissueMask | None) -> None:
+        self._tissue = tissue
+        self._count = 0
+
+    def add(self, first: NDArray[np.int64]) -> None:
+        """Count more nuclei; `first` is their (n, 2) rows and columns at the model's scale."""
+        if self._tissue is None or not self._tissue.mask.size:
+            return
+        rows, cols = (first / self._tissue.downsample).astype(np.int64).T
+        height, width = self._tissue.mask.shape
+        inside = self._tissue.mask[np.clip(rows, 0, height - 1), np.clip(cols, 0, width - 1)]
+        self._count += int((~inside).sum())
+
+    @property
+    def count(self) -> int | None:
+        """Nuclei so far; None where tissue was not looked for."""
+        return None if self._tissue is None else self._count
 
 
 def doubts(found: Findings, card: ModelCard) -> list[str]:
@@ -110,7 +126,7 @@ def doubts(found: Findings, card: ModelCard) -> list[str]:
                 f"{card.name} was trained on bright-field images"
             )
         colours = None
-    if found.tissue and not found.tiles:
+    if found.in_background is not None and not found.tiles:
         said.append("no tissue was found, so nothing was computed; look at the thumbnail, or run with --no-tissue")
     elif not int(found.summary.areas.sum()):
         said.append("no nuclei were found; look at the slide, its scale and the model")

@@ -97,39 +97,56 @@ class LargeClump:
 
     def windows(self) -> Iterator[Window]:
         """Yield the windows that own pixels, one at a time."""
-        box, step = self.box, self.limits.window
+        box, step, layers = self.box, self.limits.window, self._layers()
         if box.area <= self.limits.pixels:
-            yield self._window(box, box)
+            yield _window(box, box, layers)
             return
-        tiles: set[tuple[int, int]] = set()
-        for crop in self.crops:
-            if crop.own:
-                rows, cols = crop.places()
-                tiles.update(map(tuple, np.unique(np.stack([rows // step, cols // step]), axis=1).T.tolist()))
-        for row, col in sorted(tiles):
-            tile = Box(row * step, col * step, step, step)
-            yield self._window(tile.expand(self.limits.overlap).intersect(box), tile)
+        for row in range(box.row // step, -(-box.row_end // step)):
+            for col in range(box.col // step, -(-box.col_end // step)):
+                tile = Box(row * step, col * step, step, step)
+                if any(layer.owns(tile) for layer in layers):
+                    yield _window(tile.expand(self.limits.overlap).intersect(box), tile, layers)
 
-    def _window(self, box: Box, tile: Box) -> Window:
-        """Paste the crops into a window; `tile` is the part of it whose nuclei are counted."""
-        frame = self.crops[0].frame
-        context = frame.context
-        mask, own = np.zeros(box.shape, bool), np.zeros(box.shape, bool)
-        maps = np.zeros((len(frame.maps), box.height + 2 * context, box.width + 2 * context), np.float32)
-        pasted: set[int] = set()
+    def _layers(self) -> list[_Layer]:
+        """Return the crops' pixels as masks, one for each frame."""
+        layers: dict[int, _Layer] = {}
         for crop in self.crops:
-            if not crop.frame.box.intersect(box).area:
-                continue
-            if id(crop.frame) not in pasted:
-                pasted.add(id(crop.frame))
-                _paste(maps, box.expand(context), crop.frame.maps, crop.frame.box.expand(context))
-            rows, cols = crop.places()
-            inside = inside_box(rows, cols, box)
-            mask[rows[inside] - box.row, cols[inside] - box.col] = True
+            key, shape = id(crop.frame), crop.frame.box.shape
+            if key not in layers:
+                layers[key] = _Layer(crop.frame, np.zeros(shape, bool), np.zeros(shape, bool))
+            layers[key].mask.reshape(-1)[crop.pixels] = True
             if crop.own:
-                inside = inside_box(rows, cols, tile.intersect(box))
-                own[rows[inside] - box.row, cols[inside] - box.col] = True
-        return Window(box, mask, own, maps)
+                layers[key].own.reshape(-1)[crop.pixels] = True
+        return list(layers.values())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """A frame with the pixels of all crops in it, and those of them that are own."""
+
+    frame: Frame
+    mask: NDArray[np.bool_]
+    own: NDArray[np.bool_]
+
+    def owns(self, box: Box) -> bool:
+        shared = self.frame.box.intersect(box)
+        return bool(shared.area and self.own[shared.slices(self.frame.box)].any())
+
+
+def _window(box: Box, tile: Box, layers: list[_Layer]) -> Window:
+    """Paste layers into a window; `tile` is the part of it whose nuclei are counted."""
+    context, channels = layers[0].frame.context, len(layers[0].frame.maps)
+    mask, own = np.zeros(box.shape, bool), np.zeros(box.shape, bool)
+    maps = np.zeros((channels, box.height + 2 * context, box.width + 2 * context), np.float32)
+    for layer in layers:
+        place = layer.frame.box
+        shared, counted = place.intersect(box), place.intersect(box).intersect(tile)
+        if shared.area:
+            _paste(maps, box.expand(context), layer.frame.maps, place.expand(context))
+            mask[shared.slices(box)] |= layer.mask[shared.slices(place)]
+        if counted.area:
+            own[counted.slices(box)] |= layer.own[counted.slices(place)]
+    return Window(box, mask, own, maps)
 
 
 def _paste(out: NDArray[np.float32], box: Box, maps: NDArray[np.float32], place: Box) -> None:

@@ -146,6 +146,7 @@ class PipelineFigures:
     rows_resumed: int = 0
     pixels_resumed: int = 0
     first_tile_at: float | None = None
+    doubts: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
 

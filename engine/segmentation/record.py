@@ -57,7 +57,7 @@ def run_warnings(clumps_cut: int, batch_asked: int, batch: int) -> list[str]:
     warnings = []
     if clumps_cut:
         warnings.append(
-            f"clumps of foreground larger than the limit were cut {clumps_cut} times at block edges; "
+            f"clumps of foreground over the limit (17 Mpx) were split in {clumps_cut} parts that overlap; "
             "the model may not suit this slide"
         )
     if batch < batch_asked:

@@ -19,6 +19,7 @@ from nuclix.engine.run_config import RunConfig, result_settings
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.classes import Classes, class_map_hash, prepare_classes
 from nuclix.engine.segmentation.description import slide_header, slide_record
+from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts, slide_colours
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
 from nuclix.engine.segmentation.outputs import (
     WritersByFormat,
@@ -314,6 +315,7 @@ def _segment(slide: SlideContext) -> None:
         _make_folder(slide.paths.out, folder)
     write_thumbnail(slide.paths.thumbnail, thumbnail(view.reader, overview))
     thumbnail_seconds = time.perf_counter() - started - tissue_seconds
+    colours = slide_colours(overview, tissue) if overview is not None and tissue is not None else None
     del overview
     grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
     key = _checkpoint_key(slide, shared.predictor.batch)
@@ -327,7 +329,7 @@ def _segment(slide: SlideContext) -> None:
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
         figures.seconds = {**spent, **figures.seconds}
-        _store(slide, checkpoint, figures, tissue)
+        _store(slide, checkpoint, figures, tissue, colours)
     finally:
         checkpoint.close()
 
@@ -368,12 +370,19 @@ def _checkpoint_key(slide: SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _store(slide: SlideContext, checkpoint: Checkpoint, figures: PipelineFigures, tissue: TissueMask | None) -> None:
+def _store(
+    slide: SlideContext,
+    checkpoint: Checkpoint,
+    figures: PipelineFigures,
+    tissue: TissueMask | None,
+    colours: SlideColours | None,
+) -> None:
     """Store the checkpoint's objects in canonical order, with what is known of the slide."""
     started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     view = slide.view
     summary = SummaryAccumulator(view)
+    outside = BackgroundCounter(tissue)
     writer = StoreWriter(slide.paths.objects)
     mapping = slide.shared.classes.mapping
     by_class = np.zeros(len(mapping.classes), np.int64)
@@ -383,9 +392,13 @@ def _store(slide: SlideContext, checkpoint: Checkpoint, figures: PipelineFigures
             by_class += np.bincount(objects.classes, minlength=len(by_class))
             writer.write(objects)
             summary.add(objects)
+            outside.add(objects.first)
             slide.hooks.on_progress(end)
         checkpoint.check()
-        write_summary(slide.paths.summary, summary.result())
+        totals = summary.result()
+        write_summary(slide.paths.summary, totals)
+        found = Findings(figures.tiles_total, totals, outside.count, colours)
+        figures.doubts = doubts(found, slide.shared.model.card)
         figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
         record = slide_record(slide, figures, tissue)
         record.counts = {**record.counts, "nuclei_by_class": mapping.named(by_class)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.contracts import CalibratesScores, ModelCard, ObjectClass
-from nuclix.engine.inference.model_file import save_model
+from nuclix.engine.inference.model_file import check_weights, save_model
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.training.calibration import fit_curve, judged, reliability
 from nuclix.engine.training.selection import Selection, choose_parameters, predict, score_parameters
@@ -80,7 +80,13 @@ def export(
     -------
     ModelCard
         What was written.
+
+    Raises
+    ------
+    ModelError
+        If the training has diverged.
     """
+    check_weights(network)
     parameters, scores, calibration = _chosen(recipe, network, dataset, execution, provenance)
     card = ModelCard(
         name=provenance.name,

@@ -1,4 +1,4 @@
-"""ONNX files, run by ONNX Runtime (``pip install 'nuclix[onnx]'``)."""
+"""ONNX files, run by ONNX Runtime (``pip install onnxruntime``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 CARD_KEY = "nuclix.json"
-INSTALL = "running ONNX files needs ONNX Runtime: pip install 'nuclix[onnx]'"
+INSTALL = "running ONNX files needs ONNX Runtime: pip install onnxruntime"
 # A serialised ModelProto begins with field 1 (ir_version, a small varint) and then a field with a length.
 _FIRST_FIELD = 0x08
 _LARGEST_VERSION = 0x7F

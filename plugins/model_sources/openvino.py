@@ -1,4 +1,4 @@
-"""TorchScript run by OpenVINO on a CPU (``pip install 'nuclix[openvino]'``, ``nuclix run --runtime openvino``)."""
+"""TorchScript run by OpenVINO on a CPU (``pip install openvino``, ``nuclix run --runtime openvino``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nuclix.engine.model_card import ModelCard
 if TYPE_CHECKING:
     import torch
 
-INSTALL = "--runtime openvino needs OpenVINO: pip install 'nuclix[openvino]'"
+INSTALL = "--runtime openvino needs OpenVINO: pip install openvino"
 
 
 class OpenVinoSource:

@@ -210,7 +210,7 @@ class GeoParquetWriter:
     def __init__(self) -> None:
         missing = [name for name in ("pyarrow", "shapely") if importlib.util.find_spec(name) is None]
         if missing:
-            raise PluginError(f"the format parquet needs {' and '.join(missing)}: pip install 'nuclix[tables]'")
+            raise PluginError(f"the format parquet needs {' and '.join(missing)}: pip install {' '.join(missing)}")
 
     def open(self, path: Path, header: SlideHeader) -> ParquetSession:
         """Begin `path`; raise `OutputError` where the folder can't be written."""
