@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from nuclix.engine.cli import (
+    bench,
     completion,
     config,
     demo,
@@ -29,7 +30,7 @@ from nuclix.engine.errors import NuclixError, UsageError
 
 COMMANDS = (
     *(run, status, report, export, qupath, config, demo, simulate),
-    *(train, experiment, evaluate, pack, info, plugins, completion),
+    *(train, experiment, evaluate, pack, info, bench, plugins, completion),
 )
 
 FAILED = 1
