@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nuclix.engine.batch.runner import RunSummary, StopFlag, run_batch
+from nuclix.engine.batch.run_state import RunSummary, StopFlag
+from nuclix.engine.batch.runner import run_batch
 from nuclix.engine.errors import NuclixError, OutputError, SlideError, UsageError
 from nuclix.engine.files import replace_file
 from nuclix.engine.inference.device import cpu_name

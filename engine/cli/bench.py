@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nuclix.engine.cli.streams import stderr_line, stdout_line
 from nuclix.engine.errors import OutputError, UsageError
 from nuclix.engine.progress.text import grouped, significant
 
@@ -64,7 +64,8 @@ def bench(args: argparse.Namespace) -> int:
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise OutputError(f"{args.json}: can't be written: its folder does not exist")
     content = _measure(args)
-    print("\n".join(_lines(content)))
+    for line in _lines(content):
+        stdout_line(line)
     if args.json is not None:
         from nuclix.engine.benchmark import write_benchmark
 
@@ -99,7 +100,7 @@ def _run(args: argparse.Namespace, slide: Path) -> dict[str, Any]:
 
     def on_run(number: int) -> None:
         if args.repeat > 1:
-            sys.stderr.write(f"run {number} of {args.repeat}\n")
+            stderr_line(f"run {number} of {args.repeat}")
 
     return run_benchmark(config, args.repeat, on_run)
 
@@ -156,9 +157,9 @@ def _compare(args: argparse.Namespace) -> int:
         raise UsageError("--compare runs nothing: give it without SLIDE, --make and --json")
     first, second = (read_benchmark(path) for path in args.compare)
     for name, before, after in differing_conditions(first, second):
-        print(f"not the same: {name}: {before} and {after}")
-    print(f"{'':<30}{'A':>14}{'B':>14}{'B/A':>9}")
+        stdout_line(f"not the same: {name}: {before} and {after}")
+    stdout_line(f"{'':<30}{'A':>14}{'B':>14}{'B/A':>9}")
     for row in compare_benchmarks(first, second):
         ratio = "-" if row.ratio is None else significant(row.ratio)
-        print(f"{row.name:<30}{_number(row.name, row.first):>14}{_number(row.name, row.second):>14}{ratio:>9}")
+        stdout_line(f"{row.name:<30}{_number(row.name, row.first):>14}{_number(row.name, row.second):>14}{ratio:>9}")
     return 0
