@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from nuclix.engine.cli import (
+    bench,
     check,
     completion,
     config,
@@ -32,7 +33,7 @@ from nuclix.engine.errors import NuclixError, UsageError
 
 COMMANDS = (
     *(run, check, status, report, export, qupath, config, demo, simulate),
-    *(train, experiment, evaluate, pack, info, plugins, completion),
+    *(train, experiment, evaluate, pack, info, bench, plugins, completion),
 )
 
 FAILED = 1

@@ -116,6 +116,11 @@ def hardware_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
         return f"Apple GPU ({platform.machine()})"
+    return cpu_name()
+
+
+def cpu_name() -> str:
+    """Return the model of the CPU, or what is known of it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
