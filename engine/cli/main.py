@@ -16,6 +16,7 @@ from nuclix.engine.cli import (
     experiment,
     export,
     info,
+    overlay,
     pack,
     plugins,
     qupath,
@@ -23,12 +24,13 @@ from nuclix.engine.cli import (
     run,
     simulate,
     status,
+    tissue,
     train,
 )
 from nuclix.engine.errors import NuclixError, UsageError
 
 COMMANDS = (
-    *(run, status, report, export, qupath, config, demo, simulate),
+    *(run, status, report, export, qupath, overlay, tissue, config, demo, simulate),
     *(train, experiment, evaluate, pack, info, plugins, completion),
 )
 
