@@ -37,6 +37,8 @@ BLOCK_RANGE = (16, 65536)
 OUTLINES = ("smooth", "pixel")
 MEASUREMENTS = ("shape", "stain", "stain-od")
 
+# Scales outside this range (um/px) are typing errors: light microscopes and their pyramids have none such.
+FINEST_MPP, COARSEST_MPP = 0.05, 20.0
 _SLIDES = "slides and results"
 _MODEL = "model"
 _MACHINE = "machine"
@@ -83,7 +85,31 @@ class RunConfig:
     mpp: float | None = _option(
         None,
         OptionSpec(
-            _SLIDES, "um/px at full resolution, for slides that do not state it", "UM", above=0, affects_results=True
+            _SLIDES,
+            "um/px at full resolution of slides whose file states no scale; others keep theirs",
+            "UM",
+            minimum=FINEST_MPP,
+            maximum=COARSEST_MPP,
+        ),
+    )
+    force_mpp: float | None = _option(
+        None,
+        OptionSpec(
+            _SLIDES,
+            "um/px at full resolution of all slides, whatever their files state",
+            "UM",
+            minimum=FINEST_MPP,
+            maximum=COARSEST_MPP,
+        ),
+    )
+    slides: str | None = _option(
+        None, OptionSpec(_SLIDES, "CSV of slides: path, and mpp, which is used whatever the file states", "FILE")
+    )
+    recompute: bool | None = _option(
+        None,
+        OptionSpec(
+            _SLIDES,
+            "replace (or keep) finished results of another model, option or slide; with neither, stop and list them",
         ),
     )
     reader: str | None = _option(
@@ -246,7 +272,7 @@ class RunConfig:
 
     def check_complete(self) -> None:
         """Raise `UsageError` if slides or output folder are missing."""
-        if not self.inputs:
+        if not self.inputs and not self.slides:
             raise UsageError(
                 "no slides: name files or folders on the command line, or as `inputs` in the configuration"
             )

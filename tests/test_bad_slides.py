@@ -316,7 +316,7 @@ def test_slide_without_scale(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "a.svs", smooth_image(SIZE, SIZE), mpp=None)
     reader = open_slide(path)
     reader.close()
-    with pytest.raises(SlideError, match=r"a\.svs: does not say its scale; pass it with --mpp"):
+    with pytest.raises(SlideError, match=r"a\.svs: states no scale; give it with --mpp"):
         slide_scale(reader.info)
     assert slide_scale(reader.info, 0.5).mpp == 0.5
 

@@ -17,6 +17,8 @@ from nuclix.engine.cli.main import main
 from nuclix.engine.cli.options import add_options, config_of
 from nuclix.engine.errors import UsageError
 from nuclix.engine.run_config import (
+    COARSEST_MPP,
+    FINEST_MPP,
     OptionSpec,
     RunConfig,
     config_as_json,
@@ -33,6 +35,9 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "format": (("geojson", "csv"), ["--format", "geojson,csv"]),
     "tissue_annotations": (True, ["--tissue-annotations"]),
     "mpp": (0.25, ["--mpp", "0.25"]),
+    "force_mpp": (0.5, ["--force-mpp", "0.5"]),
+    "slides": ("slides.csv", ["--slides", "slides.csv"]),
+    "recompute": (True, ["--recompute"]),
     "reader": ("openslide", ["--reader", "openslide"]),
     "tissue": (False, ["--no-tissue"]),
     "model": ("my model.pt", ["--model", "my model.pt"]),
@@ -93,10 +98,10 @@ def test_a_file_gives_every_option_and_the_command_line_wins(item: OptionSpec, t
     back = {bool: [f"--{'no-' if value else ''}{item.name.replace('_', '-')}"], tuple: None}.get(item.type)
     if item.name == "inputs":
         assert parsed("--config", str(file), "other.svs").inputs == ("other.svs",)
+    elif item.type is bool:
+        assert getattr(parsed("--config", str(file), *(back or ())), item.name) is (not value)
     elif item.optional:
         assert getattr(parsed("--config", str(file), words[0], "none"), item.name) is None
-    elif item.type is bool:
-        assert getattr(parsed("--config", str(file), *(back or ())), item.name) is item.default
     else:
         file.write_text(config_as_toml(RunConfig()))
         assert getattr(parsed("--config", str(file), *words), item.name) == value
@@ -113,7 +118,7 @@ def configs() -> st.SearchStrategy[RunConfig]:
         inputs=st.lists(words(), max_size=3).map(tuple),
         out=st.none() | words(),
         model=words(),
-        mpp=st.none() | positive,
+        mpp=st.none() | st.floats(FINEST_MPP, COARSEST_MPP),
         tissue=st.booleans(),
         devices=st.lists(words(), max_size=2).map(tuple),
         set=st.lists(words(), max_size=2).map(tuple),
@@ -169,7 +174,7 @@ def test_a_wrong_type_is_named_with_file_and_key(item: OptionSpec, tmp_path: Pat
         ("min_score = 1.5", ["key 'min_score' must be from 0 to 1, not 1.5"]),
         ("threads = true", ["key 'threads'", "expected int"]),
         ("batch = 2.0", ["key 'batch'", "expected int"]),
-        ("mpp = 0", ["key 'mpp' must be more than 0"]),
+        ("mpp = 0", ["key 'mpp' must be from 0.05 to 20"]),
         ("mpp = nan", ["key 'mpp' must be a finite number"]),
         ("time_limit = inf", ["key 'time_limit' must be a finite number"]),
         ("retry = -1", ["key 'retry' must be from 0 to 100"]),
@@ -208,7 +213,9 @@ def test_a_file_that_is_no_text_or_not_there(content: bytes | None, tmp_path: Pa
         (["--block", "1"], "--block: must be from 16 to 65536, not 1"),
         (["--retry", "1000000000"], "--retry: must be from 0 to 100"),
         (["--threads", "two"], "--threads: must be a whole number, not 'two'"),
-        (["--mpp", "-1"], "--mpp: must be more than 0"),
+        (["--mpp", "-1"], "--mpp: must be from 0.05 to 20"),
+        (["--mpp", "25"], "--mpp: must be from 0.05 to 20, not 25"),
+        (["--retry", "1000000000"], "--retry: must be from 0 to 100"),
         (["--mpp", "nan"], "--mpp: must be a finite number"),
         (["--precision", "half"], "--precision: must be one of auto"),
         (["--threads", "none"], "--threads: must be a whole number"),

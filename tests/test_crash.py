@@ -10,7 +10,8 @@ import pytest
 
 from crash_harness import kill_group, kill_repeatedly, kill_workers, terminate_group
 from end_to_end import LONG, RecordingObserver, config_for, make_model, make_slide, nuclix, results, run_options
-from nuclix.engine.batch.runner import StopFlag, run_batch
+from nuclix.engine.batch.run_state import StopFlag
+from nuclix.engine.batch.runner import run_batch
 
 KILLS = 2
 

@@ -27,7 +27,8 @@ from end_to_end import (
 )
 from nuclix.engine.batch.executor import RunContext
 from nuclix.engine.batch.ledger import PENDING, Ledger
-from nuclix.engine.batch.runner import RunSummary, StopFlag, run_batch
+from nuclix.engine.batch.run_state import RunSummary, StopFlag
+from nuclix.engine.batch.runner import run_batch
 from nuclix.engine.errors import UsageError
 
 WORKERS = 4
@@ -187,7 +188,7 @@ def test_a_slide_that_hangs_fails_and_its_worker_is_restarted(cluster: Cluster, 
     [
         ("address", "no Dask scheduler answers there"),
         ("out", "does not see"),
-        ("distributed", r"pip install 'nuclix\[dask\]'"),
+        ("distributed", r"pip install '\.\[dask\]'"),
     ],
 )
 def test_what_can_not_work_is_said(

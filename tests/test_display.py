@@ -157,6 +157,8 @@ def test_whatever_comes_the_figures_are_no_nonsense(steps: list[tuple[str, int, 
 class Kept:
     """A sink that keeps what it is told."""
 
+    name = "kept"
+
     def __init__(self) -> None:
         self.taken: list[tuple[RunEvent, RunSnapshot]] = []
 
@@ -203,7 +205,7 @@ def test_lines_say_what_a_user_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "LINE_INTERVAL", 0.0)
     lines: list[str] = []
     short_run([PlainLines(lines.append)])
-    assert lines[:2] == ["1 of 4 slides are done already", "b: the existing result was made with a different model"]
+    assert lines[:2] == ["1 of 4 slides are already done", "b: the existing result was made with a different model"]
     assert "a: 1,234 nuclei in 10 s (2.0 Mpx/s)" in lines and "a: warning: clumps were cut" in lines
     assert any(line.startswith("  a: 5/10 tiles") for line in lines)
     assert all(line.isprintable() for line in lines)
@@ -259,8 +261,8 @@ def test_the_log_has_what_was_said_and_a_traceback_and_no_forged_entry(tmp_path:
         logging.getLogger("nuclix").error("%s failed: %s\n%s", NASTY, "x", "Traceback (most recent call last):\n  File")
         raise OutputError("disk full")
     text = (tmp_path / "run.log").read_text()
-    assert "1,234 nuclei" in text and "warning: clumps" in text and "run ended SIGINT received" in text
-    assert "the run broke off" in text and "OutputError: disk full" in text
+    assert "1,234 nuclei" in text and "warning: clumps" in text and "run ended (SIGINT received)" in text
+    assert "the run failed" in text and "OutputError: disk full" in text
     assert "\nTraceback" not in text and "    Traceback" in text
     assert not any(line.startswith("2026-01-01 00:00:00") for line in text.splitlines())
     assert not any(isinstance(handler, logging.FileHandler) for handler in logging.getLogger("nuclix").handlers)
@@ -324,3 +326,31 @@ def test_names_become_one_printable_line(name: str) -> None:
 @given(st.text(max_size=30), st.integers(1, 40))
 def test_shortened_names_fit(name: str, width: int) -> None:
     assert len(shortened(name, width)) <= max(width, 3)
+
+
+class Broken:
+    """A sink whose stream is gone."""
+
+    name = "stderr"
+
+    def take(self, event: RunEvent, now: RunSnapshot) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_a_sink_that_fails_is_dropped_and_the_run_goes_on() -> None:
+    kept = Kept()
+    publisher = EventPublisher(RunMeter(), [Broken(), kept])
+    publisher(events.notice("one"))
+    publisher(events.notice("two"))
+    said = [event.facts["message"] for event, _ in kept.taken]
+    assert said == ["stderr: Broken pipe; the run goes on without it", "one", "two"]
+
+
+def test_a_full_disk_under_the_json_log_ends_only_the_log() -> None:
+    kept = Kept()
+    lines = JsonLines("/dev/full")
+    publisher = EventPublisher(RunMeter(), [lines, kept])
+    publisher(events.notice("one"))
+    lines.close()
+    assert "--json-log /dev/full: No space left on device" in kept.taken[0][0].facts["message"]
+    assert kept.taken[1][0].facts["message"] == "one"

@@ -31,7 +31,7 @@ def test_links_lead_to_files() -> None:
 
 def test_nothing_is_installed_from_an_index_that_does_not_have_it() -> None:
     for page in PAGES:
-        if page.name != "overnight.md":
+        if page.name != "batch.md":
             assert "nuclix[" not in page.read_text(encoding="utf-8"), page
 
 

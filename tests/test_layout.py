@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
+import threading
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -9,7 +13,7 @@ import pytest
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.layout import prepare_folder, remove_temporaries, report_path
 from nuclix.engine.errors import OutputError
-from nuclix.engine.files import replace_file, temporary_name
+from nuclix.engine.files import replace_file, temporary_name, write_output
 
 JOBS = [SlideJob(Path("a.svs"), PurePosixPath("a")), SlideJob(Path("b.svs"), PurePosixPath("sub/b"))]
 
@@ -63,3 +67,54 @@ def test_a_file_killed_over_its_writing_bears_a_temporary_name(tmp_path: Path, m
     assert len(list(tmp_path.iterdir())) == 1
     remove_temporaries(tmp_path, [])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF])
+def test_a_share_that_can_not_flush_a_folder_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    replace_file(tmp_path / "a.json", b"{}")
+    assert (tmp_path / "a.json").read_bytes() == b"{}"
+
+
+def test_a_full_disk_under_a_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(tmp_path / "a.json", b"{}")
+
+
+def test_outputs_that_are_devices_pipes_or_links_are_written_to(tmp_path: Path) -> None:
+    fifo, link, target = tmp_path / "fifo", tmp_path / "link.json", tmp_path / "target.json"
+    os.mkfifo(fifo)
+    target.write_text("old")
+    link.symlink_to(target)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(fifo.read_bytes()))
+    reader.start()
+    write_output(fifo, b"to the pipe")
+    reader.join()
+    write_output(link, b"new")
+    write_output(Path("/dev/null"), b"nothing")
+    assert read == [b"to the pipe"] and stat.S_ISFIFO(fifo.lstat().st_mode)
+    assert link.is_symlink() and target.read_text() == "new"
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_results_replace_planted_links_and_do_not_follow_them(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "a.json").symlink_to(victim)
+    replace_file(tmp_path / "a.json", b"{}")
+    assert victim.read_text() == "mine" and not (tmp_path / "a.json").is_symlink()

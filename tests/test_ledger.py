@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from nuclix.engine.batch.layout import LEDGER_NAME, LOCK_NAME
+from nuclix.engine.batch.layout import LEDGER_NAME, LOCK_NAME, prepare_folder
 from nuclix.engine.batch.ledger import DONE, FAILED, PENDING, RUNNING, Ledger
 from nuclix.engine.batch.lock import FolderLock
 from nuclix.engine.errors import OutputError, UsageError
@@ -80,9 +83,11 @@ def test_a_ledger_that_vanishes_under_a_run_is_said(tmp_path: Path) -> None:
     ledger.path.unlink()
     with pytest.raises(OutputError, match="can't be written: attempt to write a readonly database"):
         ledger.enlist("a", tmp_path / "a.svs", 1)
+        ledger.flush()
     (tmp_path / "out").rmdir()
     with pytest.raises(OutputError, match="the output folder is gone"):
-        ledger.enlist("a", tmp_path / "a.svs", 1)
+        ledger.flush()
+    ledger._pending.clear()
     ledger.close()
 
 
@@ -135,3 +140,106 @@ def test_what_is_left_of_locks_in_the_making_goes(tmp_path: Path) -> None:
     elsewhere.touch()
     with FolderLock(tmp_path):
         assert set(tmp_path.iterdir()) == {tmp_path / LOCK_NAME, elsewhere}
+
+
+def test_a_share_that_does_not_answer_for_a_moment_does_not_cost_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nuclix.engine.batch import lock
+
+    monkeypatch.setattr(lock, "_LOOK_INTERVAL", 0.0)
+    with FolderLock(tmp_path) as held:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_text", _refuse(errno.ESTALE))
+            assert held.is_held()
+            patch.setattr(lock, "_GRACE", 0.0)
+            assert not held.is_held()
+            patch.setattr(lock, "_GRACE", 1e9)
+            patch.setattr(Path, "read_text", _refuse(errno.EACCES))
+            assert not held.is_held()
+        assert held.is_held()
+        (tmp_path / LOCK_NAME).write_text("another run")
+        assert not held.is_held()
+
+
+def _refuse(number: int) -> Callable[..., str]:
+    def read_text(*_: object) -> str:
+        raise OSError(number, os.strerror(number))
+
+    return read_text
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "3", '{"host": "h", "pid": "abc"}', '{"host": "h", "pid": null}'])
+def test_a_lock_that_names_no_process_is_taken_over(tmp_path: Path, content: str) -> None:
+    (tmp_path / LOCK_NAME).write_text(content)
+    with FolderLock(tmp_path) as held:
+        assert held.is_held()
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (f"{LOCK_NAME}.{socket.gethostname()}.{os.getpid()}", f".nuclix-probe-{os.getpid()}"):
+        (out / name).symlink_to(victim)
+    prepare_folder(out)
+    with FolderLock(out):
+        assert victim.read_text() == "mine"
+
+
+def test_a_ledger_of_the_first_format_is_read_and_extended(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.enlist("a", tmp_path / "a.svs", 7)
+    ledger.close()
+    with closing(sqlite3.connect(tmp_path / LEDGER_NAME)) as db:
+        for name in ("slide_state", "content", "output_state"):
+            db.execute(f"ALTER TABLE slides DROP COLUMN {name}")
+        db.execute("PRAGMA user_version=1")
+    with closing(Ledger(tmp_path, read_only=True)) as old:
+        assert old.row("a").content is None
+    with closing(Ledger(tmp_path)) as extended:
+        extended.finish("a", {**OUTCOME, "content": "c"})
+        assert extended.row("a").content == "c"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("UPDATE slides SET record = '{'", "the ledger is damaged .record of a"),
+        ("UPDATE slides SET record = '[1]'", "the ledger is damaged .record of a"),
+        ("ALTER TABLE slides DROP COLUMN attempts", "no column attempts"),
+    ],
+)
+def test_a_ledger_that_someone_edited_is_an_error_that_says_so(tmp_path: Path, damage: str, said: str) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.enlist("a", tmp_path / "a.svs", 7)
+    ledger.close()
+    with closing(sqlite3.connect(tmp_path / LEDGER_NAME)) as db:
+        db.execute("ALTER TABLE slides ADD COLUMN extra TEXT")  # ignored
+        db.execute(damage)
+        db.commit()
+    with pytest.raises(OutputError, match=said), closing(Ledger(tmp_path)) as damaged:
+        damaged.rows()
+
+
+def test_a_disk_error_of_a_share_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nuclix.engine.batch import ledger as module
+
+    pauses: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    ledger = Ledger(tmp_path)
+    real, failures = Ledger._commit, [1, 2]
+
+    def commit(self: Ledger) -> None:
+        if failures:
+            failures.pop()
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorname = "SQLITE_IOERR_WRITE"  # type: ignore[attr-defined]
+            raise error
+        real(self)
+
+    monkeypatch.setattr(Ledger, "_commit", commit)
+    ledger.enlist("a", tmp_path / "a.svs", 7)
+    assert ledger.row("a").bytes == 7 and pauses == [1.0, 2.0]
+    ledger.close()

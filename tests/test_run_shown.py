@@ -76,7 +76,7 @@ def test_events_and_log_tell_the_same(finished: Path) -> None:
     assert kinds[0] == "run_started" and kinds[-1] == "run_ended"
     assert kinds.count("slide_done") == 2 and kinds.count("slide_failed") == 1
     log = (finished / "out" / "run.log").read_text()
-    assert "notes.svs" in log and "run ended by itself" in log
+    assert "notes.svs" in log and "run ended (completed)" in log
     said = (finished / "stdout").read_text()
     assert "2 done, 1 failed" in said and "notes: failed: " in said
 

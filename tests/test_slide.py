@@ -90,12 +90,12 @@ class TestScale:
         assert slide_scale(info, 0.25) == Scale(0.25)
 
     def test_nobody_says(self) -> None:
-        with pytest.raises(SlideError, match=r"array: does not say its scale; pass it with --mpp"):
+        with pytest.raises(SlideError, match=r"array: states no scale; give it with --mpp"):
             slide_scale(ArrayReader([IMAGE], scale=None).info)
 
     @pytest.mark.parametrize("um", [0.0, -1.0, 0.04, 21.0, 250.0, float("nan"), float("inf")])
     def test_no_microscope_has_that(self, um: float) -> None:
-        with pytest.raises(SlideError, match=r"--mpp says .*outside 0\.05 to 20 um/px"):
+        with pytest.raises(SlideError, match=r"the given scale is .*outside 0\.05 to 20 um/px"):
             slide_scale(ArrayReader([IMAGE]).info, um)
 
     @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ GOOD = {*(f"tissue-{size}" for size in SIZES), "CMU-1-Small-Region", "glass"}
 BAD = {
     "truncated": "is cut short: level 0 reaches to byte",
     "corrupt": "the file is damaged",
-    "no-scale": "does not say its scale; pass it with --mpp",
+    "no-scale": "states no scale; pass it with --mpp",
     "notes": "not an image that any installed reader recognises",
 }
 

@@ -31,11 +31,11 @@ from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.executor import Failed, FromWorker, OutputUnavailable, Stopped, WorkerFailed
 from nuclix.engine.batch.ledger import FAILED, Ledger
 from nuclix.engine.batch.processes import ProcessExecutor
-from nuclix.engine.batch.runner import RunSummary, StopFlag, run_batch
+from nuclix.engine.batch.run_state import RunSummary, StopFlag
+from nuclix.engine.batch.runner import run_batch
 from nuclix.engine.batch.worker import RowClock, process_slide
 from nuclix.engine.errors import DeviceError, Interrupted, OutputError, SlideError, UsageError
 from nuclix.engine.run_config import RunConfig
-from nuclix.engine.segmentation.pipeline import RunHooks
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def output_error(number: int) -> OutputError:
         (Interrupted("stopped"), Stopped()),
         (SlideError("a: bad"), Failed("a: bad")),
         (output_error(errno.ENOSPC), OutputUnavailable("x: can't be written")),
-        (output_error(errno.ESTALE), OutputUnavailable("x: can't be written")),
+        (output_error(errno.ESTALE), OutputUnavailable("x: can't be written", transient=True)),
         (output_error(errno.ENAMETOOLONG), Failed("x: can't be written")),
         (output_error(errno.EFBIG), Failed("x: can't be written")),
         (OutputError("a writer of its own"), Failed("a writer of its own")),
@@ -83,8 +83,8 @@ def attempted(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> FromWorker:
         raise raised
 
     monkeypatch.setattr(worker, "segment_slide", segment_slide)
-    shared: Any = SimpleNamespace(config=RunConfig(out="out"))
-    return process_slide(SlideJob(Path("a.svs"), PurePosixPath("a")), shared, RunHooks(lambda _: None, lambda: False))
+    shared = SimpleNamespace(config=RunConfig(out="out"))
+    return process_slide(SlideJob(Path("a.svs"), PurePosixPath("a")), shared, None)  # type: ignore[arg-type]
 
 
 def test_a_plugins_exception_brings_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

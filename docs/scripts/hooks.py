@@ -10,7 +10,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
-OF_THE_ROOT = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+OF_THE_ROOT = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md", "security.md": "SECURITY.md"}
 # Links from the root's files into docs/, and from pages to files that are no pages.
 OPTIONS_MARK = "<!-- options of nuclix run -->"
 PLANNED = ("batch.md", "own-model.md")  # pages that others link to; a link to one that is not written yet is plain text
@@ -55,7 +55,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     for page in PLANNED:
         if not (ROOT / "docs" / page).is_file():
             markdown = re.sub(rf"\[([^\]]+)\]\({re.escape(page)}\)", r"\1", markdown)
-    markdown = markdown.replace("](../CONTRIBUTING.md)", "](contributing.md)")
+    for page, source in OF_THE_ROOT.items():
+        markdown = re.sub(rf"\]\((?:\.\./)?{re.escape(source)}\)", f"]({page})", markdown)
     return SOURCE_LINK.sub(r"`\1`", markdown)
 
 

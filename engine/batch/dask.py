@@ -9,14 +9,16 @@ from __future__ import annotations
 import queue
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from nuclix.engine import registry
 from nuclix.engine.batch.dask_worker import DaskRun, ask_to_stop, run_on_worker, worker_plugin
@@ -42,16 +44,19 @@ from nuclix.engine.segmentation.pipeline import Progress
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-_CONNECT_TIMEOUT = 15.0  # seconds
+_CONNECT_TIMEOUT = 10.0  # seconds
+# A scheduler that has not answered for so long, in seconds, is gone.
+_LOST_TIMEOUT = 10.0
 _EXIT_TIMEOUT = 5.0
 _GPU = "GPU"
 
+T = TypeVar("T")
 Event = tuple[SlideJob, SlideEvent] | Notice
 
 
 @dataclass(slots=True)
 class _Task:
-    """A slide that was handed out; `worker` is empty until one has begun it."""
+    """A slide that was submitted; `worker` is empty until one has started it."""
 
     job: SlideJob
     future: Future
@@ -63,7 +68,7 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A worker's words on a slide: where it has begun, or how far it has come."""
+    """A worker's message about a slide: where it has started, or its progress."""
 
     slide: str
     worker: str
@@ -103,10 +108,12 @@ class DaskExecutor:
         self._events: list[Event] = []
         self._count = 0
         self._proven = False
+        self._connected_at = time.monotonic()
         self._stopping = False
         self._run = _dask_run(context)
         try:
-            self._client.register_plugin(worker_plugin(self._run), name=self._run.name)
+            plugin = worker_plugin(self._run)
+            _within(_CONNECT_TIMEOUT, lambda: self._client.register_plugin(plugin, name=self._run.name))
         except Exception as error:
             self._client.close()
             raise UsageError(f"{address}: its workers can't run nuclix ({type(error).__name__}: {error})") from error
@@ -115,29 +122,36 @@ class DaskExecutor:
         self._resources = {_GPU: 1} if any(worker["resources"].get(_GPU) for worker in workers) else None
 
     def wants(self) -> bool:
-        """Say yes: an adaptive cluster grows with what waits at its scheduler."""
-        return not self._stopping
+        """Return True: an adaptive cluster grows with the tasks that wait at its scheduler."""
+        return not self._stopping and bool(self._client.status == "running")
 
     def is_alive(self) -> bool:
-        """Say whether the scheduler is still connected."""
-        return self._client.status in ("running", "connecting")
+        """Return whether the scheduler is connected, or was a few seconds ago."""
+        now = time.monotonic()
+        if self._client.status == "running":
+            self._connected_at = now
+        return now - self._connected_at < _LOST_TIMEOUT
 
     def submit(self, job: SlideJob) -> None:
-        """Give a slide to the scheduler; those handed out first have precedence."""
+        """Give a slide to the scheduler; those submitted first have precedence."""
         self._count += 1
-        future = self._client.submit(
-            run_on_worker,
-            job,
-            self._run.name,
-            key=f"{self._run.name}-{self._count}",
-            pure=False,
-            priority=-self._count,
-            resources=self._resources,
-        )
+        try:
+            future = self._client.submit(
+                run_on_worker,
+                job,
+                self._run.name,
+                key=f"{self._run.name}-{self._count}",
+                pure=False,
+                priority=-self._count,
+                resources=self._resources,
+            )
+        except Exception as error:  # noqa: BLE001 (of a scheduler that has gone just now; `is_alive` ends the run)
+            self._events.append((job, WorkerLost(f"{type(error).__name__}: {error}")))
+            return
         self._tasks[str(job.name)] = _Task(job, future)
 
     def poll(self, seconds: float) -> Iterator[Event]:
-        """Yield what the workers say, and which slides are over.
+        """Yield the workers' messages, and which slides have ended.
 
         Raises
         ------
@@ -177,7 +191,7 @@ class DaskExecutor:
                 self._conclude(task, news.outcome)
         elif isinstance(news.facts, str):
             if task.worker:
-                self._events.append(Notice(f"{task.job.path.name}: worker {task.worker} was lost; begun elsewhere"))
+                self._events.append(Notice(f"{task.job.path.name}: worker {task.worker} was lost; resuming elsewhere"))
             self._begin(task, news.worker, news.facts)
         elif news.worker == task.worker:
             self._proven = task.advanced = True
@@ -210,7 +224,8 @@ class DaskExecutor:
         for name, task in list(self._tasks.items()):
             if task.worker and now - task.heard > self._stall_timeout:
                 del self._tasks[name]
-                task.future.cancel()
+                with suppress(Exception):
+                    task.future.cancel()
                 self._restart(task.worker)
                 said = f"no progress for {now - task.heard:.0f} s; its worker was restarted"
                 # One that never came to the slide hangs over something else, such as its model.
@@ -218,11 +233,11 @@ class DaskExecutor:
                 self._events.append((task.job, event))
 
     def _restart(self, worker: str) -> None:
-        """Restart a worker's process, which is possible where a nanny watches over it."""
+        """Restart a worker's process, which is possible where it has a nanny."""
         self._in_background(lambda: self._client.restart_workers([worker], raise_for_error=False))
 
     def _in_background(self, call: Any) -> Thread:
-        """Do something that may wait for a worker that does not answer."""
+        """Call something that may wait for a worker that does not answer."""
 
         def quietly() -> None:
             with suppress(Exception):
@@ -233,17 +248,18 @@ class DaskExecutor:
         return thread
 
     def stop(self) -> None:
-        """Ask for slides to be left after their next committed row; those that nobody has begun are withdrawn."""
+        """Interrupt slides after their next committed row; those that have not started are withdrawn."""
         self._stopping = True
         self._in_background(lambda: self._client.run(ask_to_stop, self._run.name))
         for name, task in list(self._tasks.items()):
             if not task.worker:
                 del self._tasks[name]
-                task.future.cancel()
+                with suppress(Exception):  # of a scheduler that is gone
+                    task.future.cancel()
                 self._events.append((task.job, Stopped()))
 
     def close(self) -> None:
-        """Let go of the cluster; slides in work are left after their next committed row."""
+        """Disconnect from the cluster; its slides are interrupted after their next committed row."""
         if self._tasks:
             self._in_background(lambda: self._client.run(ask_to_stop, self._run.name)).join(_EXIT_TIMEOUT)
         for task in self._tasks.values():
@@ -254,14 +270,50 @@ class DaskExecutor:
 
 
 def _connected(address: str) -> Client:
+    _check_address(address)
     try:
         from distributed import Client
     except ImportError as error:
         raise UsageError("--scheduler needs Dask: pip install distributed") from error
-    try:
+
+    def connect() -> Client:
         return Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False, name="nuclix")
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{address}: no Dask scheduler answers there ({error})") from error
+
+    try:
+        return _within(_CONNECT_TIMEOUT, connect)
+    except Exception as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"{address}: no Dask scheduler answers there ({said}); its port is usually 8786 (8787 is the dashboard's)"
+        ) from error
+
+
+def _check_address(address: str) -> None:
+    """Raise `UsageError` unless an address names a host and a port."""
+    try:
+        found = urlsplit(address)
+        complete = bool(found.scheme and found.hostname and found.port)
+    except ValueError:
+        complete = False
+    if not complete:
+        raise UsageError(f"{address}: not the address of a Dask scheduler; give one such as tcp://HOST:8786")
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """Return what `call` returns; raise `TimeoutError` if it takes longer, as it does where something else listens."""
+    outcome: ThreadFuture[T] = ThreadFuture()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # noqa: BLE001 (handed on)
+            outcome.set_exception(error)
+
+    Thread(target=run, name="nuclix-dask-connect", daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or f"no answer within {seconds:g} s") from error
 
 
 def _dask_run(context: RunContext) -> DaskRun:

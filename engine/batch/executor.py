@@ -9,7 +9,7 @@ from typing import Protocol
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.pipeline import Progress
-from nuclix.engine.segmentation.slide import SlideOutcome
+from nuclix.engine.segmentation.slide_files import SlideOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +48,25 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A slide has no result; `traceback` is empty for errors that the user can fix."""
+    """A slide has no result.
+
+    `traceback` is empty for errors that the user can fix; `transient` says that the error may pass by itself.
+    """
 
     message: str
     traceback: str = ""
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OutputUnavailable:
-    """No result can be written, of this or any other slide: the disk is full, or the folder is gone."""
+    """No result can be written, of this or any other slide: the disk is full, or the folder is gone.
+
+    `transient` says that the error may pass by itself.
+    """
 
     message: str
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +148,11 @@ class RunContext:
         Start of the run in seconds since 1970.
     deadline : float
         When it must have ended; infinity where it need not.
+    model : str
+        SHA-256 of the model file when the run started.
     """
 
     config: RunConfig
     started: float
     deadline: float
+    model: str = ""

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from nuclix.engine.batch.copies import free_name
+from nuclix.engine.batch.known_results import recorded_outputs
 from nuclix.engine.batch.layout import LEDGER_NAME, objects_path
 from nuclix.engine.batch.ledger import DONE, Ledger, LedgerRow
 from nuclix.engine.batch.lock import FolderLock
-from nuclix.engine.batch.outputs import recorded_outputs
-from nuclix.engine.batch.resume import free_name
 from nuclix.engine.errors import DataError, NuclixError, OutputError, UsageError
 from nuclix.engine.files import checksum
 from nuclix.engine.segmentation.outputs import (

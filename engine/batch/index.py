@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nuclix.engine.batch.known_results import recorded_outputs
 from nuclix.engine.batch.layout import INDEX_NAME
 from nuclix.engine.batch.ledger import DONE, Ledger, LedgerRow
-from nuclix.engine.batch.outputs import recorded_outputs
 from nuclix.engine.errors import OutputError
 from nuclix.engine.files import replace_file
 

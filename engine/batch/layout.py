@@ -14,14 +14,14 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.errors import OutputError
 from nuclix.engine.files import sweep_temporaries
-from nuclix.engine.segmentation.slide import SlidePaths
+from nuclix.engine.segmentation.slide_files import SlidePaths
 
 LEDGER_NAME = "nuclix.db"
 LOCK_NAME = ".nuclix.lock"
@@ -57,7 +57,7 @@ def slide_paths(out: Path, job: SlideJob) -> SlidePaths:
 
 
 def report_path(out: Path, name: str, suffix: str) -> Path:
-    """Return the path of what is kept of a slide for the report: ``.npz`` its summary, ``.jpg`` its thumbnail."""
+    """Return the path of a slide's data for the report: ``.npz`` its summary, ``.jpg`` its thumbnail."""
     return _with_suffix(out / _HIDDEN / "slides" / PurePosixPath(name), suffix)
 
 
@@ -76,7 +76,7 @@ def _with_suffix(path: Path, suffix: str) -> Path:
 
 
 def prepare_folder(out: Path) -> None:
-    """Make the output folder and check at once, not after hours, that it can be written.
+    """Create the output folder and check that it can be written.
 
     Parameters
     ----------
@@ -88,17 +88,18 @@ def prepare_folder(out: Path) -> None:
     OutputError
         If it can't be written.
     """
-    probe = out / f"{_PROBE}{os.getpid()}"
+    probe = out / f"{_PROBE}{secrets.token_hex(8)}"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
+        with probe.open("xb"):
+            pass
         probe.unlink(missing_ok=True)
     except OSError as error:
         raise _failure(out, error) from error
 
 
 def remove_temporaries(out: Path, jobs: Sequence[SlideJob]) -> None:
-    """Remove files that killed runs have left half written; for the process that holds the folder's lock.
+    """Remove unfinished files of runs that were killed; for the process that holds the folder's lock.
 
     Parameters
     ----------

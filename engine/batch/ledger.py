@@ -1,4 +1,4 @@
-"""The run's memory: one row a slide in ``nuclix.db``, so that the same command goes on where the last one stopped."""
+"""The ledger of an output folder: one row per slide in ``nuclix.db``, so that the same command resumes a run."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from nuclix.engine.batch.layout import LEDGER_NAME
 from nuclix.engine.errors import OutputError
+from nuclix.engine.files import BACK_OFF
 
-_FORMAT = 1
-# Another process that reads the ledger (``nuclix status``) may hold it for a moment.
-_PATIENCE = 30.0
-# What SQLite says where it can't write the file, or its journal beside it.
+_FORMAT = 2
+# Another process that reads the ledger (``nuclix status``) may lock it for a moment; in seconds.
+_BUSY_TIMEOUT = 30.0
+# Errors of SQLite where it can't write the file, or its journal in the same folder.
 _UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
-# Python's way with bytes that are no text; it goes both ways without loss.
+# Errors of SQLite that pass: a network share that does not answer for a moment.
+_TRANSIENT = ("SQLITE_IOERR", "SQLITE_PROTOCOL", "SQLITE_BUSY", "SQLITE_LOCKED")
+# Python's error handler for bytes that are not text; it converts in both directions without loss.
 _BYTES = "surrogatepass"
+# Changes without weight of their own (a slide was started) are written this much later, in seconds.
+_DEFER = 1.0
 
 PENDING, RUNNING, DONE, FAILED = "pending", "running", "done", "failed"
 
@@ -38,25 +43,33 @@ CREATE TABLE IF NOT EXISTS slides (
     checksum TEXT,
     begun REAL,
     ended REAL,
-    record TEXT
+    record TEXT,
+    slide_state TEXT,
+    content TEXT,
+    output_state TEXT
 )
 """
+# Columns that format 1 did not have.
+_ADDED = ("slide_state", "content", "output_state")
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """What the ledger knows of a slide.
+    """A slide in the ledger.
+
+    `fingerprint`, `key`, `output`, `checksum`, `record` and the last three attributes describe its latest result,
+    whatever has happened since.
 
     Attributes
     ----------
     name, path : str
-        Name of its results and where the slide lies.
+        Name of its results, and path of the slide.
     fingerprint, key : str or None
         The slide's content, and what its result depends on (slide, model, settings).
     state : str
         pending, running, done or failed.
     attempts : int
-        How often work on it has begun.
+        How often processing has started.
     bytes : int
         Size of the slide's file.
     error : str or None
@@ -67,6 +80,10 @@ class LedgerRow:
         Seconds since 1970.
     record : dict
         The slide's record, empty before it is done.
+    slide_state, output_state : str or None
+        Size and modification time of the slide and of its result.
+    content : str or None
+        SHA-256 of all bytes of the slide.
     """
 
     name: str
@@ -82,6 +99,9 @@ class LedgerRow:
     begun: float | None
     ended: float | None
     record: Mapping[str, Any]
+    slide_state: str | None = None
+    content: str | None = None
+    output_state: str | None = None
 
 
 class Ledger:
@@ -90,9 +110,9 @@ class Ledger:
     Parameters
     ----------
     folder : Path
-        The output folder, which must be there.
+        The output folder, which must exist.
     read_only : bool
-        True to look on while a run writes.
+        True to read while a run writes.
 
     Raises
     ------
@@ -103,10 +123,12 @@ class Ledger:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.path = folder / LEDGER_NAME
         self._read_only = read_only
+        self._pending: list[tuple[str, tuple[object, ...]]] = []
+        self._pending_since = 0.0
         mode = "ro" if read_only else "rwc"
         with self._explained():
             uri = f"{self.path.resolve().as_uri()}?mode={mode}"
-            self._db = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
+            self._db = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
             self._db.row_factory = sqlite3.Row
             if not read_only:
                 self._db.execute("PRAGMA synchronous=FULL")
@@ -114,8 +136,24 @@ class Ledger:
             if found > _FORMAT:
                 raise OutputError(f"{self.path}: written by a newer nuclix (format {found}); use that version")
             if not read_only:
-                self._db.execute(_SCHEMA)
-                self._db.execute(f"PRAGMA user_version={_FORMAT}")
+                self._prepare(found)
+            columns = {row["name"] for row in self._db.execute("PRAGMA table_info(slides)")}
+            missing = {item.name for item in fields(LedgerRow)} - columns - set(_ADDED)
+            if missing:
+                raise OutputError(
+                    f"{self.path}: is not a ledger of nuclix (no column {', '.join(sorted(missing))}); "
+                    "move it away, or use another output folder"
+                )
+
+    def _prepare(self, found: int) -> None:
+        """Create the table, or add the columns that an older nuclix did not have."""
+        self._db.execute(_SCHEMA)
+        if found < _FORMAT:
+            columns = {row["name"] for row in self._db.execute("PRAGMA table_info(slides)")}
+            for name in _ADDED:
+                if name not in columns:
+                    self._db.execute(f"ALTER TABLE slides ADD COLUMN {name} TEXT")
+            self._db.execute(f"PRAGMA user_version={_FORMAT}")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -126,81 +164,160 @@ class Ledger:
             said = said or f"the ledger can't be used: {error}"
             raise OutputError(f"{self.path}: {said}") from error
 
-    def _do(self, command: str, *values: object) -> sqlite3.Cursor:
-        return self._db.execute(command, [_held(value) for value in values])
+    def _read(self, command: str, *values: object) -> list[LedgerRow]:
+        self.flush()
+        with self._explained():
+            found = self._db.execute(command, [_encoded(value) for value in values]).fetchall()
+            return [_row(row, self.path) for row in found]
+
+    def _write(self, command: str, *values: object) -> None:
+        """Execute a command in one transaction with those that were deferred; retry while a share does not answer."""
+        self._pending.append((command, values))
+        self.flush()
+
+    def _defer(self, command: str, *values: object) -> None:
+        """Execute a command some time later: each transaction waits for the disk several times."""
+        if not self._pending:
+            self._pending_since = time.monotonic()
+        self._pending.append((command, values))
+
+    def flush(self, *, due_only: bool = False) -> None:
+        """Write what was deferred.
+
+        Parameters
+        ----------
+        due_only : bool
+            Only if it has waited for long enough.
+
+        Raises
+        ------
+        OutputError
+            If the ledger can't be written.
+        """
+        if not self._pending or (due_only and time.monotonic() - self._pending_since < _DEFER):
+            return
+        with self._explained():
+            for pause in (*BACK_OFF, None):
+                try:
+                    self._commit()
+                    break
+                except sqlite3.OperationalError as error:
+                    passes = getattr(error, "sqlite_errorname", "").startswith(_TRANSIENT)
+                    if pause is None or not passes or not self.path.parent.is_dir():
+                        raise
+                    time.sleep(pause)
+
+    def _commit(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for command, values in self._pending:
+                self._db.execute(command, [_encoded(value) for value in values])
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        self._pending.clear()
 
     def row(self, name: str) -> LedgerRow | None:
         """Return the row of a slide, or None."""
-        with self._explained():
-            row = self._do("SELECT * FROM slides WHERE name = ?", name).fetchone()
-        return _read(row) if row else None
+        return next(iter(self._read("SELECT * FROM slides WHERE name = ?", name)), None)
 
     def rows(self) -> list[LedgerRow]:
         """Return all rows by name."""
-        with self._explained():
-            return [_read(row) for row in self._db.execute("SELECT * FROM slides ORDER BY name")]
+        return self._read("SELECT * FROM slides ORDER BY name")
 
     def enlist(self, name: str, path: Path, size: int) -> None:
-        """Make a slide known; a known one keeps its state."""
-        with self._explained():
-            self._do(
-                "INSERT INTO slides (name, path, bytes, state) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET path = excluded.path, bytes = excluded.bytes",
-                *(name, str(path), size, PENDING),
-            )
+        """Add a slide; a known one keeps its state. Written with the next change, or by `flush`."""
+        self._defer(
+            "INSERT INTO slides (name, path, bytes, state) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET path = excluded.path, bytes = excluded.bytes "
+            "WHERE path <> excluded.path OR bytes <> excluded.bytes",
+            *(name, str(path), size, PENDING),
+        )
 
     def begin(self, name: str) -> None:
-        """Note that work on the slide begins; of an older result nothing is known any more."""
-        with self._explained():
-            self._do(
-                "UPDATE slides SET state = ?, attempts = attempts + 1, begun = ?, ended = NULL, error = NULL, "
-                "key = NULL, output = NULL, checksum = NULL, record = NULL WHERE name = ?",
-                *(RUNNING, time.time(), name),
-            )
+        """Record that processing of a slide starts; written with the next change, or by `flush`.
+
+        An older result stays in the row until the new one takes its place.
+        """
+        self._defer(
+            "UPDATE slides SET state = ?, attempts = attempts + 1, begun = ?, ended = NULL, error = NULL "
+            "WHERE name = ?",
+            *(RUNNING, time.time(), name),
+        )
 
     def finish(self, name: str, outcome: Mapping[str, Any]) -> None:
-        """Note that the slide is done: after its result bears the final name, never before.
+        """Record that the slide is done: after its result has the final name, never before.
 
         Parameters
         ----------
         name : str
             The slide.
         outcome : mapping
-            ``fingerprint``, ``key``, ``output``, ``checksum`` and ``record``.
+            ``fingerprint``, ``key``, ``output``, ``checksum`` and ``record``; may have ``slide_state``, ``content``
+            and ``output_state``.
         """
-        with self._explained():
-            self._do(
-                "UPDATE slides SET state = ?, ended = ?, error = NULL, fingerprint = ?, key = ?, output = ?, "
-                "checksum = ?, record = ? WHERE name = ?",
-                *(DONE, time.time()),
-                *(outcome[column] for column in ("fingerprint", "key", "output", "checksum")),
-                *(json.dumps(outcome["record"]), name),
-            )
+        columns = ("fingerprint", "key", "output", "checksum", *_ADDED)
+        self._write(
+            f"UPDATE slides SET state = ?, ended = ?, error = NULL, {', '.join(f'{name} = ?' for name in columns)}, "
+            "record = ? WHERE name = ?",
+            *(DONE, time.time()),
+            *(outcome.get(column) for column in columns),
+            *(json.dumps(outcome["record"]), name),
+        )
+
+    def confirm(self, name: str, states: Mapping[str, str]) -> None:
+        """Record that an earlier result of the slide is still valid.
+
+        Parameters
+        ----------
+        name : str
+            The slide.
+        states : mapping
+            ``slide_state`` and ``output_state`` as they are now.
+        """
+        self._defer(
+            "UPDATE slides SET state = ?, error = NULL, slide_state = ?, output_state = ? WHERE name = ?",
+            *(DONE, states["slide_state"], states["output_state"], name),
+        )
 
     def set_record(self, name: str, record: Mapping[str, Any]) -> None:
         """Replace the record of a finished slide: further files were written from its objects."""
         with self._explained():
-            self._do("UPDATE slides SET record = ? WHERE name = ?", json.dumps(record), name)
+            self._write("UPDATE slides SET record = ? WHERE name = ?", json.dumps(record), name)
 
     def fail(self, name: str, message: str) -> None:
-        """Note why the slide has no result."""
-        with self._explained():
-            self._do(
-                "UPDATE slides SET state = ?, ended = ?, error = ? WHERE name = ?", FAILED, time.time(), message, name
-            )
+        """Record why the slide has no result."""
+        self._write(
+            "UPDATE slides SET state = ?, ended = ?, error = ? WHERE name = ?", FAILED, time.time(), message, name
+        )
 
     def reset(self, name: str) -> None:
-        """Make a slide pending again: it was interrupted, or what it depends on has changed."""
-        with self._explained():
-            self._do("UPDATE slides SET state = ?, ended = NULL WHERE name = ?", PENDING, name)
+        """Make a slide pending again: it was interrupted."""
+        self._write("UPDATE slides SET state = ?, ended = NULL WHERE name = ?", PENDING, name)
 
     def close(self) -> None:
-        """Close the database."""
-        self._db.close()
+        """Write what was deferred, and close the database."""
+        try:
+            self.flush()
+        finally:
+            self._db.close()
+
+
+def known_slides(folder: Path) -> dict[str, str]:
+    """Return the paths of the slides in the ledger of an output folder, by name; empty where there is none."""
+    if not (folder / LEDGER_NAME).is_file():
+        return {}
+    ledger = Ledger(folder, read_only=True)
+    try:
+        return {row.name: row.path for row in ledger.rows() if row.output is not None}
+    finally:
+        ledger.close()
 
 
 def _why_not_written(error: sqlite3.Error, path: Path) -> str:
-    """Say what an error of the database means where its own words would lead astray; empty elsewhere."""
+    """Return a message for an error of the database whose own text would mislead; empty for others."""
     if not path.parent.is_dir():
         return "the output folder is gone"
     name = getattr(error, "sqlite_errorname", "")  # errors of Python's own module have none
@@ -209,8 +326,8 @@ def _why_not_written(error: sqlite3.Error, path: Path) -> str:
     )
 
 
-def _held(value: object) -> object:
-    """Return a value as the database can hold it: text of undecodable bytes, such as a file's name, as those bytes."""
+def _encoded(value: object) -> object:
+    """Return a value as the database can store it: text with undecodable bytes, such as a file's name, as bytes."""
     if isinstance(value, str):
         try:
             value.encode()
@@ -219,9 +336,20 @@ def _held(value: object) -> object:
     return value
 
 
-def _read(row: sqlite3.Row) -> LedgerRow:
+def _row(row: sqlite3.Row, path: Path) -> LedgerRow:
+    known = {item.name for item in fields(LedgerRow)}
     values: dict[str, Any] = {
-        name: value.decode("utf-8", _BYTES) if isinstance(value, bytes) else value for name, value in dict(row).items()
+        name: value.decode("utf-8", _BYTES) if isinstance(value, bytes) else value
+        for name, value in dict(row).items()
+        if name in known
     }
-    values["record"] = json.loads(values["record"]) if values["record"] else {}
-    return LedgerRow(**values)
+    try:
+        record = json.loads(values["record"]) if values["record"] else {}
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise OutputError(
+            f"{path}: the ledger is damaged (record of {values['name']}: {error}); "
+            "move it away: results are recognised by their records"
+        ) from error
+    return LedgerRow(**{**values, "record": record})

@@ -7,6 +7,7 @@ import fcntl
 import glob
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -18,16 +19,19 @@ from typing import Self
 
 from nuclix.engine.batch.layout import LOCK_NAME
 from nuclix.engine.errors import OutputError, UsageError
+from nuclix.engine.files import is_transient
 
 _LOOK_INTERVAL = 5.0  # seconds
+# A share may fail to show the lock for so long, in seconds, before it counts as lost.
+_GRACE = 120.0
 # How file systems without hard links (exFAT, some network shares) refuse one.
 _NO_LINKS = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
 
 
 class FolderLock:
-    """Holds an output folder for this process; a lock whose process has died is taken over.
+    """Holds an output folder for this process; the lock of a process that has died is taken over.
 
-    The lock is a file made exclusively, which also holds on shared folders; it names the host and the process.
+    The lock is a file created exclusively, which also works on shared folders; it names the host and the process.
 
     Parameters
     ----------
@@ -39,6 +43,7 @@ class FolderLock:
         self._path = folder / LOCK_NAME
         self._mine = json.dumps({**_place(), "pid": os.getpid(), "start": _start_of(os.getpid())})
         self._looked = 0.0
+        self._seen = time.monotonic()
 
     def __enter__(self) -> Self:
         try:
@@ -51,7 +56,7 @@ class FolderLock:
         return self
 
     def _sweep(self) -> None:
-        """Remove locks in the making, of processes of this machine that were killed over it."""
+        """Remove unfinished lock files of processes of this machine that were killed."""
         for path in self._path.parent.glob(f"{LOCK_NAME}.{glob.escape(socket.gethostname())}.*"):
             path.unlink(missing_ok=True)
 
@@ -68,21 +73,33 @@ class FolderLock:
         self._path.unlink(missing_ok=True)
 
     def is_held(self) -> bool:
-        """Say whether the lock is still this run's; looks every few seconds at most."""
+        """Return whether the lock is still this run's; reads it every few seconds at most.
+
+        A share that does not answer for a moment does not end the run: only another content, a folder that is gone,
+        or errors for two minutes do.
+        """
         now = time.monotonic()
         if now - self._looked < _LOOK_INTERVAL:
             return True
         self._looked = now
         try:
-            return self._path.read_text() == self._mine
-        except OSError:
+            held = self._path.read_text() == self._mine
+        except FileNotFoundError:
             return False
+        except OSError as error:
+            if is_transient(error):
+                return now - self._seen < _GRACE
+            return False
+        self._seen = now
+        return held
 
     def _create(self) -> bool:
-        """Make the lock file with its content in one step; False where it is there already."""
-        temporary = self._path.with_name(f"{LOCK_NAME}.{socket.gethostname()}.{os.getpid()}")
+        """Create the lock file with its content in one step; return False if it exists."""
+        token = f"{os.getpid()}.{secrets.token_hex(4)}"  # nobody can have planted a link of that name
+        temporary = self._path.with_name(f"{LOCK_NAME}.{socket.gethostname()}.{token}")
         try:
-            temporary.write_text(self._mine)
+            with temporary.open("x") as file:
+                file.write(self._mine)
             os.link(temporary, self._path)
         except FileExistsError:
             return False
@@ -104,9 +121,11 @@ class FolderLock:
 
     def _holder(self) -> dict[str, object] | None:
         try:
-            return dict(json.loads(self._path.read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
+            content = json.loads(self._path.read_text())
+            host, pid = str(content["host"]), int(content["pid"])
+        except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
             return None
+        return {**content, "host": host, "pid": pid}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -118,10 +137,10 @@ class FolderLock:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Keep two processes of this machine from taking one stale lock away, the second of them the first one's new lock.
+    """Keep a second process of this machine from removing a stale lock that the first has already replaced.
 
-    A lock is only ever taken for stale on the machine where it was made, so a lock of the kernel's on the folder does;
-    where the file system has none, the moment of danger is a few microseconds long.
+    A lock only counts as stale on the machine where it was made, so a kernel lock on the folder is enough; where the
+    file system has none, the risk lasts a few microseconds.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -133,7 +152,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def _place() -> dict[str, str]:
-    """Return the machine, and what its process numbers count in: containers of one host may count each on its own."""
+    """Return the machine and its process namespace: each container of a host may have its own process numbers."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (a link to no file)
     except OSError:
@@ -143,7 +162,7 @@ def _place() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """Who holds an output folder.
+    """The process that holds an output folder.
 
     Attributes
     ----------
@@ -152,7 +171,7 @@ class LockHolder:
     pid : int
         The process there.
     alive : bool or None
-        Whether it still lives; None on another host or in another container, from where that can't be seen.
+        Whether it still runs; None where that is not known: on another host or in another container.
     """
 
     host: str
@@ -166,19 +185,19 @@ def lock_holder(folder: Path) -> LockHolder | None:
     Parameters
     ----------
     folder : Path
-        The output folder; it is only looked at.
+        The output folder; it is only read.
     """
     try:
         content = dict(json.loads((folder / LOCK_NAME).read_text()))
         host, pid = str(content["host"]), int(content["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     near = all(content.get(name) == value for name, value in _place().items())
     return LockHolder(host, pid, not _dead(content) if near else None)
 
 
 def _dead(holder: dict[str, object]) -> bool:
-    """Say whether the holder surely lives no more: it ran on this host, and its process is gone or another's."""
+    """Return whether the holder has certainly ended: it ran on this host, and its process is gone or another one."""
     if any(holder.get(name, value) != value for name, value in _place().items()):
         return False
     pid = int(str(holder["pid"]))
@@ -186,15 +205,15 @@ def _dead(holder: dict[str, object]) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
+    except (PermissionError, OverflowError):
         return False
     return _start_of(pid) != holder.get("start")
 
 
 def _start_of(pid: int) -> str:
-    """Return when a process began, so that a later one of the same number is not taken for it.
+    """Return the start time of a process, which tells it from a later one with the same number.
 
-    'ended' for one that is dead and not yet buried by its parent; '' where nothing is known.
+    'ended' for a zombie; '' where nothing is known.
     """
     try:
         # Fields of /proc/PID/stat from the third; the name in the second may hold spaces, so count from its bracket.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nuclix.engine.batch.ledger import LedgerRow
-from nuclix.engine.files import checksum
+from nuclix.engine.batch.known_results import KnownResult, inside
 from nuclix.engine.run_config import AUTO_FORMAT, AUTO_FORMATS, RunConfig
-from nuclix.engine.segmentation.outputs import WritersByFormat, chosen_formats, merged_outputs
-from nuclix.engine.segmentation.record import SlideRecord, read_record
+from nuclix.engine.segmentation.outputs import WritersByFormat, chosen_formats
+from nuclix.engine.segmentation.record import SlideRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +35,14 @@ class OutputCheck:
     known: tuple[Path, ...]
 
 
-def recorded_outputs(row: LedgerRow) -> list[Mapping[str, Any]]:
-    """Return the result files that the ledger knows of; a ledger of nuclix 0.1.0 has one GeoJSON."""
-    found = row.record.get("outputs") or []
-    if found or row.output is None:
-        return list(found)
-    return [{"format": "geojson", "path": row.output, "sha256": row.checksum, "annotations": False}]
-
-
-def check_outputs(row: LedgerRow, stem: Path, config: RunConfig, writers: WritersByFormat) -> OutputCheck:
+def check_outputs(
+    known: KnownResult, stem: Path, config: RunConfig, writers: WritersByFormat, is_intact: Callable[[Path, str], bool]
+) -> OutputCheck:
     """Compare the files of a slide with those that a run is to write.
 
     Parameters
     ----------
-    row : LedgerRow
+    known : KnownResult
         The finished slide.
     stem : Path
         Path of its results without their suffixes.
@@ -57,13 +50,15 @@ def check_outputs(row: LedgerRow, stem: Path, config: RunConfig, writers: Writer
         The options of the run.
     writers : mapping of str to Writer
         The writers of its formats.
+    is_intact : callable
+        Tells whether a file still has a SHA-256.
     """
     out = config.output_folder
-    of_file = read_record(stem.with_name(f"{stem.name}.json"))  # a run that was killed may have got no further
-    items = merged_outputs(of_file.outputs if of_file else (), recorded_outputs(row))
-    recorded = {out / str(item["path"]): item for item in items}
-    intact = {path: item for path, item in recorded.items() if path.is_file() and checksum(path) == item["sha256"]}
-    formats = chosen_formats(config.format, int(row.record.get("counts", {}).get("nuclei", 0)))
+    recorded = {path: item for item in known.outputs if (path := inside(out, item.get("path"))) is not None}
+    intact = {
+        path: item for path, item in recorded.items() if path.is_file() and is_intact(path, str(item.get("sha256")))
+    }
+    formats = chosen_formats(config.format, known.nuclei)
     targets = {name: stem.with_name(stem.name + writers[name].suffix) for name in formats}
     missing = [
         name
@@ -71,7 +66,7 @@ def check_outputs(row: LedgerRow, stem: Path, config: RunConfig, writers: Writer
         if path not in intact or bool(intact[path].get("annotations")) != config.tissue_annotations
     ]
     wanted = {*recorded, *targets.values()}
-    changed = tuple(path for path in sorted(wanted) if path.exists() and path not in intact)
+    changed = tuple(path for path in sorted(wanted) if os.path.lexists(path) and path not in intact)
     deleted = tuple(path for path in recorded if not path.exists())
     return OutputCheck(tuple(missing), deleted, changed, tuple(intact))
 

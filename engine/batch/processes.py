@@ -36,6 +36,9 @@ _EXIT_TIMEOUT = 5.0
 # A worker that has not loaded its model by then (from a share, on a machine that is swapping) never will.
 _START_TIMEOUT = 300.0
 _MAX_STARTS = 3
+# The run looks at its workers several times a second. A longer gap, in seconds, means that it was suspended (Ctrl-Z, a
+# batch system), and its workers with it: that is not counted as their silence.
+_SUSPENDED = 5.0
 
 
 @dataclass(slots=True)
@@ -70,6 +73,7 @@ class ProcessExecutor:
         self._on_cpu = sum(not device.startswith(("cuda", "mps")) for device in devices)
         self._workers = [self._start(device) for device in devices]
         self._stopping = False
+        self._looked = time.monotonic()
         self._events: list[tuple[SlideJob, SlideEvent] | Notice] = []
 
     def _start(self, device: str, *, replaces: bool = False, failures: int = 0) -> _Worker:
@@ -174,8 +178,12 @@ class ProcessExecutor:
             self._workers.append(self._start(worker.device, replaces=worker.replaces, failures=worker.failures + 1))
 
     def _fail_stalled(self) -> None:
-        """End workers that have been silent for too long; their slides would most likely hang again."""
+        """End workers that have been silent for too long; their slides would most likely stall again."""
         now = time.monotonic()
+        gap, self._looked = now - self._looked, now
+        if gap > _SUSPENDED:
+            for worker in self._workers:
+                worker.heard = min(now, worker.heard + gap)
         for worker in list(self._workers):
             silent = now - worker.heard
             if not worker.ready and silent > _START_TIMEOUT:

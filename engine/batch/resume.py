@@ -1,27 +1,40 @@
-"""Check on restart which slides are finished, and what the results of the others depend on."""
+"""Check on restart which slides are finished.
+
+A result is judged by what it was made from and by its bytes, not by how the last run ended: it is finished if the
+slide, the model and the options that it depends on are those of this run, and if the file is the one that was
+written. Nothing is deleted here: an older result stays until a new one is renamed over it.
+"""
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 from nuclix.engine.batch.discover import SlideJob
+from nuclix.engine.batch.known_results import KnownResult, from_ledger, from_record, is_record
 from nuclix.engine.batch.layout import slide_paths
 from nuclix.engine.batch.ledger import DONE, LedgerRow
-from nuclix.engine.batch.outputs import check_outputs
-from nuclix.engine.errors import OutputError, SlideError
-from nuclix.engine.run_config import RunConfig, result_settings
-from nuclix.engine.segmentation.classes import class_map_hash
-from nuclix.engine.segmentation.outputs import WritersByFormat, load_writers
+from nuclix.engine.batch.outputs import OutputCheck, check_outputs
+from nuclix.engine.errors import Interrupted, SlideError, UsageError
+from nuclix.engine.files import checksum
+from nuclix.engine.run_config import RunConfig
+from nuclix.engine.segmentation.outputs import load_writers
+from nuclix.engine.segmentation.record import SlideRecord, read_record
+from nuclix.engine.segmentation.result_key import differences, read_key, result_key
+from nuclix.engine.slide.identity import content_hash, file_state, slide_state
 from nuclix.engine.slide.open import fingerprint
 
-# Slides checked concurrently: most of the time goes into waiting for a network share.
+# Slides checked concurrently: most of the time is spent waiting for a network share.
 _THREADS = 8
+# Examples that a message names of each reason.
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,71 +46,232 @@ class SlideCheck:
     job : SlideJob
         The slide.
     size : int
-        Bytes of its file.
-    fingerprint, key : str
-        Its fingerprint, and what its result depends on.
+        Bytes of its files.
+    fingerprint : str
+        Its fingerprint; empty where a finished result made it unnecessary to look.
     done : bool
-        Whether the result is there already.
+        Whether the result is finished.
+    states : mapping of str to str
+        Of a finished slide whose row in the ledger must be updated: ``slide_state`` and ``output_state`` as they are.
+    result : mapping
+        Of a finished slide that the ledger does not know: what the ledger should hold.
     notice : str
-        Why an existing result is not used; empty where there is none.
-    stale : tuple of Path
-        Results of another model, option or slide, to be removed when processing starts.
-    unrecognised : tuple of Path
-        Files in the place of results that nuclix did not write, to be moved aside.
+        What the user should know of an existing file.
+    changed : tuple of str
+        What differs from the run in which a finished result was made; empty where there is none.
+    set_aside : tuple of Path
+        Files in the place of the slide's own that nuclix did not write: copies of them are kept.
     error : str
         Why the slide can't be read; empty if it can.
+    interrupted : bool
+        Whether an earlier run has left a checkpoint of the slide.
     """
 
     job: SlideJob
     size: int = 0
     fingerprint: str = ""
-    key: str = ""
     done: bool = False
+    states: Mapping[str, str] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
     notice: str = ""
-    stale: tuple[Path, ...] = ()
-    unrecognised: tuple[Path, ...] = ()
+    changed: tuple[str, ...] = ()
+    set_aside: tuple[Path, ...] = ()
     error: str = ""
+    interrupted: bool = False
 
 
-def request_key(slide_fingerprint: str, model_hash: str, config: RunConfig) -> str:
-    """Return what a slide's result depends on.
+@dataclass(frozen=True, slots=True)
+class CheckHooks:
+    """What may happen while slides are checked.
 
-    Block size and threads are not in it, because results do not depend on them; neither is the device, which each
-    record states.
+    Attributes
+    ----------
+    should_stop : callable
+        Is asked often.
+    on_doubt : callable
+        Is called once, before the first file is read whole.
+    """
+
+    should_stop: Callable[[], bool] = lambda: False
+    on_doubt: Callable[[], None] = lambda: None
+
+
+class ResultChecker:
+    """Checks slides against what an output folder holds.
 
     Parameters
     ----------
-    slide_fingerprint : str
-        The slide's fingerprint.
-    model_hash : str
-        The model file's SHA-256.
     config : RunConfig
         The options of the run.
+    model : str
+        The model file's SHA-256.
+    rows : mapping of str to LedgerRow
+        The rows of the ledger, by name.
+    hooks : CheckHooks
+        See there.
 
-    Returns
-    -------
-    str
-        JSON.
+    Raises
+    ------
+    PluginError
+        If there is no such writer.
     """
-    facts = {"slide": slide_fingerprint, "model": model_hash, "nuclix": version("nuclix")}
-    return json.dumps({**facts, **result_settings(config), **class_map_hash(config.class_map)})
+
+    def __init__(
+        self, config: RunConfig, model: str, rows: Mapping[str, LedgerRow], hooks: CheckHooks | None = None
+    ) -> None:
+        self._config = config
+        self._out = config.output_folder
+        self._model = model
+        self.rows = rows
+        self._hooks = hooks or CheckHooks()
+        self._writers = load_writers(config.format)
+        self._doubt_lock = Lock()
+        self._doubted = False
+
+    def check(self, job: SlideJob) -> SlideCheck:
+        """Check one slide.
+
+        Raises
+        ------
+        Interrupted
+            If the hooks ask to stop.
+        """
+        if self._hooks.should_stop():
+            raise Interrupted("the check of existing results was interrupted")
+        try:
+            return self._check(job)
+        except OSError as error:
+            path = error.filename or job.path
+            return SlideCheck(job, error=f"{path}: can't be read or written: {error.strerror}")
+
+    def _check(self, job: SlideJob) -> SlideCheck:  # noqa: PLR0911 (one answer for each case)
+        paths = slide_paths(self._out, job)
+        if paths.checkpoint.is_symlink():
+            return SlideCheck(job, error=f"{paths.checkpoint}: is a link, which nuclix never makes; remove it")
+        record = None if paths.record.is_symlink() else read_record(paths.record)
+        known, files = self._known_result(job, record)
+        try:
+            state = slide_state(job.path)
+        except SlideError as error:
+            return self._unreadable(job, known, str(error))
+        found = SlideCheck(job, state.size, interrupted=paths.checkpoint.exists())
+        if known is not None and known.slide_state == state.text:
+            mark = str(known.key.get("slide", ""))
+        else:
+            try:
+                mark = fingerprint(job.path)
+            except SlideError as error:
+                return self._unreadable(job, known, str(error))
+        found = replace(found, fingerprint=mark)
+        if known is None or files is None:
+            return self._with_foreign_files(found)
+        if mark == known.key.get("slide") and known.slide_state != state.text and not self._same_content(job, known):
+            mark = f"{mark} with other content"
+        changed = self._changes(job, known, mark)
+        if changed and files.known:
+            return replace(found, changed=changed, set_aside=files.changed)
+        if changed or files.missing or files.changed:
+            stored = paths.objects.is_file() and not changed
+            return replace(found, notice=_notice(job, files, stored=stored), set_aside=files.changed)
+        return self._finished(found, known, state.text)
+
+    def _finished(self, slide: SlideCheck, known: KnownResult, state: str) -> SlideCheck:
+        """Return the check of a finished slide, with what the ledger should be told."""
+        paths = [str(item["path"]) for item in known.outputs]
+        present = {path: file_state(self._out / path) for path in paths if (self._out / path).is_file()}
+        states = {"slide_state": state, "output_state": json.dumps(present)}
+        row = self.rows.get(str(slide.job.name))
+        current = row is not None and row.state == DONE and not known.row
+        if current and row is not None and states == {"slide_state": row.slide_state, "output_state": row.output_state}:
+            states = {}
+        return replace(slide, done=True, states=states, result=known.row or {})
+
+    def _unreadable(self, job: SlideJob, known: KnownResult | None, error: str) -> SlideCheck:
+        """Return the check of a slide that can't be read now: a finished result of these options stays finished."""
+        if known is None or self._changes(job, known, str(known.key.get("slide"))):
+            return SlideCheck(job, error=error)
+        notice = f"{error}; its finished result is kept"
+        return self._finished(SlideCheck(job, notice=notice), known, known.slide_state or "")
+
+    def _changes(self, job: SlideJob, known: KnownResult, mark: str) -> tuple[str, ...]:
+        """Return what differs between a known result and the one that this run would make."""
+        used = known.key.get("mpp")
+        asked = job.scale.mpp
+        same = asked is None or (used is None and not job.scale.overrules) or asked in (used, known.mpp)
+        wanted = read_key(result_key(mark, self._model, self._config, used if same else asked))
+        return differences(known.key, wanted)
+
+    def _same_content(self, job: SlideJob, known: KnownResult) -> bool:
+        """Return whether every byte of the slide is as before; True where that was not recorded."""
+        if known.content is None:
+            return True
+        self._announce_doubt()
+        return content_hash(job.path, self._hooks.should_stop) == known.content
+
+    def _announce_doubt(self) -> None:
+        with self._doubt_lock:
+            first, self._doubted = not self._doubted, True
+        if first:
+            self._hooks.on_doubt()
+
+    def _known_result(self, job: SlideJob, record: SlideRecord | None) -> tuple[KnownResult | None, OutputCheck | None]:
+        """Return the finished result that the ledger describes, or else the record, and the state of its files."""
+        row = self.rows.get(str(job.name))
+        known = from_ledger(row, record) if row is not None else None
+        files = self._files(job, known) if known is not None else None
+        written = from_record(record)
+        if written is not None and (files is None or not files.known or (known and known.key != written.key)):
+            found = self._files(job, written)
+            if found.known:
+                return written, found
+        return known, files
+
+    def _files(self, job: SlideJob, known: KnownResult) -> OutputCheck:
+        def is_intact(path: Path, digest: str) -> bool:
+            state = known.output_states.get(path.relative_to(self._out).as_posix())
+            if state is not None and state == file_state(path):
+                return True
+            self._announce_doubt()
+            return checksum(path) == digest
+
+        return check_outputs(known, slide_paths(self._out, job).stem, self._config, self._writers, is_intact)
+
+    def _with_foreign_files(self, slide: SlideCheck) -> SlideCheck:
+        """Add the files in the place of the slide's own that nuclix did not write, as far as is known."""
+        paths = slide_paths(self._out, slide.job)
+        places = (paths.result(writer.suffix) for writer in self._writers.values())
+        found = [path for path in places if os.path.lexists(path)]
+        # With a checkpoint the results are most likely those of a run which was killed as it ended.
+        quiet = paths.checkpoint.exists()
+        if os.path.lexists(paths.record) and not is_record(paths.record):
+            found.append(paths.record)
+            quiet = False
+        if found and not quiet:
+            names = " and ".join(map(str, found))
+            notice = f"{slide.job.path.name}: {names}: not written by nuclix for this slide; a copy is kept"
+            slide = replace(slide, notice=notice)
+        return replace(slide, set_aside=tuple(found))
 
 
-def check_results(
-    jobs: Sequence[SlideJob], rows: Mapping[str, LedgerRow], model_hash: str, config: RunConfig
-) -> list[SlideCheck]:
-    """Check every slide and what the ledger knows of its result.
+def _notice(job: SlideJob, files: OutputCheck, *, stored: bool) -> str:
+    """Return what is wrong with the files of a finished slide, and what follows."""
+    name, again = job.path.name, "writing it again" if stored else "computing it again"
+    if files.changed:
+        return f"{name}: the result {', '.join(map(str, files.changed))} was changed; a copy is kept, {again}"
+    if files.deleted:
+        return f"{name}: the result {files.deleted[0]} is missing; {again}"
+    return f"{name}: adding {', '.join(files.missing)} to the finished result"
+
+
+def check_results(jobs: Sequence[SlideJob], checker: ResultChecker) -> list[SlideCheck]:
+    """Check every slide.
 
     Parameters
     ----------
     jobs : sequence of SlideJob
         The slides.
-    rows : mapping of str to LedgerRow
-        The rows of the ledger, by name.
-    model_hash : str
-        The model file's SHA-256.
-    config : RunConfig
-        The options of the run.
+    checker : ResultChecker
+        Knows the output folder.
 
     Returns
     -------
@@ -106,89 +280,65 @@ def check_results(
 
     Raises
     ------
-    PluginError
-        If there is no such writer, or it lacks a library.
-    UsageError
-        If two formats would write the same file.
+    Interrupted
+        If the checker's hooks ask to stop.
     """
-    writers = load_writers(config.format)
-
-    def check(job: SlideJob) -> SlideCheck:
-        try:
-            size, mark = job.path.stat().st_size, fingerprint(job.path)
-        except OSError as error:
-            return SlideCheck(job, error=f"{job.path}: can't be read: {error.strerror}")
-        except SlideError as error:
-            return SlideCheck(job, error=str(error))
-        found = SlideCheck(job, size, mark, request_key(mark, model_hash, config))
-        row = rows.get(str(job.name))
-        if row is not None and row.output is not None:
-            return _check_ledger_entry(found, row, config, writers)
-        return _check_unrecorded_files(found, config.output_folder, writers)
-
     with ThreadPoolExecutor(_THREADS, "nuclix-check") as pool:
-        return list(pool.map(check, jobs))
+        return list(pool.map(checker.check, jobs))
 
 
-def _check_ledger_entry(slide: SlideCheck, row: LedgerRow, config: RunConfig, writers: WritersByFormat) -> SlideCheck:
-    """Check the result files that the ledger knows of."""
-    name, paths = slide.job.path.name, slide_paths(config.output_folder, slide.job)
-    found = check_outputs(row, paths.stem, config, writers)
-    slide = replace(slide, unrecognised=found.changed)
-    if row.key != slide.key:
-        changed = ", ".join(_differences(row.key, slide.key))
-        notice = f"{name}: the existing result was made with a different {changed}; recomputing"
-        return replace(slide, notice=notice, stale=(*found.known, paths.record, paths.objects))
-    again = "writing it again" if paths.objects.is_file() else "recomputing"
-    if found.changed:
-        files = ", ".join(map(str, found.changed))
-        return replace(slide, notice=f"{name}: the result {files} was changed; moving it aside and {again}")
-    if found.deleted and found.missing:
-        return replace(slide, notice=f"{name}: the result {found.deleted[0]} is missing; {again}")
-    if found.missing and row.state == DONE:
-        return replace(slide, notice=f"{name}: adding {', '.join(found.missing)} to the finished result")
-    return replace(slide, done=row.state == DONE)
+def require_consent(slides: Iterable[SlideCheck], config: RunConfig) -> list[SlideCheck]:
+    """Ask before finished results are replaced.
 
+    Parameters
+    ----------
+    slides : iterable of SlideCheck
+        The slides of the run.
+    config : RunConfig
+        Its `recompute` says what to do with finished results that were made differently.
 
-def _check_unrecorded_files(slide: SlideCheck, out: Path, writers: WritersByFormat) -> SlideCheck:
-    """Look for files in the results' places; with a checkpoint, they are the results of a run that was killed."""
-    paths = slide_paths(out, slide.job)
-    there = tuple(path for writer in writers.values() if (path := paths.result(writer.suffix)).exists())
-    if not there or paths.checkpoint.exists():
-        return slide
-    files = ", ".join(map(str, there))
-    notice = f"{slide.job.path.name}: {files} was not written by nuclix for this slide; moving it aside"
-    return replace(slide, notice=notice, unrecognised=there)
-
-
-def discard_stale(slide: SlideCheck) -> None:
-    """Clear the place of the slide's result.
-
-    Results of another model, option or slide are removed; a file of unknown origin, which may be someone's work,
-    is renamed.
+    Returns
+    -------
+    list of SlideCheck
+        The slides, those whose results are kept as done.
 
     Raises
     ------
-    OutputError
-        If the folder can't be written.
+    UsageError
+        If there are such results and `recompute` is not set.
     """
-    try:
-        for path in slide.stale:
-            path.unlink(missing_ok=True)
-        for path in slide.unrecognised:
-            if path.exists():
-                path.rename(free_name(path))
-    except OSError as error:
-        raise OutputError(f"{error.filename}: can't be removed: {error.strerror}") from error
+    slides = list(slides)
+    stale = [slide for slide in slides if slide.changed]
+    if stale and config.recompute is None:
+        raise UsageError(
+            f"{config.out}: {len(stale)} finished {'result was' if len(stale) == 1 else 'results were'} made "
+            f"differently ({stale_reasons(stale)}) and would be computed again. Nothing was changed. "
+            "Give --recompute to replace them, --no-recompute to keep them, or use another --out"
+        )
+    if config.recompute is False:
+        return [_kept(slide) if slide.changed else slide for slide in slides]
+    return [
+        replace(slide, notice=f"{slide.job.path.name}: computing again, {stale_reasons([slide])} changed")
+        if slide.changed
+        else slide
+        for slide in slides
+    ]
 
 
-def free_name(path: Path) -> Path:
-    """Return ``name.bak``, or the first of ``name.bak2``, ``name.bak3``, ... that is free."""
-    names = itertools.chain([f"{path.name}.bak"], (f"{path.name}.bak{number}" for number in itertools.count(2)))
-    return next(free for name in names if not (free := path.with_name(name)).exists())
+def _kept(slide: SlideCheck) -> SlideCheck:
+    notice = f"{slide.job.path.name}: the result made with another {', '.join(slide.changed)} is kept"
+    return replace(slide, done=True, notice=notice, states={})
 
 
-def _differences(old: str | None, new: str) -> list[str]:
-    """Return the names of what differs between two keys."""
-    before, now = json.loads(old or "{}"), json.loads(new)
-    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+def stale_reasons(slides: Iterable[SlideCheck]) -> str:
+    """Return what differs and for which slides, such as ``model: a.svs, b.svs and 7 more; tta: c.svs``."""
+    slides = list(slides)
+    if len(slides) == 1:
+        return ", ".join(slides[0].changed)
+    counts = Counter(", ".join(slide.changed) for slide in slides)
+    parts = []
+    for reason, count in counts.most_common():
+        names = [slide.job.path.name for slide in slides if ", ".join(slide.changed) == reason]
+        more = f" and {count - _EXAMPLES} more" if count > _EXAMPLES else ""
+        parts.append(f"other {reason}: {', '.join(names[:_EXAMPLES])}{more}")
+    return "; ".join(parts)

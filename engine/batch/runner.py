@@ -13,11 +13,14 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from contextlib import closing, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from nuclix.engine.batch import events
-from nuclix.engine.batch.discover import SlideJob, find_slides
+from nuclix.engine.batch.copies import drop_copies, keep_copies
+from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.events import Observer
 from nuclix.engine.batch.executor import (
     Done,
@@ -33,15 +36,24 @@ from nuclix.engine.batch.executor import (
     WorkerLost,
 )
 from nuclix.engine.batch.layout import prepare_folder, remove_temporaries, slide_paths
-from nuclix.engine.batch.ledger import Ledger
+from nuclix.engine.batch.ledger import Ledger, known_slides
 from nuclix.engine.batch.lock import FolderLock
 from nuclix.engine.batch.outputs import large_slide_notice
 from nuclix.engine.batch.processes import ProcessExecutor
-from nuclix.engine.batch.resume import SlideCheck, check_results, discard_stale
-from nuclix.engine.errors import ModelError, OutputError, PluginError, UsageError
+from nuclix.engine.batch.resume import (
+    CheckHooks,
+    ResultChecker,
+    SlideCheck,
+    check_results,
+    require_consent,
+)
+from nuclix.engine.batch.run_state import RunSummary, StopFlag
+from nuclix.engine.batch.slide_table import list_slides
+from nuclix.engine.errors import Interrupted, ModelError, OutputError, PluginError, UsageError
+from nuclix.engine.files import BACK_OFF
 from nuclix.engine.inference.model_file import find_model, model_hash
 from nuclix.engine.run_config import RunConfig
-from nuclix.engine.segmentation.record import SlideRecord
+from nuclix.engine.slide.identity import file_state
 
 log = logging.getLogger("nuclix")
 
@@ -49,38 +61,7 @@ log = logging.getLogger("nuclix")
 MAX_CRASHES = 3
 # Interval at which signals and the clock are checked, in seconds.
 _HEARTBEAT = 0.25
-
-
-@dataclass(slots=True)
-class RunSummary:
-    """The outcome of a run.
-
-    Attributes
-    ----------
-    done : dict of str to SlideRecord
-        Slides finished in this run.
-    skipped : list of str
-        Slides that were finished before.
-    failed : dict of str to str
-        Slides without result, with the reason.
-    stopped : str
-        Why the run ended before all slides were processed; empty if it did not.
-    blocked : bool
-        Whether the user must fix something before the run can resume.
-    """
-
-    done: dict[str, SlideRecord] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    stopped: str = ""
-    blocked: bool = False
-
-
-@dataclass(slots=True)
-class StopFlag:
-    """Set by a signal handler: why the run should stop after the current rows."""
-
-    reason: str = ""
+_DOUBT = events.notice("comparing the contents of files whose modification times are new or not known")
 
 
 def run_batch(config: RunConfig, observer: Observer, stop: StopFlag) -> RunSummary:
@@ -110,26 +91,39 @@ def run_batch(config: RunConfig, observer: Observer, stop: StopFlag) -> RunSumma
     started = time.time()
     config.check_complete()
     out = config.output_folder
-    jobs = find_slides(config.inputs, out)
+    deadline = math.inf if config.time_limit is None else started + config.time_limit
+    found = list_slides(config, known_slides(out))
+    jobs = found.jobs
     try:
         prepare_folder(out)
         model = model_hash(find_model(config.model))
     except (ModelError, OutputError) as error:
         raise UsageError(str(error)) from error
-    deadline = math.inf if config.time_limit is None else started + config.time_limit
-    context = RunContext(config, started, deadline)
+    context = RunContext(config, started, deadline, model)
     with FolderLock(out) as lock, closing(Ledger(out)) as ledger:
+        rows = {row.name: row for row in ledger.rows()}
         remove_temporaries(out, jobs)
         # Workers start before the slides are checked: their imports take longer.
         executor = _executor(context, len(jobs))
         try:
+            for line in found.passed_over:
+                log.info(line)
+                observer(events.notice(line))
+            hooks = CheckHooks(lambda: bool(stop.reason) or time.time() >= deadline, lambda: observer(_DOUBT))
             try:
-                slides = check_results(jobs, {row.name: row for row in ledger.rows()}, model, config)
+                checker = ResultChecker(config, model, rows, hooks)
+                slides = require_consent(check_results(jobs, checker), config)
             except PluginError as error:
                 raise UsageError(str(error)) from error
+            except Interrupted:
+                return RunSummary(stopped=stop.reason or _time_limit_reached(config))
             return BatchRunner(context, executor, ledger, lock, observer, stop).run(slides)
         finally:
             executor.close()
+
+
+def _time_limit_reached(config: RunConfig) -> str:
+    return f"the time limit of {config.time_limit or 0:g} s is reached"
 
 
 def _executor(context: RunContext, slides: int) -> Executor:
@@ -179,6 +173,9 @@ class BatchRunner:
         self._summary = RunSummary()
         self._queue: deque[SlideCheck] = deque()
         self._submitted: dict[str, SlideCheck] = {}
+        self._delayed: list[tuple[float, SlideCheck]] = []  # when to queue again, after a transient error
+        self._transients: Counter[str] = Counter()
+        self._copies: dict[str, tuple[Path, ...]] = {}
         self._numbers: dict[str, int] = {}
         self._failures: Counter[str] = Counter()
         self._rows: dict[str, int] = {}  # committed, as far as is known
@@ -205,15 +202,16 @@ class BatchRunner:
         return self._summary
 
     def _remove_checkpoints(self, slides: Sequence[SlideCheck]) -> None:
-        """Remove the checkpoints of slides that are done: a kill at the wrong moment, or a late worker, leaves one."""
+        """Remove the checkpoints of finished slides: a kill at the wrong moment, or a late worker, leaves one."""
         finished = {*self._summary.done, *self._summary.skipped}
         for slide in slides:
             if str(slide.job.name) in finished:
                 shutil.rmtree(slide_paths(self._config.output_folder, slide.job).checkpoint, ignore_errors=True)
 
     def _loop(self) -> None:
-        while (self._queue or self._submitted) and not self._is_over():
+        while (self._queue or self._submitted or self._delayed) and not self._is_over():
             self._check_stop()
+            self._queue_delayed()
             while self._queue and self._executor.wants():
                 self._submit(self._queue.popleft())
             for event in self._executor.poll(_HEARTBEAT):
@@ -221,16 +219,25 @@ class BatchRunner:
                     self._notice(event.message)
                 else:
                     self._handle(*event)
+            self._ledger.flush(due_only=True)
+
+    def _queue_delayed(self) -> None:
+        """Queue the slides whose pause after a transient error is over."""
+        now = time.monotonic()
+        self._queue.extendleft(slide for due, slide in self._delayed if due <= now)
+        self._delayed = [(due, slide) for due, slide in self._delayed if due > now]
 
     def _enlist(self, slides: Sequence[SlideCheck]) -> None:
         todo = [slide for slide in slides if not slide.done and not slide.error]
         for slide in slides:
             self._ledger.enlist(str(slide.job.name), slide.job.path, slide.size)
+            if slide.done:
+                self._confirm(slide)
+        self._ledger.flush()
         self._summary.skipped = [str(slide.job.name) for slide in slides if slide.done]
         sizes = {str(slide.job.name): slide.size for slide in todo}
         self._observer(events.run_started(len(slides), len(self._summary.skipped), sizes))
-        for slide in todo:
-            self._ledger.reset(str(slide.job.name))
+        for slide in slides:
             if slide.notice:
                 self._notice(slide.notice)
         self._queue.extend(sorted(todo, key=lambda slide: -slide.size))
@@ -238,10 +245,17 @@ class BatchRunner:
             if slide.error:
                 self._fail(slide, Failed(slide.error))
 
+    def _confirm(self, slide: SlideCheck) -> None:
+        """Update the ledger's row of a finished slide where it says otherwise."""
+        if slide.result:
+            self._ledger.finish(str(slide.job.name), {**slide.result, **slide.states})
+        elif slide.states:
+            self._ledger.confirm(str(slide.job.name), slide.states)
+
     def _is_over(self) -> bool:
-        """Say whether there is no point in waiting: time is up, or nobody is left who works."""
+        """Return whether waiting is pointless: time is up, or no worker is left."""
         if time.time() >= self._context.deadline:
-            self._stop(f"the time limit of {self._config.time_limit:.0f} s is reached")
+            self._stop(_time_limit_reached(self._config))
             return True
         if not self._executor.is_alive():
             self._stop("no worker is left", blocked=True)
@@ -249,7 +263,7 @@ class BatchRunner:
         return False
 
     def _check_stop(self) -> None:
-        """Pass on a signal, once; and look whether the folder is still this run's."""
+        """Pass on a signal, once; and check that the folder is still this run's."""
         if self._stop_flag.reason:
             self._stop(self._stop_flag.reason)
         elif not self._lock.is_held():
@@ -261,6 +275,7 @@ class BatchRunner:
         self._stopping = True
         self._summary.stopped, self._summary.blocked = reason, blocked
         self._queue.clear()
+        self._delayed.clear()
         self._executor.stop()
 
     def _notice(self, message: str) -> None:
@@ -270,7 +285,7 @@ class BatchRunner:
     def _submit(self, slide: SlideCheck) -> None:
         name = str(slide.job.name)
         try:
-            discard_stale(slide)
+            self._copies[name] = keep_copies(slide.set_aside)
         except OutputError as error:
             self._stop(str(error), blocked=True)
             return
@@ -281,11 +296,11 @@ class BatchRunner:
         name = str(job.name)
         slide = self._submitted.get(name)
         if slide is None:
-            log.warning("%s: late news: %s", job.path, event)
+            log.warning("%s: event after its end: %s", job.path, event)
         elif isinstance(event, SlideStarted):
             self._ledger.begin(name)
             self._observer(events.slide_started(job, self._numbers.setdefault(name, len(self._numbers) + 1)))
-            log.info("%s begun on %s", job.path, event.place)
+            log.info("%s started on %s", job.path, event.place)
         elif isinstance(event, SlideProgress):
             self._rows[name] = event.progress.rows
             self._observer(events.slide_progress(job, event.progress))
@@ -294,9 +309,11 @@ class BatchRunner:
             self._conclude(slide, event)
 
     def _conclude(self, slide: SlideCheck, event: Done | Failed | OutputUnavailable | Stopped | WorkerLost) -> None:
-        """Book how work on a slide has ended."""
+        """Record how processing of a slide has ended."""
         if isinstance(event, Done):
             self._finish(slide, event)
+        elif isinstance(event, Failed | OutputUnavailable) and event.transient and self._retry_transient(slide, event):
+            pass
         elif isinstance(event, Failed):
             self._fail(slide, event)
         elif isinstance(event, WorkerLost):
@@ -306,23 +323,40 @@ class BatchRunner:
             self._observer(events.slide_stopped(slide.job))
             if isinstance(event, OutputUnavailable):
                 self._stop(event.message, blocked=True)
+            elif self._stop_flag.reason:
+                self._stop(self._stop_flag.reason)
+            elif self._config.time_limit is not None:
+                self._stop(f"the time limit of {self._config.time_limit:g} s leaves no time for another row")
             else:
-                self._stop(f"the time limit of {self._config.time_limit or 0:.0f} s leaves no time for another row")
+                self._stop(f"{slide.job.path.name}: its worker stopped: another run uses this output folder")
+
+    def _retry_transient(self, slide: SlideCheck, event: Failed | OutputUnavailable) -> bool:
+        """Try a slide again after a pause, where a share or a disk did not answer; return whether it will be tried."""
+        name = str(slide.job.name)
+        tried = self._transients[name]
+        if self._stopping or tried >= len(BACK_OFF):
+            return False
+        self._transients[name] += 1
+        pause = BACK_OFF[tried]
+        self._notice(f"{event.message}; trying again in {pause:g} s ({tried + 1} of {len(BACK_OFF)})")
+        self._delayed.append((time.monotonic() + pause, slide))
+        self._observer(events.slide_stopped(slide.job))
+        return True
 
     def _finish(self, slide: SlideCheck, event: Done) -> None:
         """Enter the result in the ledger; only then may the checkpoint be removed."""
         name, outcome = str(slide.job.name), event.outcome
         if outcome.record.slide["fingerprint"] != slide.fingerprint:
-            self._fail(slide, Failed(f"{slide.job.path}: was changed while the run was on; run it again"))
+            self._fail(slide, Failed(f"{slide.job.path}: was changed during the run; run the same command again"))
             return
-        entry = {
-            "fingerprint": slide.fingerprint,
-            "key": slide.key,
-            "output": outcome.output,
-            "checksum": outcome.checksum,
-        }
-        self._ledger.finish(name, {**entry, "record": asdict(outcome.record)})
-        shutil.rmtree(slide_paths(self._config.output_folder, slide.job).checkpoint, ignore_errors=True)
+        out, record = self._config.output_folder, outcome.record
+        paths = [str(item["path"]) for item in record.outputs] or [outcome.output]
+        entry: dict[str, Any] = {**record.result, "fingerprint": slide.fingerprint, "record": asdict(record)}
+        with suppress(OSError):  # without it, the next run compares the result's bytes
+            entry["output_state"] = json.dumps({path: file_state(out / path) for path in paths})
+        self._ledger.finish(name, {"key": None, **entry, "output": outcome.output, "checksum": outcome.checksum})
+        shutil.rmtree(slide_paths(out, slide.job).checkpoint, ignore_errors=True)
+        drop_copies(self._copies.pop(name, ()), {str(item["sha256"]) for item in record.outputs})
         self._summary.done[name] = outcome.record
         self._summary.failed.pop(name, None)
         log.info("%s done: %s", slide.job.path, json.dumps(dict(outcome.record.counts)))
@@ -359,5 +393,5 @@ class BatchRunner:
             self._ledger.reset(name)
             self._observer(events.slide_stopped(job))
         else:
-            self._notice(f"{job.path.name}: its worker was lost ({event.reason}); going on from the last committed row")
+            self._notice(f"{job.path.name}: its worker was lost ({event.reason}); resuming from the last committed row")
             self._queue.appendleft(slide)

@@ -33,7 +33,8 @@ from nuclix.engine.batch.executor import (
     WorkerRejected,
 )
 from nuclix.engine.batch.layout import LOG_NAME, slide_paths
-from nuclix.engine.errors import DeviceError, DeviceMemoryError, Interrupted, NuclixError, OutputError
+from nuclix.engine.errors import DeviceError, DeviceMemoryError, Interrupted, ModelError, NuclixError, OutputError
+from nuclix.engine.files import is_transient
 from nuclix.engine.inference.device import share_threads
 from nuclix.engine.segmentation.pipeline import Progress, RunHooks
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context, segment_slide
@@ -123,6 +124,7 @@ def run_worker(connection: Connection, context: RunContext, cpu_workers: int) ->
     try:
         share_threads(cpu_workers)
         shared = make_context(context.config, context.started)
+        check_model(shared, context.model)
     except NuclixError as error:
         connection.send(WorkerRejected(str(error), isinstance(error, DeviceError | DeviceMemoryError)))
         return
@@ -133,6 +135,15 @@ def run_worker(connection: Connection, context: RunContext, cpu_workers: int) ->
         connection.send(message)
         if isinstance(message, WorkerFailed):
             os._exit(_FAILED)
+
+
+def check_model(shared: SegmentationContext, expected: str) -> None:
+    """Raise `ModelError` if the model that was loaded is not the one that the run started with."""
+    if expected and shared.model.sha256 != expected:
+        raise ModelError(
+            f"model {shared.config.model}: its file was replaced after the run started; "
+            "run the same command again to use the new one"
+        )
 
 
 def _redirect_output(path: Path) -> None:
@@ -175,19 +186,21 @@ def process_slide(job: SlideJob, shared: SegmentationContext, hooks: RunHooks) -
     Done, Failed, OutputUnavailable, Stopped or WorkerFailed
     """
     try:
-        return Done(segment_slide(slide_paths(shared.config.output_folder, job), shared, hooks))
+        return Done(segment_slide(slide_paths(shared.config.output_folder, job), shared, hooks, job.scale))
     except Interrupted:
         return Stopped()
     except OutputError as error:
         cause = error.__cause__
         everywhere = isinstance(cause, OSError) and cause.errno not in _OF_ONE_PATH
-        return OutputUnavailable(str(error)) if everywhere else Failed(str(error))
+        if everywhere:
+            return OutputUnavailable(str(error), is_transient(error))
+        return Failed(str(error), transient=is_transient(error))
     except DeviceError as error:
         return WorkerFailed(str(error), traceback.format_exc())
     except NuclixError as error:
-        return Failed(str(error))
+        return Failed(str(error), transient=is_transient(error))
     except MemoryError as error:
         return WorkerFailed(f"out of memory: {error}" if str(error) else "out of memory", traceback.format_exc())
     except Exception as error:  # noqa: BLE001 (a plugin may raise anything; the other slides go on)
         message = f"{job.path}: unexpected {type(error).__name__}: {error} (traceback in {LOG_NAME})"
-        return Failed(message, traceback.format_exc())
+        return Failed(message, traceback.format_exc(), is_transient(error))

@@ -55,7 +55,9 @@ def _run(slide: Path, args: argparse.Namespace) -> int:
     parser = argparse.ArgumentParser(prog="nuclix")
     run.add_parser(parser.add_subparsers())
     model = ["--model", args.model] if args.model else []
-    given = parser.parse_args(["run", str(slide), "--out", str(args.out), "--device", args.device, *model])
+    given = parser.parse_args(
+        ["run", str(slide), "--out", str(args.out), "--device", args.device, "--recompute", *model]
+    )
     return int(given.command(given))
 
 

@@ -106,9 +106,9 @@ def _plot(report: Report, suffix: str) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    from nuclix.engine.files import replace_file
+    from nuclix.engine.files import write_output
 
     try:
-        replace_file(path, content)
+        write_output(path, content)
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror}") from error

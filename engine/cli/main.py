@@ -7,8 +7,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from nuclix.engine.cli import (
+    check,
     completion,
     config,
     demo,
@@ -27,10 +29,11 @@ from nuclix.engine.cli import (
     tissue,
     train,
 )
+from nuclix.engine.cli.streams import stderr_line
 from nuclix.engine.errors import NuclixError, UsageError
 
 COMMANDS = (
-    *(run, status, report, export, qupath, overlay, tissue, config, demo, simulate),
+    *(run, check, status, report, export, qupath, overlay, tissue, config, demo, simulate),
     *(train, experiment, evaluate, pack, info, plugins, completion),
 )
 
@@ -47,6 +50,7 @@ NOT_WINDOWS = "error: nuclix runs on Linux and macOS; on Windows, install it in 
 EPILOG = """\
 examples:
   nuclix demo                                  try it on a slide made up on the spot
+  nuclix check slides/ --out results           what a run would do with each slide, in seconds
   nuclix run slides/ --out results             every slide of a folder, one GeoJSON each
   nuclix evaluate results truth --json s.json  score results against a truth
 
@@ -94,8 +98,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if sys.platform == "win32":
         return _complain(NOT_WINDOWS, USAGE)
+    open_standard_streams()
     args = build_parser().parse_args(argv)
     return guarded(args.command, args)
+
+
+def open_standard_streams() -> None:
+    """Connect closed streams (``nuclix ... >&-``) to the null device, before another file takes their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def guarded(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -115,7 +131,7 @@ def guarded(command: Callable[[argparse.Namespace], int], args: argparse.Namespa
     """
     try:
         code = command(args)
-        sys.stdout.flush()  # a reader that has gone shows here, not in an ugly message at interpreter exit
+        sys.stdout.flush()  # a reader that has gone shows here, not in a message at interpreter exit
         return code
     except BrokenPipeError:
         # Python flushes stdout once more while it exits; give it somewhere to go.
@@ -126,12 +142,14 @@ def guarded(command: Callable[[argparse.Namespace], int], args: argparse.Namespa
     except NuclixError as error:
         return _complain(f"error: {error}", USAGE if isinstance(error, UsageError) else FAILED)
     except Exception as error:  # noqa: BLE001 - the last resort, which shows the whole traceback
-        if isinstance(error, OSError) and error.filename is not None:
-            return _complain(f"error: {error.filename}: {error.strerror}", FAILED)
+        if isinstance(error, OSError) and error.errno is not None:
+            where = f"{error.filename}: " if error.filename is not None else ""
+            return _complain(f"error: {where}{error.strerror}", FAILED)
         traceback.print_exc()
         return _complain(PLEA, BUG)
 
 
 def _complain(message: str, code: int) -> int:
-    sys.stderr.write(f"nuclix: {message}\n")
+    with suppress(OSError):  # a stderr that is full or gone changes nothing about the exit code
+        stderr_line(f"nuclix: {message}")
     return code

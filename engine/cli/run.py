@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuclix.engine.cli.options import add_options, config_of
+from nuclix.engine.cli.streams import stderr_line, stdout_line
 from nuclix.engine.errors import NuclixError
 from nuclix.engine.run_config import RunConfig, config_as_json
 
 if TYPE_CHECKING:
-    from nuclix.engine.batch.runner import RunSummary
+    from nuclix.engine.batch.run_state import RunSummary
     from nuclix.engine.cli.signals import SignalHandler
     from nuclix.engine.progress.publisher import EventPublisher, EventSink
 
@@ -30,16 +31,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Find every nucleus of every slide and write one GeoJSON each, ready for QuPath.",
     )
     add_options(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only list what would be done with each slide, as `nuclix check` does"
+    )
     parser.set_defaults(command=run_command)
 
 
 def run_command(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    return run_config(config_of(args))
+    config = config_of(args)
+    if args.dry_run:
+        from nuclix.engine.cli.check import show_forecast
+
+        return show_forecast(config)
+    return run_config(config)
 
 
 def run_config(config: RunConfig) -> int:
-    """Run slides as a configuration says, and show how it goes.
+    """Run the slides of a configuration, and show the progress.
 
     Parameters
     ----------
@@ -57,7 +66,8 @@ def run_config(config: RunConfig) -> int:
         If nothing can be run.
     """
     from nuclix.engine.batch.layout import REPORT_NAME
-    from nuclix.engine.batch.runner import StopFlag, run_batch
+    from nuclix.engine.batch.run_state import StopFlag
+    from nuclix.engine.batch.runner import run_batch
     from nuclix.engine.cli.signals import SignalHandler
 
     config.check_complete()
@@ -85,7 +95,6 @@ def _publisher(config: RunConfig, out: Path, stack: ExitStack) -> EventPublisher
         LogLines,
         PlainLines,
         RunLog,
-        stderr_line,
     )
     from nuclix.engine.progress.meter import RunMeter
     from nuclix.engine.progress.publisher import EventPublisher
@@ -123,6 +132,7 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
         return False
     publisher.run_ended(stopped)
     try:
+        _keep_foreign_page(out / REPORT_NAME)
         write_slide_table(out, out / SUMMARY_NAME)
         write_index(out)
         write_report(out, out / REPORT_NAME)
@@ -135,18 +145,27 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
     return True
 
 
+def _keep_foreign_page(page: Path) -> None:
+    """Keep a copy of a page of the report's name that nuclix did not make."""
+    from nuclix.engine.batch.copies import keep_copies
+
+    if page.is_symlink() or (page.is_file() and b"nuclix" not in page.read_bytes()):
+        keep_copies([page])
+
+
 def _conclude(config: RunConfig, summary: RunSummary, signals: SignalHandler, where: str) -> int:
-    """Say in two lines what came of the run, and where it is; return the exit code."""
+    """Write the outcome of the run in two lines; return the exit code."""
     counts = [f"{len(summary.done)} done", f"{len(summary.failed)} failed"]
     if summary.skipped:
         counts.insert(1, f"{len(summary.skipped)} already done")
     warned = sum(bool(record.warnings) for record in summary.done.values())
     doubtful = f"; {warned} done with warnings" if warned else ""
     if not config.quiet:
-        print(f"{', '.join(counts)}{where}{doubtful}")
+        stdout_line(f"{', '.join(counts)}{where}{doubtful}")
     if summary.stopped:
         if config.json_log != "-":
             advice = "fix this, then run the same command to resume" if summary.blocked else "the same command resumes"
-            sys.stderr.write(f"nuclix: stopped: {summary.stopped}; {advice}\n")
+            with suppress(OSError):
+                stderr_line(f"nuclix: stopped: {summary.stopped}; {advice}")
         return signals.exit_code or (SOME_FAILED if summary.blocked else STOPPED)
     return SOME_FAILED if summary.failed else 0

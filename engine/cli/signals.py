@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from nuclix.engine.batch.runner import StopFlag
+    from nuclix.engine.batch.run_state import StopFlag
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class SignalHandler:
-    """Watches for signals while a run is at work.
+    """Handles signals during a run.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ class SignalHandler:
     def run(self, work: Callable[[], T]) -> T:
         """Call `work` in a thread of its own; return what it returns, raise what it raises.
 
-        In a thread, for Python handles signals in the main one, and only between two steps: while a share does not
-        answer, a write to it ends no step.
+        Python handles signals in the main thread and only between two instructions: it would not during a write to a
+        share that does not answer.
 
         Parameters
         ----------
         work : callable
-            Looks at the flag every now and then.
+            Checks the flag regularly.
         """
         outcome: Future[T] = Future()
 
@@ -63,7 +63,7 @@ class SignalHandler:
         before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         try:
             Thread(target=call, name="nuclix-run", daemon=True).start()
-            # Again and again, for a signal that comes just before the wait begins is only handled when it ends.
+            # Repeatedly: a signal that comes just before the wait starts is only handled when it ends.
             while not wait([outcome], _GLANCE).done:
                 pass
             return outcome.result()
@@ -76,14 +76,16 @@ class SignalHandler:
         if self._flag.reason:
             self._end()
         self._flag.reason = f"{signal.Signals(number).name} received"
-        with suppress(OSError, RuntimeError):  # a terminal that is gone is no reason not to stop
-            sys.stderr.write("nuclix: stopping after the current row of blocks; once more to stop at once\n")
+        with suppress(OSError, RuntimeError):  # a terminal that is gone
+            sys.stderr.write(
+                "nuclix: stopping after the current row of blocks; press Ctrl-C again to stop immediately\n"
+            )
 
     def _end(self) -> None:
-        """End without looking back: what is committed stays, and nothing is waited for that may never come."""
+        """End at once: what is committed stays, and nothing is waited for."""
         for child in multiprocessing.active_children():
             child.kill()
-        with suppress(OSError, RuntimeError):  # the second: in the midst of another such write
+        with suppress(OSError, RuntimeError):  # RuntimeError: during another such write
             if sys.stderr.isatty():
                 sys.stderr.write("\x1b[?25h")  # the cursor, which a progress bar hides
             sys.stderr.write("nuclix: stopped immediately; the same command resumes from the last committed row\n")

@@ -34,7 +34,7 @@ def print_status(args: argparse.Namespace) -> int:
 
 
 def run_state(folder: FolderFacts) -> str:
-    """Return running, finished, stopped (as asked, or at an error) or killed; unknown where no run left a trace."""
+    """Return running, finished, stopped (as asked, or at an error) or killed; unknown without a status file."""
     if folder.last is None:
         return "unknown"
     if folder.live:
@@ -55,7 +55,7 @@ def status_facts(folder: FolderFacts) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``state``, ``run`` (host, process, times, progress; None where no run left a trace), ``slides`` (number by
+        ``state``, ``run`` (host, process, times, progress; None where no run left a status file), ``slides`` (number by
         state), ``nuclei`` and ``failed`` (name to reason).
     """
     from collections import Counter
@@ -117,7 +117,7 @@ def _headline(folder: FolderFacts) -> str:
 
     run, state = folder.last, run_state(folder)
     if run is None:
-        return "no run has left a trace beside its ledger"
+        return "no run has left a status file"
     since = moment(run.started)
     where = f"process {run.pid} on {one_line(run.host)}"
     if state == "running":

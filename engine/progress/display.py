@@ -1,4 +1,4 @@
-"""What a run says: bars on a terminal, plain lines elsewhere, JSON for programs, and ``run.log`` for the morning."""
+"""Show a run: bars on a terminal, plain lines elsewhere, JSON for programs, and ``run.log``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def sentences(event: RunEvent) -> list[str]:
     """
     facts = event.facts
     if event.kind == events.RUN_STARTED and facts["skipped"]:
-        return [f"{facts['skipped']} of {facts['total']} slides are done already"]
+        return [f"{facts['skipped']} of {facts['total']} slides are already done"]
     if event.kind == events.SLIDE_DONE:
         seconds = facts["seconds"]
         speed = (facts["pixels"] - facts.get("pixels_resumed", 0)) / 1e6 / max(seconds, 1e-9)
@@ -68,20 +68,22 @@ def state_of(now: RunSnapshot) -> str:
 
 
 class PlainLines:
-    """Says what happens in lines, as a log of a cluster's job takes them; an event sink.
+    """Writes lines, for logs of batch jobs; an event sink.
 
     Parameters
     ----------
     say : callable
-        Takes a line.
+        Writes a line.
     """
+
+    name = "stderr"
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._last = time.monotonic()
 
     def take(self, event: RunEvent, now: RunSnapshot) -> None:
-        """Say it; progress only now and then."""
+        """Write it; progress only every `LINE_INTERVAL`."""
         for line in sentences(event):
             self._say(one_line(line))
         if event.kind == events.SLIDE_PROGRESS and time.monotonic() - self._last >= LINE_INTERVAL:
@@ -95,19 +97,21 @@ class PlainLines:
 
 
 class FailuresOnly:
-    """Says what failed and nothing else; an event sink.
+    """Writes a line for each failure and nothing else; an event sink.
 
     Parameters
     ----------
     say : callable
-        Takes a line.
+        Writes a line.
     """
+
+    name = "stderr"
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
 
     def take(self, event: RunEvent, now: RunSnapshot) -> None:
-        """Say it if it is a failure."""
+        """Write it if it is a failure."""
         if event.kind == events.SLIDE_FAILED:
             for line in sentences(event):
                 self._say(one_line(line))
@@ -124,6 +128,8 @@ class Bars:
         Gives the run as it is now: the bars also move between events.
     """
 
+    name = "terminal"
+
     def __init__(self, console: Console, snapshot: Callable[[], RunSnapshot]) -> None:
         from rich.live import Live
 
@@ -139,13 +145,15 @@ class Bars:
         )
 
     def __enter__(self) -> Self:
-        self._live.start()
+        with suppress(OSError, ValueError):
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        with suppress(OSError, ValueError):  # a terminal that is gone
+            self._live.stop()
 
     def take(self, event: RunEvent, now: RunSnapshot) -> None:
         """Print above the bars what stays to be read."""
@@ -219,12 +227,13 @@ class JsonLines:
     """
 
     def __init__(self, target: str) -> None:
+        self.name = f"--json-log {target}"
         self._target = target
         self._file: TextIO | None = sys.stderr if target == "-" else None
         self._last: dict[str, float] = {}
 
     def take(self, event: RunEvent, now: RunSnapshot) -> None:
-        """Write it; of a slide's progress now and then one."""
+        """Write it; of a slide's progress one every `JSON_INTERVAL`."""
         if event.kind == events.SLIDE_PROGRESS:
             last = self._last.get(event.slide)
             if last is not None and event.time - last < JSON_INTERVAL:
@@ -242,8 +251,9 @@ class JsonLines:
             "nuclei_per_s": round(now.nuclei_per_s, 1),
             "seconds_left": None if now.seconds_left is None else round(now.seconds_left, 1),
         }
-        self._opened().write(json.dumps({**content, **event.facts, "run": run}) + "\n")
-        self._opened().flush()
+        stream = self._opened()
+        stream.write(json.dumps({**content, **event.facts, "run": run}) + "\n")
+        stream.flush()
 
     def _opened(self) -> TextIO:
         if self._file is None:
@@ -256,11 +266,14 @@ class JsonLines:
     def close(self) -> None:
         """Close the file."""
         if self._file is not None and self._target != "-":
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
 
 
 class LogLines:
     """Sends what a user is told to the log too; an event sink."""
+
+    name = "run.log"
 
     def take(self, event: RunEvent, now: RunSnapshot) -> None:
         """Log it, but for failures and notices: the batch logs those itself, with tracebacks."""
@@ -268,7 +281,7 @@ class LogLines:
             for line in sentences(event):
                 logging.getLogger("nuclix").info("%s", line)
         if event.kind == events.RUN_ENDED:
-            logging.getLogger("nuclix").info("run ended %s: %s", event.facts["stopped"] or "by itself", state_of(now))
+            logging.getLogger("nuclix").info("run ended (%s): %s", event.facts["stopped"] or "completed", state_of(now))
 
 
 class RunLog(AbstractContextManager["RunLog"]):
@@ -296,13 +309,13 @@ class RunLog(AbstractContextManager["RunLog"]):
     ) -> None:
         logger = logging.getLogger("nuclix")
         if error is not None and not isinstance(error, UsageError):
-            logger.error("the run broke off", exc_info=error)
+            logger.error("the run failed", exc_info=error)
         logger.removeHandler(self._handler)
         self._handler.close()
 
 
 class _QuietHandler(logging.FileHandler):
-    """A full disk or a vanished folder is said by what fails of it; the log does not add a traceback to each line."""
+    """Ignores a full disk or a folder that is gone: what fails because of it reports it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):  # of opening, which logging does not catch
@@ -321,10 +334,3 @@ class _Indented(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).rstrip().replace("\r", "\\r").replace("\n", "\n    ")
-
-
-def stderr_line(line: str) -> None:
-    """Write a line to stderr, whatever its encoding."""
-    encoding = sys.stderr.encoding or "ascii"
-    sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    sys.stderr.flush()

@@ -73,6 +73,8 @@ class StatusFile:
         The effective configuration, in plain JSON values.
     """
 
+    name = "status file"
+
     def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
         self._folder = runs_folder(out)
         self._config = config

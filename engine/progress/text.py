@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Numbers and names as text for people."""
 
 from __future__ import annotations
 
@@ -71,6 +71,15 @@ def one_line(text: str) -> str:
     """
     shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+
+
+def printable(text: str) -> str:
+    r"""Return a text of several lines without terminal commands or undecodable bytes.
+
+    >>> printable("a\x1b[31m\nb")
+    'a\\x1b[31m\nb'
+    """
+    return "\n".join(map(one_line, text.split("\n")))
 
 
 def shortened(text: str, width: int) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.batch.layout import report_path
 from nuclix.engine.batch.ledger import DONE, FAILED
-from nuclix.engine.files import replace_file
+from nuclix.engine.files import write_output
 from nuclix.engine.progress.text import duration, grouped, moment, one_line, significant
 from nuclix.engine.report.charts import (
     AreaRow,
@@ -95,7 +95,7 @@ def write_report(out: Path, target: Path) -> None:
     OSError
         If the page can't be written.
     """
-    replace_file(target, render(collect(out)).encode())
+    write_output(target, render(collect(out)).encode())
 
 
 def render(folder: FolderFacts) -> str:

@@ -85,7 +85,8 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
             "height": info.levels[0].height,
             "width": info.levels[0].width,
             "mpp": view.scale.mpp / view.downsample,
-            "mpp_source": info.scale_source if shared.config.mpp is None else "--mpp",
+            "mpp_source": slide.scale.source,
+            "mpp_stated": slide.scale.stated,
             "bounds": asdict(info.bounds) if info.bounds else None,
             "model_downsample": view.downsample,
             "damage": asdict(damage_of(view.reader)),
@@ -115,6 +116,7 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
         },
         warnings=[
             *shared.notes,
+            *slide.scale.warnings,
             *figures.doubts,
             *damage_warnings(damage_of(view.reader)),
             *run_warnings(figures.clumps_cut, predictor.asked, predictor.batch),

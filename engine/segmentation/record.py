@@ -23,7 +23,7 @@ class SlideRecord:
     Attributes
     ----------
     slide : mapping
-        Path, fingerprint, vendor, size, scale, bounds.
+        Path, fingerprint, SHA-256, vendor, size, scale and its source, bounds.
     model : mapping
         Name, SHA-256, post-processor and its parameters.
     settings : mapping
@@ -36,6 +36,8 @@ class SlideRecord:
         What the user should know.
     outputs : list of dict
         The result files: format, path in the output folder, SHA-256, options.
+    result : mapping
+        What the objects depend on, and the state of the slide's files.
     """
 
     slide: Mapping[str, Any]
@@ -45,6 +47,7 @@ class SlideRecord:
     counts: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
+    result: Mapping[str, Any] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:

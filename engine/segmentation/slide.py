@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nuclix.engine.contracts import PostProcessor
-from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
+from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError, SlideError
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.run_config import RunConfig, result_settings
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
-from nuclix.engine.segmentation.classes import Classes, class_map_hash, prepare_classes
+from nuclix.engine.segmentation.classes import Classes, prepare_classes
 from nuclix.engine.segmentation.description import slide_header, slide_record
 from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts, slide_colours
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
@@ -32,10 +32,14 @@ from nuclix.engine.segmentation.outputs import (
 from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
 from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
 from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
+from nuclix.engine.segmentation.result_key import RESULT_FORMAT, result_key
+from nuclix.engine.segmentation.slide_files import SlideOutcome, SlidePaths
 from nuclix.engine.segmentation.store import ObjectStore, StoredSlide, StoreWriter, open_store
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
 from nuclix.engine.slide.damage import DamageTolerant
-from nuclix.engine.slide.open import fingerprint, open_slide, slide_scale
+from nuclix.engine.slide.identity import ContentHash, SlideState, slide_state
+from nuclix.engine.slide.open import fingerprint, open_slide
+from nuclix.engine.slide.scale import SlideScale, UserScale, configured_scale, resolve_scale
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.slide.tissue import TissueMask, read_overview, tissue_mask
 from nuclix.engine.slide.view import SlideView
@@ -43,42 +47,6 @@ from nuclix.engine.slide.view import SlideView
 if TYPE_CHECKING:
     from nuclix.engine.inference.model_file import LoadedModel
     from nuclix.engine.inference.predictor import Predictor
-
-
-@dataclass(frozen=True, slots=True)
-class SlidePaths:
-    """The files of one slide.
-
-    Attributes
-    ----------
-    slide : Path
-        The slide itself.
-    out : Path
-        The output folder, which must exist.
-    stem : Path
-        Path of the results without their suffixes.
-    record : Path
-        The record.
-    checkpoint : Path
-        Folder of the committed objects of a slide in progress.
-    thumbnail, summary : Path
-        For the report.
-    objects : Path
-        The finished objects, from which further formats are written.
-    """
-
-    slide: Path
-    out: Path
-    stem: Path
-    record: Path
-    checkpoint: Path
-    thumbnail: Path
-    summary: Path
-    objects: Path
-
-    def result(self, suffix: str) -> Path:
-        """Return the path of the result with a writer's suffix."""
-        return self.stem.with_name(self.stem.name + suffix)
 
 
 @dataclass(slots=True)
@@ -117,23 +85,6 @@ class SegmentationContext:
     classes: Classes
     notes: tuple[str, ...] = ()
     first: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class SlideOutcome:
-    """A finished slide, as the ledger keeps it.
-
-    Attributes
-    ----------
-    output, checksum : str
-        The path of the first result file in the output folder, and its SHA-256; the record has all of them.
-    record : SlideRecord
-        The record in the same folder.
-    """
-
-    output: str
-    checksum: str
-    record: SlideRecord
 
 
 def make_context(config: RunConfig, started: float) -> SegmentationContext:
@@ -186,6 +137,12 @@ class SlideContext:
         Its fingerprint, and what its objects depend on.
     started : float
         When this attempt started, by `time.perf_counter`.
+    state : SlideState
+        Sizes and modification times of the slide's files when this attempt started.
+    scale : SlideScale
+        The scale that is used, and where it comes from.
+    content : ContentHash
+        The SHA-256 of the slide's bytes, computed meanwhile.
     """
 
     paths: SlidePaths
@@ -195,9 +152,14 @@ class SlideContext:
     fingerprint: str
     key: str
     started: float
+    state: SlideState
+    scale: SlideScale
+    content: ContentHash
 
 
-def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks) -> SlideOutcome:
+def segment_slide(
+    paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, user_scale: UserScale | None = None
+) -> SlideOutcome:
     """Segment the nuclei of one slide; its checkpoint stays until the caller has recorded the result.
 
     Where its objects are stored already, only the files of the formats that are asked for are written.
@@ -210,6 +172,8 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
         Model and plugins.
     hooks : RunHooks
         Receive progress, and may stop the slide.
+    user_scale : UserScale, optional
+        What the user says of the slide's scale; by default what the options of the run say.
 
     Returns
     -------
@@ -222,35 +186,52 @@ def segment_slide(paths: SlidePaths, context: SegmentationContext, hooks: RunHoo
     Interrupted
         If the hooks asked to stop, or another worker has taken the slide over; what is committed stays.
     """
-    key = objects_key(fingerprint(paths.slide), context.model.sha256, context.config)
-    store = open_store(paths.objects, key)
+    user = user_scale or configured_scale(context.config)
+    store = _stored_objects(paths, context, user)
     computed = store is None
     if store is None:
-        _compute(paths, context, hooks, key)
+        _compute(paths, context, hooks, user)
         store = ObjectStore(paths.objects)
     with store:
         return _write_results(paths, context, store, hooks, computed=computed)
 
 
-def objects_key(slide_fingerprint: str, model_sha256: str, config: RunConfig) -> str:
-    """Return what stored objects depend on: objects of another key are not written."""
-    facts = {"slide": slide_fingerprint, "model": model_sha256, "nuclix": version("nuclix")}
-    return json.dumps({**facts, **result_settings(config), **class_map_hash(config.class_map)}, sort_keys=True)
+def _stored_objects(paths: SlidePaths, context: SegmentationContext, user: UserScale) -> ObjectStore | None:
+    """Return the stored objects of the slide that this run would compute, if they are there."""
+    mark = fingerprint(paths.slide)
+    for mpp in (user.mpp,) if user.overrules else dict.fromkeys((None, user.mpp)):
+        store = open_store(paths.objects, result_key(mark, context.model.sha256, context.config, mpp))
+        if store is not None:
+            if store.slide.record.get("result", {}).get("slide_state") == slide_state(paths.slide).text:
+                return store
+            store.close()
+    return None
 
 
-def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, key: str) -> None:
+def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, user: UserScale) -> None:
     """Segment a slide and store its objects."""
-    started = time.perf_counter()
-    reader = open_slide(paths.slide, context.config.reader)
+    started, state, content = time.perf_counter(), slide_state(paths.slide), ContentHash(paths.slide)
+    config = context.config
+    reader = open_slide(paths.slide, config.reader)
     try:
         if isinstance(reader, DamageTolerant):
-            reader.tolerate_damage(context.config.tolerate_damage)
-        scale = slide_scale(reader.info, context.config.mpp)
-        view = SlideView(reader, context.model.card.scale, scale)
-        slide = SlideContext(paths, context, hooks, view, fingerprint(paths.slide), key, started)
+            reader.tolerate_damage(config.tolerate_damage)
+        scale = resolve_scale(reader.info, user)
+        view = SlideView(reader, context.model.card.scale, scale.scale)
+        mark = fingerprint(paths.slide)
+        key = result_key(mark, context.model.sha256, config, scale.scale.mpp if scale.from_user else None)
+        slide = SlideContext(paths, context, hooks, view, mark, key, started, state, scale, content)
         _retry_with_smaller_batch(slide)
     finally:
+        content.cancel()
         reader.close()
+
+
+def _check_unchanged(slide: SlideContext) -> None:
+    """Raise `SlideError` if the slide's file is not the one that processing started with."""
+    path = slide.paths.slide
+    if slide_state(path) != slide.state:
+        raise SlideError(f"{path}: was changed while it was being processed; run the same command again")
 
 
 def _write_results(
@@ -351,9 +332,11 @@ def _checkpoint_key(slide: SlideContext, batch: int) -> str:
 
     shared, config = slide.shared, slide.shared.config
     facts = {
+        "format": RESULT_FORMAT,
         "nuclix": version("nuclix"),
         "torch": torch.__version__,
         "slide": slide.fingerprint,
+        "slide_state": slide.state.text,
         "reader": type(slide.view.reader).__name__,
         "model": shared.model.sha256,
         "parameters": dict(as_mapping(shared.post)),
@@ -395,12 +378,15 @@ def _store(
             outside.add(objects.first)
             slide.hooks.on_progress(end)
         checkpoint.check()
+        digest = slide.content.result(lambda: slide.hooks.on_progress(end))
+        _check_unchanged(slide)
         totals = summary.result()
         write_summary(slide.paths.summary, totals)
         found = Findings(figures.tiles_total, totals, outside.count, colours)
         figures.doubts = doubts(found, slide.shared.model.card)
         figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
         record = slide_record(slide, figures, tissue)
+        record.result = {"key": slide.key, "slide_state": slide.state.text, "content": digest}
         record.counts = {**record.counts, "nuclei_by_class": mapping.named(by_class)}
         header = slide_header(
             view, mapping.classes, slide.shared.model, slide.fingerprint, result_settings(slide.shared.config)

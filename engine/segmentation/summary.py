@@ -94,7 +94,7 @@ def write_summary(path: Path, summary: SlideSummary) -> None:
     numbers = np.array([summary.cell_mm2, summary.area_sum])
     np.savez_compressed(buffer, format=_FORMAT, counts=summary.counts, areas=summary.areas, numbers=numbers)
     try:
-        replace_file(path, buffer.getvalue())
+        replace_file(path, buffer.getvalue(), durable=False)
     except OSError as error:
         raise OutputError(f"{path}: can't be written: {error.strerror}") from error
 

@@ -14,9 +14,9 @@ from nuclix.engine import registry
 from nuclix.engine.contracts import SlideInfo, SlideReader
 from nuclix.engine.errors import SlideError, UnsupportedSlideError
 from nuclix.engine.geometry import Scale
+from nuclix.engine.run_config import COARSEST_MPP, FINEST_MPP
 
-# A scanner's or a user's typing error shows as a scale beyond what light microscopes and their pyramids have.
-FINEST_UM, COARSEST_UM = 0.05, 20.0
+FINEST_UM, COARSEST_UM = FINEST_MPP, COARSEST_MPP
 CHUNK = 64 << 10  # bytes a fingerprint takes at each place
 CHUNKS = 16  # places between the head and the tail of a file that a fingerprint looks at
 
@@ -65,15 +65,25 @@ def open_slide(path: str | Path, reader: str | None = None) -> SlideReader:
     raise SlideError(f"{path}: not an image that any installed reader recognises (readers: {', '.join(names)})")
 
 
-def _is_folder_of_a_reader(path: Path, readers: Sequence[type[SlideReader]]) -> bool:
-    """Return whether `path` is a folder that is one slide, such as an OME-Zarr."""
-    if not path.is_dir():
-        return False
+def installed_readers() -> tuple[type[SlideReader], ...]:
+    """Return the installed readers."""
+    return tuple(
+        cast(type[SlideReader], registry.load(registry.READERS, name)) for name in registry.names(registry.READERS)
+    )
+
+
+def is_recognised(path: Path, readers: Sequence[type[SlideReader]]) -> bool:
+    """Return whether any of the readers recognises a file or folder by its content."""
     for kind in readers:
-        with suppress(OSError):  # of a reader that takes files only
+        with suppress(OSError):  # of a folder, or of a file that can't be read
             if kind.recognises(path):
                 return True
     return False
+
+
+def _is_folder_of_a_reader(path: Path, readers: Sequence[type[SlideReader]]) -> bool:
+    """Return whether `path` is a folder that is one slide, such as an OME-Zarr."""
+    return path.is_dir() and is_recognised(path, readers)
 
 
 def check_file(path: Path) -> None:
@@ -131,14 +141,14 @@ def fingerprint(path: Path) -> str:
 
 
 def slide_scale(info: SlideInfo, override_mpp: float | None = None) -> Scale:
-    """Return a slide's scale at level 0: what the user says, else what the file says.
+    """Return a slide's scale at level 0; see `resolve_scale` for the scales that a user may give.
 
     Parameters
     ----------
     info : SlideInfo
-        What the reader knows.
+        The slide.
     override_mpp : float or None
-        The user's um/px.
+        um/px to use whatever the file states.
 
     Returns
     -------
@@ -147,19 +157,21 @@ def slide_scale(info: SlideInfo, override_mpp: float | None = None) -> Scale:
     Raises
     ------
     SlideError
-        If neither says, or if the scale is not one that a microscope has.
+        If neither is known, or if the scale is not one that a microscope has.
     """
     if override_mpp is not None:
-        return _plausible(info.path, override_mpp, "--mpp says")
+        return _plausible(info.path, override_mpp, "the given scale is")
     if info.scale is None:
-        raise SlideError(f"{info.path}: does not say its scale; pass it with --mpp (um/px of the full resolution)")
-    return _plausible(info.path, info.scale.mpp, "the file says")
+        raise SlideError(
+            f"{info.path}: states no scale; give it with --mpp (um/px at full resolution), or per slide with --slides"
+        )
+    return _plausible(info.path, info.scale.mpp, "the file states")
 
 
 def _plausible(path: Path, um: float, source: str) -> Scale:
     if not FINEST_UM <= um <= COARSEST_UM:
         raise SlideError(
             f"{path}: {source} {um:g} um/px, which is outside {FINEST_UM:g} to {COARSEST_UM:g} um/px; "
-            "pass the right scale with --mpp"
+            "give the right scale with --force-mpp, or per slide with --slides"
         )
     return Scale(um)

@@ -82,7 +82,7 @@ def write_thumbnail(path: Path, image: Image.Image) -> None:
         If it can't be written.
     """
     try:
-        replace_file(path, encoded(image))
+        replace_file(path, encoded(image), durable=False)
     except OSError as error:
         raise OutputError(f"{path}: can't be written: {error.strerror}") from error
 

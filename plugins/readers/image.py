@@ -48,8 +48,8 @@ class ImageReader:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Say whether the file begins as one of `FORMATS`."""
-        return _format(path) is not None
+        """Return whether the file begins as one of `FORMATS`; the JPEG of an MRXS is only its preview."""
+        return path.suffix.lower() != ".mrxs" and path.is_file() and _format(path) is not None
 
     @classmethod
     def open(cls, path: Path) -> Self:

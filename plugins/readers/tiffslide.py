@@ -61,8 +61,8 @@ class TiffSlideReader:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Return whether the file begins as a TIFF does."""
-        if not path.is_file():
+        """Return whether the file begins as a TIFF does; the TIFF of a VSI is only its preview."""
+        if path.suffix.lower() == ".vsi" or not path.is_file():
             return False
         with path.open("rb") as file:
             return file.read(4) in TIFF_MAGICS

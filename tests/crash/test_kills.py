@@ -14,7 +14,8 @@ import pytest
 
 from crash_harness import kill_group, kill_repeatedly, kill_workers, terminate_group
 from end_to_end import RecordingObserver, config_for, leftovers, make_model, make_slide, nuclix, results, run_options
-from nuclix.engine.batch.runner import StopFlag, run_batch
+from nuclix.engine.batch.run_state import StopFlag
+from nuclix.engine.batch.runner import run_batch
 
 pytestmark = pytest.mark.slow
 

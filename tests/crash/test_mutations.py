@@ -13,7 +13,8 @@ import pytest
 
 from end_to_end import RecordingObserver, config_for, make_model
 from mutations import write_mutations
-from nuclix.engine.batch.runner import StopFlag, run_batch
+from nuclix.engine.batch.run_state import StopFlag
+from nuclix.engine.batch.runner import run_batch
 
 pytestmark = pytest.mark.slow
 

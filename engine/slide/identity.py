@@ -1,0 +1,158 @@
+"""Tell whether the files of a slide are those that a result was made from.
+
+Size and modification time are compared first, which costs one look at the folder. Where they differ, the contents
+decide: samples of the file (`fingerprint`), then the SHA-256 of every byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nuclix.engine.errors import Interrupted, SlideError
+
+_CHUNK = 4 << 20  # bytes hashed between two looks at a request to stop
+# Formats whose file is only a preview or an index: the pixels are in a folder of the same name.
+_DATA_FOLDERS = {".mrxs": "{stem}", ".vsi": "_{stem}_"}
+
+
+@dataclass(frozen=True, slots=True)
+class SlideState:
+    """The files of a slide as a folder lists them.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of all files.
+    text : str
+        Changes when a file changes its size or its modification time.
+    """
+
+    size: int
+    text: str
+
+
+def slide_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that hold a slide: itself, and those in its folder of data."""
+    pattern = _DATA_FOLDERS.get(path.suffix.lower())
+    if pattern is None:
+        return (path,)
+    folder = path.with_name(pattern.format(stem=path.stem))
+    return (path, *sorted(file for file in folder.rglob("*") if file.is_file()))
+
+
+def file_state(path: Path) -> str:
+    """Return size and modification time of a file as text.
+
+    Raises
+    ------
+    OSError
+        If it can't be looked at.
+    """
+    found = path.stat()
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def slide_state(path: Path) -> SlideState:
+    """Return size and modification times of a slide's files.
+
+    Raises
+    ------
+    SlideError
+        If they can't be looked at.
+    """
+    try:
+        files = slide_files(path)
+        states = [file_state(file) for file in files]
+    except OSError as error:
+        raise SlideError(f"{path}: can't be read ({error.strerror}); check the disk or the connection") from error
+    size = sum(int(state.partition(":")[0]) for state in states)
+    if len(files) == 1:
+        return SlideState(size, states[0])
+    listing = "\n".join(f"{os.fsencode(file.name)!r} {state}" for file, state in zip(files, states, strict=True))
+    return SlideState(size, f"{len(files)} files:{hashlib.sha256(listing.encode()).hexdigest()}")
+
+
+def content_hash(path: Path, should_stop: Callable[[], bool] = lambda: False) -> str:
+    """Return the SHA-256 of all bytes of a slide's files.
+
+    Parameters
+    ----------
+    path : Path
+        The slide.
+    should_stop : callable
+        Is asked every few megabytes.
+
+    Raises
+    ------
+    SlideError
+        If a file can't be read.
+    Interrupted
+        If `should_stop` says so.
+    """
+    digest = hashlib.sha256()
+    try:
+        for file_path in slide_files(path):
+            with file_path.open("rb", buffering=0) as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+                    if should_stop():
+                        raise Interrupted(f"{path}: hashing was interrupted")
+    except OSError as error:
+        raise SlideError(f"{path}: can't be read ({error.strerror}); check the disk or the connection") from error
+    return digest.hexdigest()
+
+
+class ContentHash:
+    """The SHA-256 of a slide's bytes, computed in the background while the slide is segmented.
+
+    Parameters
+    ----------
+    path : Path
+        The slide.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stop = threading.Event()
+        self._done = threading.Event()
+        self._digest = ""
+        self._error: SlideError | None = None
+        threading.Thread(target=self._run, name="nuclix-hash", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._digest = content_hash(self._path, self._stop.is_set)
+        except Interrupted:
+            pass
+        except SlideError as error:
+            self._error = error
+        finally:
+            self._done.set()
+
+    def result(self, waiting: Callable[[], None]) -> str:
+        """Wait for the hash.
+
+        Parameters
+        ----------
+        waiting : callable
+            Is called every second meanwhile; may raise to give up.
+
+        Raises
+        ------
+        SlideError
+            If the slide can't be read.
+        """
+        while not self._done.wait(1.0):
+            waiting()
+        if self._error is not None:
+            raise self._error
+        return self._digest
+
+    def cancel(self) -> None:
+        """Stop hashing."""
+        self._stop.set()
