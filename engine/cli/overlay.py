@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuclix.engine.cli.pictures import PICTURE_SUFFIXES, check_outputs, picture_edge
+from nuclix.engine.cli.streams import stderr_line, stdout_line
 from nuclix.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,11 +78,14 @@ def overlay(args: argparse.Namespace) -> int:
         slide.close()
     save_picture(image, args.out)
     if not rings:
-        _warn(f"{args.result}: holds no outlines; the picture shows the slide alone")
+        stderr_line(f"nuclix: warning: {args.result}: holds no outlines; the picture shows the slide alone")
     elif not seen:
         what = "region" if args.region else "slide"
-        _warn(f"{args.result}: none of its {len(rings)} outlines lies in the {what}; is it the result of this slide?")
-    print(
+        stderr_line(
+            f"nuclix: warning: {args.result}: none of its {len(rings)} outlines lies in the {what}; "
+            "is it the result of this slide?"
+        )
+    stdout_line(
         f"wrote {args.out}: {image.width} x {image.height} px, 1 px of the picture is {window.downsample:g} px of the "
         f"slide; {len(seen)} of {len(rings)} outlines"
     )
@@ -117,7 +120,3 @@ def _touches(ring: NDArray[np.float64], box: Box) -> bool:
     left, top = ring.min(axis=0)
     right, bottom = ring.max(axis=0)
     return bool(left <= box.col_end and right >= box.col and top <= box.row_end and bottom >= box.row)
-
-
-def _warn(message: str) -> None:
-    sys.stderr.write(f"nuclix: warning: {message}\n")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuclix.engine.cli.pictures import PICTURE_SUFFIXES, check_outputs, picture_edge
+from nuclix.engine.cli.streams import stderr_line, stdout_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,12 +81,12 @@ def tissue(args: argparse.Namespace) -> int:
     save_picture(image, args.out)
     found = slide.tissue.area_mm2
     # The mask's last row and column may reach over the slide's edge.
-    print(f"tissue: {found:.4g} mm2, {min(1.0, found / area):.1%} of the slide ({area:.4g} mm2)")
+    stdout_line(f"tissue: {found:.4g} mm2, {min(1.0, found / area):.1%} of the slide ({area:.4g} mm2)")
     if not found:
-        sys.stderr.write(f"nuclix: warning: {args.slide}: no tissue; `nuclix run` would find nothing on it\n")
-    print(f"wrote {args.out}: {image.width} x {image.height} px")
+        stderr_line(f"nuclix: warning: {args.slide}: no tissue; `nuclix run` would find nothing on it")
+    stdout_line(f"wrote {args.out}: {image.width} x {image.height} px")
     if args.geojson is not None:
-        print(f"wrote {args.geojson}: {_write_annotations(slide, args.geojson)} annotations")
+        stdout_line(f"wrote {args.geojson}: {_write_annotations(slide, args.geojson)} annotations")
     return 0
 
 
