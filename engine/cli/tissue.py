@@ -66,7 +66,7 @@ def tissue(args: argparse.Namespace) -> int:
     from nuclix.engine.slide.tissue import tissue_mask
     from nuclix.engine.slide.view import SlideView, slide_bounds
 
-    outputs = [("--out", args.out, PICTURE_SUFFIXES)]
+    outputs: list[tuple[str, Path, tuple[str, ...]]] = [("--out", args.out, PICTURE_SUFFIXES)]
     if args.geojson is not None:
         outputs.append(("--geojson", args.geojson, (".geojson", ".geojson.gz")))
     check_outputs(outputs, (args.slide,))
