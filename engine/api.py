@@ -22,7 +22,7 @@ from nuclix.engine.errors import DeviceMemoryError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.nuclei import Nuclei, as_box, opened
 from nuclix.engine.run_config import DEFAULT_MODEL, RunConfig
-from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.segmentation.slide import SegmentationContext
 
 if TYPE_CHECKING:
@@ -263,8 +263,9 @@ class _Job:
             predictor.use_batch(predictor.batch // 2)
 
     def _run(self, grid: TileGrid, where: TissueMask | RegionPatches | None) -> Objects:
+        from nuclix.engine.segmentation.hooks import RunHooks
         from nuclix.engine.segmentation.memory import MemoryStore
-        from nuclix.engine.segmentation.pipeline import PipelineInputs, RunHooks, SlidePipeline
+        from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
 
         context, store = self.model.context, MemoryStore()
         rule, measurements = context.classes.rule, context.measurements

@@ -20,7 +20,7 @@ from nuclix.engine.contracts import ModelCard, ObjectClass, PatchShape
 from nuclix.engine.geometry import Scale
 from nuclix.engine.inference.model_file import save_model
 from nuclix.engine.run_config import RunConfig
-from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.hooks import Progress
 from slides import write_slide
 
 PATCH = PatchShape(64, 16, 16)

@@ -8,7 +8,7 @@ import time
 from multiprocessing.connection import Connection
 
 from nuclix.engine.batch.executor import Failed, Ready, RunContext, SlideProgress, Stop, Stopped, WorkerRejected
-from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.hooks import Progress
 
 SLICE = 0.02  # seconds of work between two looks at the pipe
 

@@ -18,7 +18,7 @@ import nuclix.engine as api
 from nuclix.engine import Model, Nuclei, RunConfig, concat, load_model, open_slide, segment, segment_image
 from nuclix.engine.cli.main import main
 from nuclix.engine.geometry import Box
-from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.slide.synthetic import make_synthetic_slide
 
 EDGE = 1792  # three patches of the shipped model along each side

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nuclix.engine import registry
-from nuclix.engine.batch.resume import request_key
 from nuclix.engine.contracts import ModelCard, ObjectClass, PatchShape
 from nuclix.engine.errors import ModelError, UsageError
 from nuclix.engine.geometry import Scale
@@ -32,6 +31,7 @@ from nuclix.engine.segmentation.classes import (
 )
 from nuclix.engine.segmentation.detections import Detections, DetectsObjects
 from nuclix.engine.segmentation.preparation import post_processor
+from nuclix.engine.segmentation.result_key import result_key
 from nuclix.ext.outlines import label_outlines
 from nuclix.plugins.postprocessors.dist import Dist
 from nuclix.plugins.postprocessors.stardist import StarDist
@@ -209,15 +209,18 @@ def test_a_bad_class_map_is_refused_by_name(tmp_path: Path, text: str, message: 
 
 
 def test_results_depend_on_what_a_class_map_says_not_on_its_name(tmp_path: Path) -> None:
+    def key(class_map: str | None = None) -> str:
+        return result_key("s", "m", RunConfig(class_map=class_map), None)
+
     one, other = tmp_path / "a.toml", tmp_path / "b.toml"
     one.write_text('[Tumour]\nname = "T"\n')
     other.write_text('[Tumour]\nname = "T"\n')
-    keys = [request_key("s", "m", RunConfig(class_map=str(path))) for path in (one, other)]
-    assert keys[0] == keys[1] != request_key("s", "m", RunConfig())
+    keys = [key(class_map=str(path)) for path in (one, other)]
+    assert keys[0] == keys[1] != key()
     one.write_text('[Tumour]\nname = "U"\n')
-    assert request_key("s", "m", RunConfig(class_map=str(one))) != keys[0]
+    assert key(class_map=str(one)) != keys[0]
     with pytest.raises(UsageError, match="missing"):
-        request_key("s", "m", RunConfig(class_map=str(tmp_path / "missing.toml")))
+        key(class_map=str(tmp_path / "missing.toml"))
 
 
 # ---- end to end ----

@@ -11,7 +11,7 @@ from mutations import write_mutations
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.executor import Done, Failed
 from nuclix.engine.batch.worker import process_slide
-from nuclix.engine.segmentation.pipeline import RunHooks
+from nuclix.engine.segmentation.hooks import RunHooks
 from nuclix.engine.segmentation.slide import make_context
 
 COUNT = 60

@@ -22,7 +22,7 @@ from nuclix.engine.batch.layout import slide_paths
 from nuclix.engine.batch.worker import process_slide
 from nuclix.engine.segmentation import checkpoint
 from nuclix.engine.segmentation import slide as slide_run
-from nuclix.engine.segmentation.pipeline import RunHooks
+from nuclix.engine.segmentation.hooks import RunHooks
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context
 
 STRIDE = int(os.environ.get("NUCLIX_DISK_STRIDE", "13"))  # prime, so that it meets every kind of operation

@@ -31,7 +31,7 @@ from nuclix.engine.progress.display import (
 from nuclix.engine.progress.meter import RunMeter, RunSnapshot, SlideSnapshot
 from nuclix.engine.progress.publisher import EventPublisher, EventSink
 from nuclix.engine.progress.text import one_line, shortened
-from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.segmentation.record import SlideRecord
 
 NASTY = "a\x1b[2J[red]b\n2026-01-01 00:00:00 INFO forged\udcff"

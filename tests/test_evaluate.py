@@ -203,7 +203,7 @@ def test_the_command_says_what_is_wrong(folders: Path, capsys: pytest.CaptureFix
     assert "--plot writes .png" in capsys.readouterr().err
     for factor in ("0", "-1", "nan", "x"):
         with pytest.raises(SystemExit) as stop:
-            run(good, truth, "--pixel", factor)
+            run(good, truth, "--downsample", factor)
         assert stop.value.code == 2
         assert f"{factor} is not a positive number" in capsys.readouterr().err
 

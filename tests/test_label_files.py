@@ -198,7 +198,7 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 
 def test_a_polygon_outside_asks_for_the_scale(tmp_path: Path) -> None:
     path = write(tmp_path / "a.geojson", outlined(LABELS, 4.0))
-    with pytest.raises(DataError, match=r"feature \d of .*outside the image of 3 x 4 px: is --pixel 1 right"):
+    with pytest.raises(DataError, match=r"feature \d of .*outside the image of 3 x 4 px: is --downsample 1 right"):
         drawn(path, LABELS.shape)
     np.testing.assert_array_equal(drawn(path, LABELS.shape, 4.0) > 0, LABELS > 0)
 
@@ -229,7 +229,7 @@ def test_a_mask_draws_a_note_but_one_nucleus_does_not(tmp_path: Path) -> None:
 
 def test_polygons_that_ask_for_a_huge_image(tmp_path: Path) -> None:
     path = write(tmp_path / "a.geojson", [feature(shapely.box(1e6, 1e6, 1e6 + 9, 1e6 + 9))])
-    with pytest.raises(DataError, match="use a larger --pixel"):
+    with pytest.raises(DataError, match="use a larger --downsample"):
         read_pair(path, path)
 
 

@@ -16,7 +16,7 @@ from nuclix.engine.batch.executor import Done, Failed, Stopped
 from nuclix.engine.batch.worker import process_slide
 from nuclix.engine.errors import DeviceError, DeviceMemoryError, ModelError
 from nuclix.engine.inference.predictor import InferenceSettings, Predictor
-from nuclix.engine.segmentation.pipeline import RunHooks
+from nuclix.engine.segmentation.hooks import RunHooks
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context
 
 OOM = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.80 GiB"

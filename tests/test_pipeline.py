@@ -16,9 +16,10 @@ from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.segmentation.checkpoint import Checkpoint
+from nuclix.engine.segmentation.hooks import PipelineFigures, Progress, RunHooks
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, objects_of
 from nuclix.engine.segmentation.objects import Objects, canonical_order, concatenate, take
-from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
+from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
 from nuclix.engine.slide.view import SlideView
 from nuclix.plugins.postprocessors.dist import Dist
 

@@ -32,7 +32,7 @@ from nuclix.engine.batch.run_state import RunSummary, StopFlag
 from nuclix.engine.batch.runner import BatchRunner
 from nuclix.engine.errors import OutputError
 from nuclix.engine.run_config import RunConfig
-from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.segmentation.record import SlideRecord
 from nuclix.engine.segmentation.slide_files import SlideOutcome
 

@@ -186,7 +186,7 @@ def test_a_model_that_is_replaced_during_a_run_is_noticed(
 def test_a_slide_that_changes_while_it_is_processed_gets_no_result(config: RunConfig, tmp_path: Path) -> None:
     from nuclix.engine.batch import executor, worker
     from nuclix.engine.batch.layout import slide_paths
-    from nuclix.engine.segmentation.pipeline import RunHooks
+    from nuclix.engine.segmentation.hooks import RunHooks
     from nuclix.engine.segmentation.slide import make_context
 
     config.output_folder.mkdir()

@@ -39,7 +39,7 @@ from nuclix.engine.batch.executor import (
 from nuclix.engine.batch.layout import LOCK_NAME
 from nuclix.engine.errors import UsageError
 from nuclix.engine.inference.model_file import find_model, model_hash
-from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.hooks import Progress
 
 if TYPE_CHECKING:
     from distributed import Client, Future

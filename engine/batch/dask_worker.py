@@ -15,7 +15,7 @@ from nuclix.engine.batch.layout import LOCK_NAME
 from nuclix.engine.batch.worker import RowClock, process_slide
 from nuclix.engine.errors import NuclixError, UsageError
 from nuclix.engine.run_config import default_threads
-from nuclix.engine.segmentation.pipeline import Progress, RunHooks
+from nuclix.engine.segmentation.hooks import Progress, RunHooks
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context
 
 # Progress is told at most this often, in seconds: all of it passes through the scheduler.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nuclix.engine.batch.discover import SlideJob
-from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.segmentation.record import SlideRecord
 
 RUN_STARTED, RUN_ENDED = "run_started", "run_ended"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.run_config import RunConfig
-from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.segmentation.slide_files import SlideOutcome
 
 

@@ -36,7 +36,7 @@ from nuclix.engine.batch.layout import LOG_NAME, slide_paths
 from nuclix.engine.errors import DeviceError, DeviceMemoryError, Interrupted, ModelError, NuclixError, OutputError
 from nuclix.engine.files import is_transient
 from nuclix.engine.inference.device import share_threads
-from nuclix.engine.segmentation.pipeline import Progress, RunHooks
+from nuclix.engine.segmentation.hooks import Progress, RunHooks
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context, segment_slide
 
 # A progress message at most this often, in seconds.

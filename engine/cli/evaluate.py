@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nuclix.engine.cli.former_names import add_former_name
 from nuclix.engine.errors import OutputError
 
 if TYPE_CHECKING:
@@ -30,12 +31,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("prediction", metavar="PRED", type=Path, help="predictions: a folder or a file")
     parser.add_argument("truth", metavar="TRUTH", type=Path, help="the truth: a folder or a file")
     parser.add_argument(
-        "--pixel",
+        "--downsample",
         metavar="FACTOR",
         type=_positive,
         default=1.0,
         help="level-0 pixels of GeoJSON along one pixel of the label images (default: 1)",
     )
+    add_former_name(parser, "pixel", "downsample", _positive)
     parser.add_argument(
         "--classes",
         action="store_true",
@@ -76,11 +78,11 @@ def run(args: argparse.Namespace) -> int:
     for path in (args.json, args.csv, args.markdown, args.plot):
         if path is not None and not path.parent.is_dir():
             raise OutputError(f"{path} can't be written: {path.parent} is no folder")
-    evaluation = evaluate(args.prediction, args.truth, args.pixel, args.classes)
+    evaluation = evaluate(args.prediction, args.truth, args.downsample, args.classes)
     report = score_report.Report(
         evaluation,
         groups={} if args.groups is None else read_groups(args.groups, list(evaluation.images)),
-        against=None if args.against is None else evaluate(args.against, args.truth, args.pixel, args.classes),
+        against=None if args.against is None else evaluate(args.against, args.truth, args.downsample, args.classes),
     )
     print(score_report.as_text(report), end="")
     for path, written in (

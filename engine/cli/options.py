@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nuclix.engine.cli.former_names import FormerName, flag_of
 from nuclix.engine.option_spec import OptionSpec
 from nuclix.engine.run_config import RunConfig, option_specs, read_config
 
@@ -45,7 +45,7 @@ def _add(group: Any, spec: OptionSpec) -> None:
     if spec.name == "inputs":
         group.add_argument(spec.name, nargs="*", metavar=spec.metavar, help=text, default=default)
         return
-    flag = _flag(spec.name)
+    flag = flag_of(spec.name)
     if spec.type is bool:
         text = f"{text} (default: {'yes' if spec.default else 'no'})"
         group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, default=default)
@@ -63,30 +63,14 @@ def _add(group: Any, spec: OptionSpec) -> None:
 
 def _add_alias(group: Any, spec: OptionSpec, alias: str) -> None:
     """Accept a former name of an option, with a word about the present one."""
-    flags = [_flag(alias), f"--no-{alias.replace('_', '-')}"] if spec.type is bool else [_flag(alias)]
+    flags = [flag_of(alias), f"--no-{alias.replace('_', '-')}"] if spec.type is bool else [flag_of(alias)]
     kind = None if spec.type is bool else _parser_of(spec)
     for flag in flags:
         nargs = 0 if spec.type is bool else None
         group.add_argument(
-            flag, action=_Deprecated, dest=spec.name, type=kind, nargs=nargs, help=argparse.SUPPRESS,
+            flag, action=FormerName, dest=spec.name, type=kind, nargs=nargs, help=argparse.SUPPRESS,
             default=argparse.SUPPRESS,
         )  # fmt: skip
-
-
-class _Deprecated(argparse.Action):
-    """Sets an option by a former name and says what it is called now."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
-    ) -> None:
-        negated = str(option).startswith("--no-")
-        now = _flag(f"no-{self.dest}" if negated else self.dest)
-        sys.stderr.write(f"{parser.prog}: {option} is deprecated; use {now}\n")
-        setattr(namespace, self.dest, not negated if self.nargs == 0 else values)
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _parser_of(item: OptionSpec) -> Callable[[str], Any]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nuclix.engine.cli.former_names import add_former_name
 from nuclix.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ OPTIONS = (
     ("weight-decay", float, "LAMBDA", "decoupled weight decay"),
     ("warmup", int, "STEPS", "over which the learning rate rises to its peak"),
     ("average", float, "DECAY", "of the moving average of the weights; 0 keeps the last weights"),
-    ("patience", int, "N", "stop after N validations without a lower loss and keep the weights of the lowest"),
+    ("early-stopping", int, "N", "stop after N validations without a lower loss and keep the weights of the lowest"),
     ("seed", int, "N", "of the first weights and of every batch"),
     ("precision", str, "TYPE", "auto, float32, bfloat16 or float16"),
 )
@@ -44,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with images/ and labels/")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model file to write (.pt)")
     _add_split_options(parser)
-    parser.add_argument("--extra", type=Path, metavar="DIR", help="another such folder, to train on as well")
+    parser.add_argument("--extra-data", type=Path, metavar="DIR", help="another such folder, to train on as well")
     parser.add_argument("--extra-names", default="*", metavar="PATTERN", help="which of its images, such as 'he_*'")
     parser.add_argument(
         "--extra-share", type=_share, default=0.25, metavar="P", help="part of the patches (%(default)s)"
@@ -61,9 +62,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a killed run")
-    parser.add_argument("--start", type=Path, metavar="FILE", help="checkpoint or model to start from")
+    parser.add_argument("--init-from", type=Path, metavar="FILE", help="checkpoint or model to start from")
     parser.add_argument(
-        "--blend", type=_share, metavar="P", help="average the result with the weights of --start, which count P"
+        "--interpolate", type=_share, metavar="P", help="average the weights with those of --init-from, which count P"
     )
     parser.add_argument(
         "--leave-one-out", action="store_true", help="in place of a model: hold out each patient in turn and score it"
@@ -71,6 +72,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--patients", type=Path, metavar="CSV", help="who is whose (without it by TCGA barcode)")
     parser.add_argument("--patient-column", default="patient", metavar="NAME", help="of that CSV (%(default)s)")
     parser.add_argument("--licence", default="not stated", metavar="TEXT", help="of the data, for the model's card")
+    for former, name, kind in (
+        ("extra", "extra_data", Path),
+        ("start", "init_from", Path),
+        ("blend", "interpolate", _share),
+        ("patience", "early_stopping", int),
+    ):
+        add_former_name(parser, former, name, kind)
     parser.set_defaults(command=train_command)
 
 
@@ -119,7 +127,7 @@ def _parameters(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
 
 
 def _initial(given: Path | None) -> Path | None:
-    """Return the file that --start names: a checkpoint, a model file, or a model that comes with nuclix."""
+    """Return the file that --init-from names: a checkpoint, a model file, or a model that comes with nuclix."""
     from nuclix.engine.inference.model_file import find_model
 
     return given if given is None or given.is_file() else find_model(given)
@@ -145,34 +153,34 @@ def train_command(args: argparse.Namespace) -> int:
 
     if args.out.suffix != ".pt":
         raise UsageError(f"--out {args.out}: a model file's name ends in .pt")
-    if args.blend is not None and args.leave_one_out:
-        raise UsageError("--blend is for one model: leave it out with --leave-one-out")
-    if args.blend is not None and args.start is None:
-        raise UsageError("--blend averages with the weights of an earlier training: give it with --start")
+    if args.interpolate is not None and args.leave_one_out:
+        raise UsageError("--interpolate is for one model: leave it out with --leave-one-out")
+    if args.interpolate is not None and args.init_from is None:
+        raise UsageError("--interpolate averages with the weights of an earlier training run: give it with --init-from")
     if args.threads is not None:
         torch.set_num_threads(max(1, args.threads))
     recipe, shipped = _recipe(args)
     schedule = _schedule(args, recipe)
     mpp = recipe.scale.mpp
     dataset = load_dataset(args.data, _split_options(args, shipped), mpp)
-    if args.extra is not None:
-        dataset = with_extra(dataset, args.extra, args.extra_names, args.extra_share, mpp)
+    if args.extra_data is not None:
+        dataset = with_extra(dataset, args.extra_data, args.extra_names, args.extra_share, mpp)
     if args.leave_one_out:
         return _leave_one_out(args, recipe, schedule, dataset)
     print(f"{len(dataset.train)} images to train on, {len(dataset.validation)} to validate on: {dataset.split}")
     folder = args.out.with_suffix(".training")
-    place = Place(folder, args.device, args.resume, args.validate_every, start=_initial(args.start))
+    place = Place(folder, args.device, args.resume, args.validate_every, start=_initial(args.init_from))
     with TrainingDisplay(schedule.steps) as display:
         state = train(recipe, dataset, schedule, place, display)
     network = kept(state, schedule)
-    if args.blend is not None:
-        network = blended(network, args.start, args.blend)
+    if args.interpolate is not None:
+        network = blended(network, args.init_from, args.interpolate)
     print("choosing the post-processor's parameters")
     settings = {
         **as_mapping(schedule),
         "steps done": state.step,
-        "started from": args.start and args.start.name,
-        "blend": args.blend,
+        "started from": args.init_from and args.init_from.name,
+        "interpolate": args.interpolate,
         "seconds": round(state.seconds),
     }
     data = args.data.resolve().name
@@ -201,7 +209,7 @@ def _leave_one_out(args: argparse.Namespace, recipe: Recipe, schedule: Schedule,
     patient_of = read_patients(args.patients, args.patient_column, names) if by_table else patients_by_barcode(names)
     parts, rows = folds(dataset, patient_of), []
     folder = args.out.with_suffix(".leave-one-out")
-    place = Place(folder, args.device, args.resume, args.validate_every, start=_initial(args.start))
+    place = Place(folder, args.device, args.resume, args.validate_every, start=_initial(args.init_from))
     print(f"{len(names)} images of {len(parts)} patients, each held out in turn")
     for part in parts:
         with TrainingDisplay(schedule.steps) as display:

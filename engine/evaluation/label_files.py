@@ -134,7 +134,7 @@ def read_pair(truth: Path, prediction: Path, downsample: float = 1.0) -> LabelPa
         heights, widths = zip(first.extent(downsample), second.extent(downsample), strict=True)
         shape = (max(heights), max(widths))
         if shape[0] * shape[1] > MAX_PIXELS:
-            raise DataError(f"{truth} and {prediction} span {shape[0]} x {shape[1]} px: use a larger --pixel")
+            raise DataError(f"{truth} and {prediction} span {shape[0]} x {shape[1]} px: use a larger --downsample")
     else:
         shape = (second if isinstance(first, Polygons) else first).shape  # type: ignore[union-attr]
     images = [

@@ -214,6 +214,6 @@ def rasterise(polygons: Polygons, shape: tuple[int, ...], downsample: float, pat
             feature = polygons.values[outside][0]
             raise DataError(
                 f"feature {feature} of {path} lies outside the image of {shape[0]} x {shape[1]} px: "
-                f"is --pixel {downsample:g} right?"
+                f"is --downsample {downsample:g} right?"
             )
     return fill_polygons((shape[0], shape[1]), corners, polygons.rings, polygons.polygons, polygons.values)

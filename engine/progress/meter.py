@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nuclix.engine.batch import events
 from nuclix.engine.batch.events import RunEvent
-from nuclix.engine.segmentation.pipeline import Progress
+from nuclix.engine.segmentation.hooks import Progress
 
 # The run's speed is that of the last minutes, in seconds: a machine's other work, and kinds of slides, come and go.
 WINDOW = 180.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nuclix.engine.contracts import ObjectClass, SlideHeader
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.run_config import config_as_json
-from nuclix.engine.segmentation.pipeline import PipelineFigures
+from nuclix.engine.segmentation.hooks import PipelineFigures
 from nuclix.engine.segmentation.record import SlideRecord, run_warnings
 from nuclix.engine.slide.damage import damage_of, damage_warnings
 from nuclix.engine.slide.tissue import TissueMask
@@ -19,7 +19,7 @@ from nuclix.engine.slide.view import SlideView, slide_bounds
 
 if TYPE_CHECKING:
     from nuclix.engine.inference.model_file import LoadedModel
-    from nuclix.engine.segmentation.slide import SlideContext
+    from nuclix.engine.segmentation.slide import SegmentationContext, SlideContext
 
 
 def slide_header(
@@ -68,8 +68,6 @@ def slide_header(
 
 def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMask | None) -> SlideRecord:
     """Return the record of a slide whose objects are complete; its files are still to be written."""
-    from nuclix.engine.inference.device import hardware_name
-
     info, view, shared = slide.view.info, slide.view, slide.shared
     predictor = shared.predictor
     seconds = {"wall": time.perf_counter() - slide.started, **figures.seconds}
@@ -91,17 +89,7 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
             "model_downsample": view.downsample,
             "damage": asdict(damage_of(view.reader)),
         },
-        model={
-            "name": shared.model.card.name,
-            "sha256": shared.model.sha256,
-            "postprocessor": shared.model.card.postprocessor,
-            "parameters": dict(as_mapping(shared.post)),
-            "classes": [as_mapping(item) for item in shared.classes.mapping.classes],
-            "device": f"{predictor.device} ({hardware_name(predictor.device)})",
-            "precision": predictor.precision_name,
-            "tta": predictor.tta,
-            "batch": predictor.batch,
-        },
+        model=_model_facts(shared),
         settings=config_as_json(shared.config),
         seconds=seconds,
         counts={
@@ -122,3 +110,21 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
             *run_warnings(figures.clumps_cut, predictor.asked, predictor.batch),
         ],
     )
+
+
+def _model_facts(shared: SegmentationContext) -> dict[str, Any]:
+    """Return what the record states of the model, its post-processing and the device."""
+    from nuclix.engine.inference.device import hardware_name
+
+    predictor = shared.predictor
+    return {
+        "name": shared.model.card.name,
+        "sha256": shared.model.sha256,
+        "postprocessor": shared.model.card.postprocessor,
+        "parameters": dict(as_mapping(shared.post)),
+        "classes": [as_mapping(item) for item in shared.classes.mapping.classes],
+        "device": f"{predictor.device} ({hardware_name(predictor.device)})",
+        "precision": predictor.precision_name,
+        "tta": predictor.tta,
+        "batch": predictor.batch,
+    }

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from nuclix.engine.segmentation.classes import ClassRule, find_nuclei, with_foun
 from nuclix.engine.segmentation.clump_batch import ClumpBatch, pack
 from nuclix.engine.segmentation.clumps import Clump, Stitcher
 from nuclix.engine.segmentation.context import ContextWindow
+from nuclix.engine.segmentation.hooks import ObjectStore, PatchFilter, PipelineFigures, Progress, RunHooks
 from nuclix.engine.segmentation.large_clumps import LargeClump
 from nuclix.engine.segmentation.measure import (
     SHAPE_ONLY,
@@ -45,28 +46,6 @@ T = TypeVar("T", bound=np.generic)
 
 # Units that may wait between the network and the checkpoint: enough to hide a slow one, few enough for flat memory.
 UNITS_IN_FLIGHT = 3
-
-
-class ObjectStore(Protocol):
-    """Where finished objects go: a `Checkpoint` on disk, or a `MemoryStore`."""
-
-    state: dict[str, NDArray[Any]]
-
-    def append(self, objects: Objects) -> None:
-        """Add objects, in any order."""
-        ...
-
-    def commit(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Make all objects so far durable, together with `state`."""
-        ...
-
-
-class PatchFilter(Protocol):
-    """Where to compute: a `TissueMask`, or the `RegionPatches` of a region."""
-
-    def any_in(self, box: Box) -> bool:
-        """Return whether the patch that reads `box` is needed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,53 +80,6 @@ class PipelineInputs:
     rule: ClassRule | None = None
     measurements: MeasurementSettings = SHAPE_ONLY
     min_score: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a slide has come; `rows` counts the committed rows of units, from which a resumed run goes on."""
-
-    tiles: int
-    tiles_total: int
-    pixels: int
-    nuclei: int
-    rows: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RunHooks:
-    """Callbacks of a slide in progress.
-
-    Attributes
-    ----------
-    on_progress : callable
-        Called with a `Progress` at the start and after every forward pass.
-    should_stop : callable
-        Asked after every committed row; True ends the run there, with `Interrupted`.
-    on_foreground : callable or None
-        Called with a box of the slide and its foreground, for each part that was computed, from one thread.
-    """
-
-    on_progress: Callable[[Progress], None]
-    should_stop: Callable[[], bool]
-    on_foreground: Callable[[Box, NDArray[np.bool_]], None] | None = None
-
-
-@dataclass(slots=True)
-class PipelineFigures:
-    """What a slide's run counted: for its record."""
-
-    tiles: int = 0
-    tiles_total: int = 0
-    pixels: int = 0
-    nuclei: int = 0
-    clumps_cut: int = 0
-    rows: int = 0
-    rows_resumed: int = 0
-    pixels_resumed: int = 0
-    first_tile_at: float | None = None
-    doubts: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

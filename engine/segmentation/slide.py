@@ -20,6 +20,7 @@ from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.classes import Classes, prepare_classes
 from nuclix.engine.segmentation.description import slide_header, slide_record
 from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts, slide_colours
+from nuclix.engine.segmentation.hooks import PipelineFigures, Progress, RunHooks
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
 from nuclix.engine.segmentation.outputs import (
     WritersByFormat,
@@ -29,7 +30,7 @@ from nuclix.engine.segmentation.outputs import (
     output_files,
     write_outputs,
 )
-from nuclix.engine.segmentation.pipeline import PipelineFigures, PipelineInputs, Progress, RunHooks, SlidePipeline
+from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
 from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
 from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
 from nuclix.engine.segmentation.result_key import RESULT_FORMAT, result_key

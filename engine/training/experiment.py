@@ -187,7 +187,7 @@ def _result(
     """Return a cell's result, from its file if it has one."""
     recipe = recipe_of(cell.network, bench.path)
     schedule = schedule_of(experiment, cell.network, recipe, cell.seed, bench.path)
-    if schedule.patience > 0:
+    if schedule.early_stopping > 0:
         raise UsageError(f"{bench.path}, network {cell.network.name}: early stopping would look at the held-out fold")
     folder = cell.folder(bench.out)
     candidates = {way.name: [dict(item) for item in way.candidates(recipe)] for way in cell.network.ways}

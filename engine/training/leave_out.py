@@ -170,8 +170,8 @@ def score_fold(
     UsageError, DataError
         If early stopping was asked for, results are in the way, or earlier results have other settings.
     """
-    if schedule.patience > 0:
-        raise UsageError("early stopping would look at the patient held out: set the patience to 0")
+    if schedule.early_stopping > 0:
+        raise UsageError("early stopping would look at the patient held out: set early stopping to 0")
     place = replace(place, folder=place.folder / fold.patient)
     record = place.folder / RECORD
     names = {

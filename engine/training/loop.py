@@ -90,7 +90,7 @@ def train(
     """
     if schedule.patch % recipe.patch.multiple:
         raise UsageError(f"patch {schedule.patch}: this network takes multiples of {recipe.patch.multiple}")
-    if schedule.patience > 0 and not dataset.validation:
+    if schedule.early_stopping > 0 and not dataset.validation:
         raise UsageError("early stopping needs validation images: hold some out, or train for a fixed number of steps")
     execution = Execution.of(place.device, schedule.precision)
     place.folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def train(
         found = _validated(recipe, state, dataset, execution) if validated else None
         if found is not None:
             state.best.look(found.loss, state.average)
-            last = last or 0 < schedule.patience <= state.best.waited
+            last = last or 0 < schedule.early_stopping <= state.best.waited
         progress = Progress(state.step, schedule.steps, losses.mean(), found)
         log.row(progress, state.seconds, schedule.rate(state.step - 1))
         report(progress)
@@ -131,11 +131,11 @@ def train(
 
 def kept(state: TrainingState, schedule: Schedule) -> torch.nn.Module:
     """Return the weights to use: the last average, or with early stopping the one of the lowest validation loss."""
-    return state.best.network if schedule.patience > 0 else state.average
+    return state.best.network if schedule.early_stopping > 0 else state.average
 
 
 def _steps_left(state: TrainingState, schedule: Schedule) -> range:
-    stopped = 0 < schedule.patience <= state.best.waited
+    stopped = 0 < schedule.early_stopping <= state.best.waited
     return range(state.step, state.step if stopped else schedule.steps)
 
 

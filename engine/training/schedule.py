@@ -26,7 +26,7 @@ class Schedule:
         The rate is multiplied by `decay` every so many steps; 0 is a cosine down to a hundredth at the last step.
     weight_decay : float
         Decoupled weight decay (lambda of eq. 1 of the DIST paper, as AdamW has it).
-    patience : int
+    early_stopping : int
         Stop when the validation loss has not fallen for so many validations, and keep the weights of the lowest
         (DIST paper, section VI-D: a view of 10 epochs); 0 trains to the last step and keeps the last weights.
     average : float
@@ -49,7 +49,7 @@ class Schedule:
     decay_every: int = 1000
     weight_decay: float = 0.01
     warmup: int = 300
-    patience: int = 0
+    early_stopping: int = 0
     average: float = 0.999
     clip: float = 50.0
     seed: int = 0

@@ -167,7 +167,7 @@ class AttentionRecipe:
             "decay": 1.0,
             "weight_decay": 1e-4,
             "warmup": 0,
-            "patience": 1000,  # no early end, but the best step's weights are kept
+            "early_stopping": 1000,  # no early end, but the best step's weights are kept
             "average": 0.99,
         }
 

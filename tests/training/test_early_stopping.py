@@ -26,7 +26,7 @@ RECIPE = DistRecipe(n_feat=2, depth=1)
 EVERY = 3  # steps between validations
 # A rate so high that the validation loss goes up and down.
 RESTLESS = Schedule(
-    steps=60, batch=1, patch=32, warmup=1, learning_rate=0.1, precision="float32", average=0.0, patience=4
+    steps=60, batch=1, patch=32, warmup=1, learning_rate=0.1, precision="float32", average=0.0, early_stopping=4
 )
 
 
@@ -85,7 +85,7 @@ def test_it_stops_after_so_many_looks_without_a_lower_loss(tmp_path: Path) -> No
     state = run(tmp_path)
     seen = losses(tmp_path)
     lowest = seen.index(min(seen))
-    assert len(seen) == lowest + 1 + RESTLESS.patience
+    assert len(seen) == lowest + 1 + RESTLESS.early_stopping
     assert state.step == EVERY * len(seen) < RESTLESS.steps
     assert state.best.loss == pytest.approx(min(seen), abs=1e-5)  # the log has five digits
 
@@ -96,18 +96,18 @@ def test_the_kept_weights_are_those_of_the_lowest_loss(tmp_path: Path) -> None:
     assert best is state.best.network and not same(best, state.average)
     found: Validation = validate(RECIPE, best, blob_dataset().validation, Execution.of("cpu", "float32"))
     assert found.loss == pytest.approx(state.best.loss, rel=1e-6)
-    assert kept(state, dataclasses.replace(RESTLESS, patience=0)) is state.average
+    assert kept(state, dataclasses.replace(RESTLESS, early_stopping=0)) is state.average
 
 
-def test_without_patience_it_goes_on_to_the_last_step(tmp_path: Path) -> None:
-    state = run(tmp_path, dataclasses.replace(RESTLESS, patience=0, steps=30))
+def test_without_early_stopping_it_goes_on_to_the_last_step(tmp_path: Path) -> None:
+    state = run(tmp_path, dataclasses.replace(RESTLESS, early_stopping=0, steps=30))
     assert state.step == 30 and len(losses(tmp_path)) == 10
 
 
 def test_stopped_or_not_the_first_steps_are_the_same(tmp_path: Path) -> None:
     steady = dataclasses.replace(RESTLESS, decay=1.0)  # a cosine would depend on the number of steps
     stopped = run(tmp_path / "stopped", steady)
-    whole = run(tmp_path / "whole", dataclasses.replace(steady, patience=0, steps=stopped.step))
+    whole = run(tmp_path / "whole", dataclasses.replace(steady, early_stopping=0, steps=stopped.step))
     assert same(whole.network, stopped.network) and same(whole.average, stopped.average)
     assert losses(tmp_path / "whole") == losses(tmp_path / "stopped")
 
@@ -141,7 +141,10 @@ def test_the_best_weights_are_exported(tmp_path: Path) -> None:
     parts = "".join(f"{item.name},train\n" for item in dataset.train)
     (data / "split.csv").write_text(f"image,split\n{parts}v,validation\n")
     out = tmp_path / "model.pt"
-    words = f"--steps 60 --batch 1 --patch 32 --warmup 1 --lr 0.1 --average 0 --patience 4 --validate-every {EVERY}"
+    words = (
+        f"--steps 60 --batch 1 --patch 32 --warmup 1 --lr 0.1 --average 0 "
+    words += f"--early-stopping 4 --validate-every {EVERY}"
+    )
     more = "--n-feat 2 --set depth=1 --device cpu --threads 1 --precision float32"
     assert main(["train", "dist", "--data", str(data), "--out", str(out), *words.split(), *more.split()]) == 0
     state = torch.load(tmp_path / "model.training" / CHECKPOINT, weights_only=True)

@@ -98,7 +98,7 @@ def test_the_command_says_in_the_card_what_else_was_learned_from(tmp_path: Path,
     (data / "split.csv").write_text("image,split\nown0,train\nown1,train\nown2,train\nv,validation\n")
     out = tmp_path / "model.pt"
     words = "--steps 2 --batch 2 --patch 32 --n-feat 2 --set depth=1 --threads 1 --device cpu --precision float32"
-    more = ["--extra", str(other), "--extra-names", "he_*", "--extra-share", "0.4"]
+    more = ["--extra-data", str(other), "--extra-names", "he_*", "--extra-share", "0.4"]
     assert main(["train", "dist", "--data", str(data), "--out", str(out), *words.split(), *more]) == 0
     training = load_model(out).card.training
     assert training["images"] == ["own0", "own1", "own2"]
@@ -109,5 +109,5 @@ def test_the_command_says_in_the_card_what_else_was_learned_from(tmp_path: Path,
 @pytest.mark.parametrize("share", ["0", "1", "-0.5", "half"])
 def test_shares_that_leave_one_part_nothing_are_refused(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["train", "dist", "--data", "a", "--out", "b.pt", "--extra", "c", "--extra-share", share])
+        main(["train", "dist", "--data", "a", "--out", "b.pt", "--extra-data", "c", "--extra-share", share])
     assert "--extra-share" in capsys.readouterr().err

@@ -105,7 +105,11 @@ def test_a_finished_fold_is_read_and_not_trained_again(tmp_path: Path, monkeypat
 def test_early_stopping_would_look_at_the_patient(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="early stopping"):
         score_fold(
-            RECIPE, folds(dataset(), WHO)[0], dataclasses.replace(SHORT, patience=2), Place(tmp_path, "cpu"), silent
+            RECIPE,
+            folds(dataset(), WHO)[0],
+            dataclasses.replace(SHORT, early_stopping=2),
+            Place(tmp_path, "cpu"),
+            silent,
         )
     assert not list(tmp_path.iterdir())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from blobs import blobs, write_folder
 from nuclix.engine.cli import main
+from nuclix.engine.cli import train as command
 from nuclix.engine.inference.model_file import find_model, load_model
 
 TINY = (
@@ -90,12 +92,12 @@ def test_missing_data_and_odd_names_are_said(tmp_path: Path, capsys: pytest.Capt
     assert "nonesuch" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("more", [(), ("--start", "earlier.pt", "--leave-one-out")])
+@pytest.mark.parametrize("more", [(), ("--init-from", "earlier.pt", "--leave-one-out")])
 def test_a_blend_needs_one_model_and_one_to_start_from(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
 ) -> None:
-    assert train(data, tmp_path / "a.pt", "--blend", "0.4", *more) == 2
-    assert "--blend" in capsys.readouterr().err
+    assert train(data, tmp_path / "a.pt", "--interpolate", "0.4", *more) == 2
+    assert "--interpolate" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -108,7 +110,7 @@ def test_all_images_train_and_parameters_are_given(data: Path, tmp_path: Path) -
     card = load_model(out).card
     assert card.training["images"] == ["i0", "i1", "i2"] and card.scores == {}
     assert card.parameters["p1"] == 0.7 and card.parameters["min_area"] == 9
-    assert train(everything, tmp_path / "b.pt", "--train-on-all", "--patience", "3") == 2
+    assert train(everything, tmp_path / "b.pt", "--train-on-all", "--early-stopping", "3") == 2
     assert train(everything, tmp_path / "c.pt", "--parameter", "p1=0.7") == 2
     assert train(everything, tmp_path / "d.pt", "--fold", "2/3") == 0
     assert len(load_model(tmp_path / "d.pt").card.training["images"]) == 2
@@ -118,10 +120,31 @@ def test_a_run_may_start_from_a_shipped_model(data: Path, tmp_path: Path) -> Non
     options = ["--steps", "1", "--batch", "2", "--patch", "32", "--threads", "1", "--device", "cpu", "--lr", "0"]
     out = tmp_path / "tuned.pt"
     command = ["train", "dist", "--data", str(data), "--out", str(out), *options, "--set", "n_feat_inner=72"]
-    assert main([*command, "--start", "dist-kumar16", "--average", "1"]) == 0
+    assert main([*command, "--init-from", "dist-kumar16", "--average", "1"]) == 0
     card = load_model(out).card
     assert card.training["started from"] == "dist-kumar16" and card.scores["validation"]["mean"]["f1"] > 0
     image = torch.full((1, 3, 64, 64), 200.0)
     shipped = load_model(find_model("dist-kumar16")).module(image)
     torch.testing.assert_close(load_model(out).module(image), shipped, rtol=1e-2, atol=1e-2)
-    assert main([*command, "--start", "no-such-model", "--out", str(tmp_path / "x.pt")]) != 0
+    assert main([*command, "--init-from", "no-such-model", "--out", str(tmp_path / "x.pt")]) != 0
+
+
+def test_former_names_of_options_still_work(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser(prog="nuclix")
+    command.add_parser(parser.add_subparsers())
+    former = ["--extra", "more", "--start", "a.pt", "--blend", "0.4", "--patience", "3"]
+    args = parser.parse_args(["train", "dist", "--data", "a", "--out", "b.pt", *former])
+    assert (args.extra_data, args.init_from, args.interpolate, args.early_stopping) == (
+        Path("more"),
+        Path("a.pt"),
+        0.4,
+        3,
+    )
+    said = capsys.readouterr().err
+    for old, new in (
+        ("extra", "extra-data"),
+        ("start", "init-from"),
+        ("blend", "interpolate"),
+        ("patience", "early-stopping"),
+    ):
+        assert f"--{old} is deprecated; use --{new}" in said
