@@ -72,13 +72,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--patients", type=Path, metavar="CSV", help="who is whose (without it by TCGA barcode)")
     parser.add_argument("--patient-column", default="patient", metavar="NAME", help="of that CSV (%(default)s)")
     parser.add_argument("--licence", default="not stated", metavar="TEXT", help="of the data, for the model's card")
-    for former, name, kind in (
-        ("extra", "extra_data", Path),
-        ("start", "init_from", Path),
-        ("blend", "interpolate", _share),
-        ("patience", "early_stopping", int),
-    ):
-        add_former_name(parser, former, name, kind)
+    add_former_name(parser, "extra", "extra_data", Path)
+    add_former_name(parser, "start", "init_from", Path)
+    add_former_name(parser, "blend", "interpolate", _share)
+    add_former_name(parser, "patience", "early_stopping", int)
     parser.set_defaults(command=train_command)
 
 

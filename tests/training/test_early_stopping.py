@@ -142,8 +142,7 @@ def test_the_best_weights_are_exported(tmp_path: Path) -> None:
     (data / "split.csv").write_text(f"image,split\n{parts}v,validation\n")
     out = tmp_path / "model.pt"
     words = (
-        f"--steps 60 --batch 1 --patch 32 --warmup 1 --lr 0.1 --average 0 "
-    words += f"--early-stopping 4 --validate-every {EVERY}"
+        f"--steps 60 --batch 1 --patch 32 --warmup 1 --lr 0.1 --average 0 --early-stopping 4 --validate-every {EVERY}"
     )
     more = "--n-feat 2 --set depth=1 --device cpu --threads 1 --precision float32"
     assert main(["train", "dist", "--data", str(data), "--out", str(out), *words.split(), *more.split()]) == 0
