@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from types import ModuleType
 
 from nuclix.engine.cli import (
     bench,
@@ -19,6 +20,7 @@ from nuclix.engine.cli import (
     experiment,
     export,
     info,
+    overlay,
     pack,
     plugins,
     qupath,
@@ -26,13 +28,14 @@ from nuclix.engine.cli import (
     run,
     simulate,
     status,
+    tissue,
     train,
 )
 from nuclix.engine.cli.streams import stderr_line
 from nuclix.engine.errors import NuclixError, UsageError
 
 COMMANDS = (
-    *(run, check, status, report, export, qupath, config, demo, simulate),
+    *(run, check, status, report, export, qupath, overlay, tissue, config, demo, simulate),
     *(train, experiment, evaluate, pack, info, bench, plugins, completion),
 )
 
@@ -67,13 +70,28 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+# argparse's indentation of a command and the space before its help.
+_HELP_GAP = 6
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves room for the longest name of a command, so that each has its help on one line."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=max(len(_name(command)) for command in COMMANDS) + _HELP_GAP)
+
+
+def _name(command: ModuleType) -> str:
+    return command.__name__.rpartition(".")[2]
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="nuclix",
         description="Find every nucleus of whole-slide images and write a GeoJSON that QuPath opens.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

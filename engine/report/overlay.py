@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +18,16 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import SlideInfo, SlideReader
 from nuclix.engine.errors import DataError, OutputError
+from nuclix.engine.files import replace_file
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.view import SlideView, slide_bounds
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# For objects without a class: bright, and nowhere near the hues of haematoxylin, eosin or glass.
+# For objects without a class: bright, and nowhere near the hues of haematoxylin, eosin or background.
 UNCLASSIFIED = (0, 255, 0)
+PLANE = 2  # dimensions of a corner: (x, y); GeoJSON allows a third, the elevation
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,11 @@ class Window:
     @classmethod
     def of_slide(cls, info: SlideInfo, edge: int) -> Window:
         """Show all that QuPath shows of a slide, its longer edge at most `edge` pixels of the picture."""
-        box = slide_bounds(info)
+        return cls.of_box(slide_bounds(info), edge)
+
+    @classmethod
+    def of_box(cls, box: Box, edge: int) -> Window:
+        """Show a box of level 0, its longer edge at most `edge` pixels of the picture."""
         return cls(box, max(1.0, math.ceil(max(box.shape) / edge)))
 
 
@@ -55,7 +64,7 @@ def write_overlay(reader: SlideReader, geojson: Path, target: Path, window: Wind
     reader : SlideReader
         The open slide.
     geojson : Path
-        A file that nuclix wrote for it (``.geojson`` or ``.geojson.gz``).
+        A file that nuclix wrote for it (``.geojson``, ``.geojson.gz`` or ``.zip``).
     target : Path
         The picture; its suffix (``.png``, ``.jpg``) says the format.
     window : Window
@@ -70,11 +79,28 @@ def write_overlay(reader: SlideReader, geojson: Path, target: Path, window: Wind
     OutputError
         If the picture can't be written.
     """
-    image = draw_overlay(reader, geojson, window)
+    save_picture(draw_overlay(reader, geojson, window), target)
+
+
+def save_picture(image: Image.Image, target: Path) -> None:
+    """Save a picture in the format of its suffix; a picture that existed stays until the new one is complete.
+
+    Raises
+    ------
+    OutputError
+        If it can't be written, or its suffix names no format of pictures.
+    """
+    from PIL import Image
+
+    kind = Image.registered_extensions().get(target.suffix.lower())
+    buffer = io.BytesIO()
     try:
-        image.save(target)
+        if kind not in Image.SAVE:
+            raise ValueError(f"{target.suffix or 'no suffix'}: unknown picture format; use .png")
+        image.save(buffer, kind)
+        replace_file(target, buffer.getvalue())
     except (OSError, ValueError) as error:
-        raise OutputError(f"{target}: the overlay can't be written ({error})") from error
+        raise OutputError(f"{target}: the picture can't be written ({error})") from error
 
 
 def draw_overlay(reader: SlideReader, geojson: Path, window: Window) -> Image.Image:
@@ -83,7 +109,10 @@ def draw_overlay(reader: SlideReader, geojson: Path, window: Window) -> Image.Im
 
 
 def draw_outlines(
-    reader: SlideReader, rings: Iterable[tuple[NDArray[np.float64], tuple[int, int, int]]], window: Window
+    reader: SlideReader,
+    rings: Iterable[tuple[NDArray[np.float64], tuple[int, int, int]]],
+    window: Window,
+    width: int = 1,
 ) -> Image.Image:
     """Draw rings with their colours on a slide.
 
@@ -95,6 +124,8 @@ def draw_outlines(
         As `outlines` yields them.
     window : Window
         What to show.
+    width : int
+        Of the lines, in pixels of the picture.
 
     Returns
     -------
@@ -122,7 +153,7 @@ def draw_outlines(
         # A corner falls on the pixel to its lower right: floored here, since PIL cuts towards zero.
         drawn = np.floor((ring + shift) / downsample - corner)
         if (drawn.max(axis=0) >= 0).all() and (drawn.min(axis=0) <= size).all():
-            draw.line(drawn.ravel().tolist(), fill=color)
+            draw.line(drawn.ravel().tolist(), fill=color, width=width)
     return image
 
 
@@ -132,7 +163,8 @@ def outlines(geojson: Path) -> Iterator[tuple[NDArray[np.float64], tuple[int, in
     Parameters
     ----------
     geojson : Path
-        A FeatureCollection of polygons and multi-polygons, possibly gzipped.
+        Polygons and multi-polygons as a FeatureCollection or a list of features; plain, gzipped (``.gz``) or a zip of
+        ``.geojson`` files (``.zip``).
 
     Yields
     ------
@@ -147,15 +179,47 @@ def outlines(geojson: Path) -> Iterator[tuple[NDArray[np.float64], tuple[int, in
         If the file can't be read or is not such a collection.
     """
     try:
-        raw = geojson.read_bytes()
-        features = json.loads(gzip.decompress(raw) if geojson.suffix == ".gz" else raw)["features"]
-        for feature in features:
-            color = _color(feature["properties"])
+        for feature in (feature for text in _texts(geojson) for feature in _features(json.loads(text))):
+            color = _color(feature.get("properties") or {})
             for polygon in _polygons(feature["geometry"]):
-                for ring in polygon:
-                    yield np.array(ring, np.float64).reshape(-1, 2), color
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+                for corners in polygon:
+                    ring = np.array(corners, np.float64)
+                    if ring.size:
+                        yield _checked(ring), color
+    except FileNotFoundError as error:
+        raise DataError(f"{geojson}: no such file") from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{geojson}: can't be read ({error})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{geojson}: no GeoJSON of outlines ({type(error).__name__}: {error})") from error
+
+
+def _texts(path: Path) -> Iterator[bytes]:
+    """Yield the GeoJSON texts in a file: one, or those of a zip's entries in order of their names."""
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            for entry in sorted(archive.namelist()):
+                if entry.lower().endswith(".geojson"):
+                    yield archive.read(entry)
+    elif suffix == ".gz":
+        yield gzip.decompress(path.read_bytes())
+    else:
+        yield path.read_bytes()
+
+
+def _features(document: Any) -> list[Any]:
+    features = document if isinstance(document, list) and document else document["features"]
+    if not isinstance(features, list):
+        raise TypeError("the features are not a list")
+    return features
+
+
+def _checked(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (x, y) of a ring's corners, which may have an elevation too."""
+    if ring.ndim != PLANE or ring.shape[1] < PLANE or not np.isfinite(ring).all():
+        raise ValueError("a ring is no list of finite corners")
+    return ring[:, :PLANE]
 
 
 def _polygons(geometry: dict[str, Any]) -> list[Any]:
@@ -167,5 +231,7 @@ def _polygons(geometry: dict[str, Any]) -> list[Any]:
 
 
 def _color(properties: dict[str, Any]) -> tuple[int, int, int]:
-    red, green, blue = properties.get("classification", {}).get("color", UNCLASSIFIED)
+    """Return the colour of a feature's class; QuPath also writes a class as its name alone."""
+    kind = properties.get("classification")
+    red, green, blue = (kind.get("color") if isinstance(kind, dict) else None) or UNCLASSIFIED
     return int(red), int(green), int(blue)

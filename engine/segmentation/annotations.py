@@ -19,7 +19,7 @@ UM2_PER_MM2 = 1e6
 
 
 def tissue_annotations(
-    header: SlideHeader, tissue: TissueMask, firsts: Iterable[NDArray[np.int64]]
+    header: SlideHeader, tissue: TissueMask, firsts: Iterable[NDArray[np.int64]] | None = None
 ) -> tuple[Annotation, ...]:
     """Return one annotation per piece of tissue of `MIN_REGION_UM2` or more.
 
@@ -32,8 +32,8 @@ def tissue_annotations(
         The slide.
     tissue : TissueMask
         Its tissue.
-    firsts : iterable of (N, 2) int64
-        First pixels of the objects, at the model's scale.
+    firsts : iterable of (N, 2) int64, optional
+        First pixels of the objects, at the model's scale; without them, annotations have no number of nuclei.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def tissue_annotations(
     min_pixels = max(1, round(MIN_REGION_UM2 / unit**2)) if header.mpp else 1
     regions = mask_regions(tissue.mask[top:bottom, left:right], min_pixels)
     counts = np.zeros(len(regions.polygons) + 1, np.int64)
-    for first in firsts:
+    for first in firsts or ():
         place = (first // tissue.downsample).astype(np.int64) - (top, left)
         inside = ((place >= 0) & (place < regions.labels.shape)).all(axis=1)
         row, col = place[inside].T
@@ -56,16 +56,19 @@ def tissue_annotations(
     corner = np.array([left * scale - header.origin[1], top * scale - header.origin[0]])
     limits = np.array([extent[1], extent[0]])
     annotations = []
-    for number, (polygon, nuclei) in enumerate(zip(regions.polygons, counts[1:].tolist(), strict=True), 1):
+    for number, (polygon, count) in enumerate(zip(regions.polygons, counts[1:].tolist(), strict=True), 1):
         rings = tuple(np.clip(ring * scale + corner, 0, limits) for ring in polygon)
-        measurements = _measurements(polygon_area(rings), nuclei, header.mpp)
+        measurements = _measurements(polygon_area(rings), None if firsts is None else count, header.mpp)
         annotations.append(Annotation(f"Tissue {number}", TISSUE, (rings,), measurements))
     return tuple(annotations)
 
 
-def _measurements(area: float, nuclei: int, mpp: float | None) -> dict[str, float]:
+def _measurements(area: float, nuclei: int | None, mpp: float | None) -> dict[str, float]:
     """Return area, number and density, named like the measurements that QuPath gives annotations."""
-    if mpp is None:
-        return {"Area px^2": area, "Num Nuclei": float(nuclei)}
-    um2 = area * mpp**2
-    return {"Area µm^2": um2, "Num Nuclei": float(nuclei), "Num Nuclei per mm^2": nuclei / um2 * UM2_PER_MM2}
+    um2 = None if mpp is None else area * mpp**2
+    measurements = {"Area px^2": area} if um2 is None else {"Area µm^2": um2}
+    if nuclei is not None:
+        measurements["Num Nuclei"] = float(nuclei)
+        if um2 is not None:
+            measurements["Num Nuclei per mm^2"] = nuclei / um2 * UM2_PER_MM2
+    return measurements
