@@ -78,7 +78,9 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Leaves room for the longest name of a command, so that each has its help on one line."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=max(len(_name(command)) for command in COMMANDS) + _HELP_GAP)
+        position = max(len(_name(command)) for command in COMMANDS) + _HELP_GAP
+        super().__init__(prog, max_help_position=position)
+        self._action_max_length = position - 2  # argparse forgets the commands' own indentation
 
 
 def _name(command: ModuleType) -> str:
