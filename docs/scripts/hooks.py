@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 OF_THE_ROOT = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md", "security.md": "SECURITY.md"}
 # Links from the root's files into docs/, and from pages to files that are no pages.
 OPTIONS_MARK = "<!-- options of nuclix run -->"
-PLANNED = ("batch.md", "own-model.md")  # pages that others link to; a link to one that is not written yet is plain text
+PLANNED: tuple[str, ...] = ()  # pages that others link to; a link to one that is not written yet is plain text
 DOCS_LINK = re.compile(r"\]\(docs/")
 SOURCE_LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?!images|notebooks)(?:plugins|tests|engine|ext|testing)/[^)]*\)")
 SOURCE_LINK_OF_THE_ROOT = re.compile(r"\[([^\]]+)\]\((?:plugins|tests|engine|ext|testing|Makefile|LICENSE)[^)]*\)")
