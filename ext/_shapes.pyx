@@ -210,7 +210,7 @@ cdef Circle circle_of_two(const Work *work, int64_t a, int64_t b) noexcept nogil
 
 
 cdef bint acute(const Work *work, int64_t a, int64_t b, int64_t c) noexcept nogil:
-    """Say whether the triangle's angle at `a` is below 90 degrees."""
+    """Return whether the triangle's angle at `a` is below 90 degrees."""
     return ((work.y[b] - work.y[a]) * (work.y[c] - work.y[a]) + (work.x[b] - work.x[a]) * (work.x[c] - work.x[a])) > 0
 
 

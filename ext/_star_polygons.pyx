@@ -25,7 +25,7 @@ cdef struct Stars:
     int rays
     double* sines
     double* cosines
-    double* y               # corners of the polygon at work, the first again at the end
+    double* y               # corners of the current polygon, the first again at the end
     double* x
 
 cdef struct Sums:           # a polygon's pixels left of each column, in a frame around its centre

@@ -58,7 +58,7 @@ def example_images(recipe: Recipe, count: int = 1) -> torch.Tensor:
 
 
 def example_photo(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Dark blue nuclei on a pink ground, with glass in one corner."""
+    """Dark blue nuclei on a pink ground, with background in one corner."""
     rng = np.random.default_rng(0)
     image = np.where(labels[..., None] > 0, (90, 60, 140), (225, 170, 200)) + rng.normal(0, 8, (*labels.shape, 3))
     image[: labels.shape[0] // 4, : labels.shape[1] // 4] = 250

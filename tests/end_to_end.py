@@ -1,4 +1,4 @@
-"""What the tests of a night need: small slides, a small model, plugins that fail on demand, and who watches."""
+"""What end-to-end tests need: small slides, a small model, plugins that fail on demand, and who watches."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def install_faults(folder: Path) -> Path:
 
 
 def blobs(seed: int, height: int, width: int) -> np.ndarray:
-    """Return dark discs of all sizes on glass, some of them touching, as (height, width, 3) uint8."""
+    """Return dark discs of all sizes on background, some of them touching, as (height, width, 3) uint8."""
     rng = np.random.default_rng(seed)
     rows, cols = np.mgrid[:height, :width]
     depth = np.zeros((height, width), np.float32)

@@ -252,12 +252,12 @@ def test_windows_of_units_are_windows_of_the_whole_map(
     rng = np.random.default_rng(seed)
     grid = TileGrid(height, width, PatchShape(16, 4, 4), block)
     maps = rng.random((2, height, width), np.float32)
-    glass = rng.random((grid.unit_rows, grid.unit_cols)) < 0.3
-    for (row, col), empty in np.ndenumerate(glass):
+    background = rng.random((grid.unit_rows, grid.unit_cols)) < 0.3
+    for (row, col), empty in np.ndenumerate(background):
         if empty:
             maps[(slice(None), *grid.unit_box(row, col).slices())] = 0
     band = ContextWindow(grid, 2, context)
-    for (row, col), empty in np.ndenumerate(glass):
+    for (row, col), empty in np.ndenumerate(background):
         unit = None if empty else maps[(slice(None), *grid.unit_box(row, col).slices())]
         window = band.feed(row, col, unit)
         expected = windows(maps, band.region(row, col), context)

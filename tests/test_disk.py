@@ -56,7 +56,7 @@ def bench(shared: SegmentationContext, tmp_path: Path) -> Bench:
 
 
 class FailingDisk:
-    """Lets so many operations through, then fails each with one error until it is mended."""
+    """Lets so many operations through, then fails each with one error until it is repaired."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         self.left = 10**9

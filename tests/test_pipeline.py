@@ -84,7 +84,7 @@ class Haloed:
 
 
 def slide_of(seed: int, height: int = 230, width: int = 310) -> np.ndarray:
-    """Smooth blobs on glass."""
+    """Smooth blobs on background."""
     rng = np.random.default_rng(seed)
     rows, cols = np.mgrid[:height, :width]
     depth = np.zeros((height, width))

@@ -103,8 +103,8 @@ def test_nuclei_are_blue_and_the_rest_is_pink(made: SyntheticSlide) -> None:
 
 
 def test_there_is_glass_and_tissue(made: SyntheticSlide) -> None:
-    glass = (pixels(made.path).min(axis=2) > 230).mean()
-    assert 0.1 < glass < 0.7
+    background = (pixels(made.path).min(axis=2) > 230).mean()
+    assert 0.1 < background < 0.7
 
 
 def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:

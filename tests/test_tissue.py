@@ -1,4 +1,4 @@
-"""The tissue mask: finds what is there, nothing on glass, and never loses a slide that is all tissue."""
+"""The tissue mask: finds what is there, nothing on background, and never loses a slide that is all tissue."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_large_slide_of_one_level_is_read_in_pieces(monkeypatch: pytest.Monkey
 
 
 def test_a_made_up_slide(tmp_path: Path) -> None:
-    """Every nucleus that was drawn lies in the mask, and the glass between the islands does not."""
+    """Every nucleus that was drawn lies in the mask, and the background between the islands does not."""
     made = make_synthetic_slide(tmp_path / "a.svs", 1024, seed=3)
     reader = open_slide(made.path)
     view = SlideView(reader, Scale(0.25), Scale(0.25))
@@ -197,4 +197,4 @@ def test_a_real_slide(shared: Path) -> None:
     assert 0.35 < mask.mask.mean() < 0.55
     assert 0.4 < mask.area_mm2 < 0.7
     assert mask.any_in(Box(2 * 1500, 2 * 1200, 1, 1))  # dermis
-    assert not mask.any_in(Box(2 * 1500, 2 * 100, 600, 400))  # glass
+    assert not mask.any_in(Box(2 * 1500, 2 * 100, 600, 400))  # background

@@ -1,4 +1,4 @@
-"""A night over twelve slides of real tissue, five of which are not as they should be."""
+"""A run over twelve slides of real tissue, five of which are not as they should be."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nuclix.engine.batch.ledger import DONE, FAILED, Ledger
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 SIZES = (1000, 1500, 2000, 2500, 3000, 4000)
-GOOD = {*(f"tissue-{size}" for size in SIZES), "CMU-1-Small-Region", "glass"}
+GOOD = {*(f"tissue-{size}" for size in SIZES), "CMU-1-Small-Region", "background"}
 BAD = {
     "truncated": "is cut short: level 0 reaches to byte",
     "corrupt": "the file is damaged",
@@ -52,9 +52,9 @@ def slides(shared: Path, tmp_path: Path) -> Path:
     shutil.copyfile(folder / "tissue-2000.svs", folder / "corrupt.svs")
     spoil(folder / "corrupt.svs", 300_000, 60_000)
     shutil.copyfile(shared / "slides" / "CMU-1-Small-Region.svs", folder / "CMU-1-Small-Region.svs")
-    glass = np.full((2000, 3000, 3), 243, np.uint8)
+    background = np.full((2000, 3000, 3), 243, np.uint8)
     scale = {"resolution": (40000, 40000), "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(folder / "glass.tif", glass, tile=(256, 256), photometric="rgb", **scale)
+    tifffile.imwrite(folder / "background.tif", background, tile=(256, 256), photometric="rgb", **scale)
     assert len(list(folder.iterdir())) == 12
     return folder
 
@@ -78,4 +78,4 @@ def test_the_good_ones_are_done_and_the_bad_ones_explained(slides: Path, tmp_pat
     for name in GOOD:
         features = json.loads((out / f"{name}.geojson").read_text())["features"]
         assert len(features) == rows[name].record["counts"]["nuclei"]
-        assert bool(features) == (name != "glass")
+        assert bool(features) == (name != "background")

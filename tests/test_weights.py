@@ -1,4 +1,4 @@
-"""The models that come with the package: small, loadable, consistent, and they see nuclei and nothing on glass."""
+"""The models that come with the package: small, loadable, consistent, and they see nuclei and nothing on background."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def test_a_shipped_model_finds_discs_and_leaves_glass_alone(name: str) -> None:
 
     item = blobs("discs", (160, 160), seed=1)
     assert nuclei(item.image) >= 0.5 * len(np.unique(item.labels[item.labels > 0]))
-    glass = np.random.default_rng(0).normal(240, 2, (160, 160, 3)).clip(0, 255).astype(np.uint8)
-    assert nuclei(glass) == 0
-    assert nuclei(np.full_like(glass, 255)) == 0
+    background = np.random.default_rng(0).normal(240, 2, (160, 160, 3)).clip(0, 255).astype(np.uint8)
+    assert nuclei(background) == 0
+    assert nuclei(np.full_like(background, 255)) == 0
 
 
 def test_training_and_validation_images_of_a_shipped_model_are_apart() -> None:

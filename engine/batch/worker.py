@@ -1,6 +1,6 @@
 """A worker process: one device, one slide at a time, spoken to through a pipe.
 
-A crash here (a fault in a codec or a driver, the kernel's memory killer) costs the row of blocks in work, not the run.
+A crash here (a fault in a codec or a driver, the kernel's memory killer) costs the current row of blocks, not the run.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "report",
         help="make the report of an output folder",
-        description="Make report.html of an output folder, also while a run is at work there or after it was killed.",
+        description="Make report.html of an output folder, also during a run or after it was killed.",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a run")
     parser.add_argument("--to", type=Path, metavar="FILE", help="write the page there (OUT/report.html)")

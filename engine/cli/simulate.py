@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COUNT, HELD_OUT, EDGE = 50, 10, 512  # DIST paper: 50 images of 512 px (section III-A), 10 retained (section V-B)
 DILATION = 3
-SPARE = 2  # squares of the made-up truth for each that is asked for: some lie on glass
+SPARE = 2  # squares of the made-up truth for each that is asked for: some lie on background
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

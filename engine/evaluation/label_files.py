@@ -184,7 +184,7 @@ def _read(path: Path) -> NDArray[Any] | Polygons:
 
 
 def _one_label(image: NDArray[Any]) -> bool:
-    """Say whether the only label lies in more than one 8-connected piece."""
+    """Return whether the only label lies in more than one 8-connected piece."""
     high = image.max(initial=0)
     if not high or bool(((image != 0) & (image != high)).any()):
         return False

@@ -118,7 +118,7 @@ class FailuresOnly:
 
 
 class Bars:
-    """Shows the run and each slide in work on a terminal; an event sink, and a context that draws while it lasts.
+    """Shows the run and each slide in progress on a terminal; an event sink, and a context that draws while it lasts.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class Bars:
 
 
 def draw(now: RunSnapshot, width: int) -> RenderableType:
-    """Return the run and its slides in work as bars.
+    """Return the run and its slides in progress as bars.
 
     Parameters
     ----------

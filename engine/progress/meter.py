@@ -18,7 +18,7 @@ _SAMPLE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SlideSnapshot:
-    """A slide in work.
+    """A slide in progress.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class RunMeter:
     """Computes throughput and remaining time from the events of a run.
 
     The time left is the tiles left by the tiles a second of the last minutes. Of slides not yet begun the tiles are
-    not known: they are taken from the files' sizes, at the tiles a byte of the slides so far, so that glass and
+    not known: they are taken from the files' sizes, at the tiles a byte of the slides so far, so that background and
     compression count.
 
     Parameters

@@ -139,7 +139,7 @@ def read_runs(out: Path) -> tuple[RunFile, ...]:
 
 
 def is_live(out: Path, run: RunFile, now: float) -> bool:
-    """Say whether a run is still at work, as far as can be seen from here.
+    """Return whether a run is still running, as far as can be seen from here.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from nuclix.engine.segmentation.summary import AREA_BIN_UM2, AREA_BINS, area_qua
 
 WIDTH = 960
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 34
-# Bars along a chart of the night; more would be thinner than two pixels.
+# Bars along the timeline; more would be thinner than two pixels.
 _COLUMNS = 160
 _WIDEST = 72.0
 # The share of nuclei that an area axis shows; beyond it lie a few clumps.

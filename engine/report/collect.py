@@ -69,7 +69,7 @@ class SlideFacts:
     nuclei_by_class : mapping of str to int
         Found of each class, in the order of the model's; empty for records of nuclix 0.1.
     tissue_mm2 : float or None
-        Area of the tissue; of the whole slide where the run computed glass too.
+        Area of the tissue; of the whole slide where the run computed background too.
     pixels, pixels_resumed : int
         Computed at the model's scale, and how many of those by an earlier attempt.
     seconds : mapping of str to float
@@ -160,7 +160,7 @@ class FolderFacts:
     runs : tuple of RunFile
         The oldest first.
     live : bool
-        Whether the latest one is still at work.
+        Whether the latest one is still running.
     """
 
     out: Path

@@ -1,6 +1,6 @@
 """Several small clumps in one array, so that one call of a kernel serves them all.
 
-Waiting clumps are many and small; a call for each would cost more than its work. Side by side, with their halo
+Waiting clumps are many and small; a call for each would cost more than its work. Side by side, with their context
 between them, they can't see each other, so each is labelled as if it were alone.
 """
 
@@ -28,7 +28,7 @@ class ClumpBatch:
     ----------
     mask : (h, w) bool
         Their foreground, a column of background or more between two of them.
-    maps : (channels, h + 2 halo, w + 2 halo) float32
+    maps : (channels, h + 2 context, w + 2 context) float32
         Their maps.
     starts : (n,) int64
         The first canvas column of each clump, rising.

@@ -1,4 +1,4 @@
-"""Windows of maps with a halo, out of units that come one by one.
+"""Windows of maps with context around them, from units that arrive one by one.
 
 A pixel's foreground may depend on the maps `context` pixels around it, so a unit settles it only up to `context` pixels
 before its lower and right edge. The rest waits, as strips of maps, for the next unit.
@@ -33,7 +33,7 @@ class ContextWindow:
     Raises
     ------
     ValueError
-        If the halo is too large for the grid.
+        If the context is too large for the grid.
     """
 
     def __init__(self, grid: TileGrid, channels: int, context: int, maps: int | None = None) -> None:
@@ -70,11 +70,11 @@ class ContextWindow:
         row, col : int
             The unit; units come in raster order, all of them.
         maps : (channels, h, w) float32 or None
-            The unit's maps; None for glass, which reads zero.
+            The unit's maps; None for background, which reads zero.
 
         Returns
         -------
-        (channels, h + 2 halo, w + 2 halo) float32 or None
+        (channels, h + 2 context, w + 2 context) float32 or None
             None where all maps of the window are zero.
         """
         if self._context == 0:

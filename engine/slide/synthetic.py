@@ -116,7 +116,7 @@ class _Scene:
     seed: int
     fibres: NDArray[np.float32]  # (orientations, TEXTURE, TEXTURE), zero mean, unit variance
     grain: NDArray[np.float32]  # (TEXTURE, TEXTURE), the same
-    tissue: NDArray[np.float32]  # fields: how deep in tissue (below 0: glass),
+    tissue: NDArray[np.float32]  # fields: how deep in tissue (below 0: background),
     gland: NDArray[np.float32]  # how far in epithelium (below 0: stroma),
     course: NDArray[np.float32]  # where the fibres run, in turns
     nuclei: NDArray[np.float64]
@@ -145,7 +145,7 @@ def _field(rng: np.random.Generator, points: int, smooth: int) -> NDArray[np.flo
 
 
 def _texture(rng: np.random.Generator, across: float, along: float, angle: float) -> NDArray[np.float32]:
-    """Return periodic Gaussian noise of unit variance, correlated over `along` px at `angle`, `across` px athwart."""
+    """Return periodic Gaussian noise of unit variance, correlated over `along` px at `angle`, `across` px across."""
     down, right = np.meshgrid(np.fft.fftfreq(TEXTURE), np.fft.rfftfreq(TEXTURE), indexing="ij")
     u = np.cos(angle) * right + np.sin(angle) * down
     v = -np.sin(angle) * right + np.cos(angle) * down

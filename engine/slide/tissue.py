@@ -1,7 +1,7 @@
-"""Where a slide holds tissue, seen at low resolution: what is glass is not computed.
+"""Find tissue at low resolution; background is not computed.
 
-Tissue is coloured or dark; glass is neither. Otsu's thresholds of saturation and value tell them apart where a slide
-has both. Where it has one of them only, Otsu would split that, so the thresholds are held to ranges in which they
+Tissue is coloured or dark; background is neither. Otsu's thresholds of saturation and value tell them apart where
+a slide has both. Where it has one of them only, Otsu would split that, so the thresholds are held to ranges in which they
 can lie. A pixel too many costs a little time, one too few costs nuclei: what is in doubt is tissue.
 """
 
@@ -17,9 +17,9 @@ from nuclix.engine.contracts import SlideReader
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.view import SlideView
 
-TISSUE_SCALE = Scale(8.0)  # about a nucleus to the pixel: one nucleus alone on glass still colours its pixel
-# The ranges that Otsu's thresholds are kept to, of 255. Glass has a saturation of up to about 0.05 (a tinge that the
-# scanner's white balance leaves) and a value above 210; pale stroma and mucin begin at a saturation of 0.06. Value
+TISSUE_SCALE = Scale(8.0)  # about a nucleus to the pixel: one nucleus alone on background still colours its pixel
+# The ranges that Otsu's thresholds are kept to, of 255. Background has a saturation of up to about 0.05 (a tinge that
+# the scanner's white balance leaves) and a value above 210; pale stroma and mucin begin at a saturation of 0.06. Value
 # matters for grey pictures, which have no saturation.
 SATURATION = (13, 16)
 VALUE = (190, 210)
@@ -46,7 +46,7 @@ class TissueMask:
     area_mm2: float
 
     def any_in(self, box: Box) -> bool:
-        """Say whether any pixel of the mask that the box touches holds tissue; outside the slide there is none.
+        """Return whether any pixel of the mask that the box touches holds tissue; outside the slide there is none.
 
         Parameters
         ----------

@@ -50,8 +50,8 @@ class Augmentation:
     noise, noise_sigma : float
         Probability of additive noise of up to that standard deviation (grey levels).
     glass, streaks : float
-        Probabilities of a patch of empty glass in place of the image, and of one that is drawn out to streaks; neither
-        has nuclei (see `nuclix.engine.training.negatives`).
+        Probabilities of a patch of empty background instead of the image, and of one that is drawn out to streaks;
+        neither has nuclei (see `nuclix.engine.training.negatives`).
     """
 
     mirror: bool = True

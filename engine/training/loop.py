@@ -253,7 +253,7 @@ class _Clock:
         return time.monotonic() - self._start
 
     def due(self, every: float) -> bool:
-        """Say whether a checkpoint is due, and note that it is made."""
+        """Return whether a checkpoint is due, and record that it is made."""
         if time.monotonic() - self._saved < every:
             return False
         self._saved = time.monotonic()

@@ -1,7 +1,7 @@
-"""Patches without nuclei that annotated images do not show: glass with dust on it, and streaks such as keratin.
+"""Patches without nuclei that annotated images do not show: background with dust, and streaks such as keratin.
 
-The images that people annotate are cut from the middle of tissue. Whole slides also hold glass, dust, fibres, folds and
-flakes of keratin, and a network that never saw them finds nuclei there.
+The images that people annotate are cut from the middle of tissue. Whole slides also hold background, dust, fibres, folds
+and flakes of keratin, and a network that never saw them finds nuclei there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FLAKE_GRAIN = 14.0  # px along which a flake's edge varies, before it is drawn o
 THINNEST = 0.6  # standard deviations of the noise over which there is flake: about a quarter of a patch
 DENSITY = (0.7, 1.9)  # gamma: keratin is often darker than the tissue around it
 WHITE = (210.0, 252.0)
-SPECKS = 8.0  # mean number of specks of dust in a patch of glass of 256 x 256 px
+SPECKS = 8.0  # mean number of specks of dust in a patch of background of 256 x 256 px
 SPECK_AREA = 256.0**2
 
 
@@ -53,7 +53,7 @@ def streaked(grid: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 
 
 def flakes(images: torch.Tensor, grids: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Cut streaks into flakes that lie on glass: more of some patches, less of others, some not at all.
+    """Cut streaks into flakes that lie on background: more of some patches, less of others, some not at all.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def flakes(images: torch.Tensor, grids: torch.Tensor, rng: torch.Generator) -> t
 
 
 def glass(count: int, size: int, rng: torch.Generator) -> torch.Tensor:
-    """Return (count, 3, size, size) empty glass: near-white, a tint, a slow gradient, grain and specks of dust."""
+    """Return (count, 3, size, size) empty background: near-white, a tint, a slow gradient, grain and specks of dust."""
     import torch
     from torch.nn.functional import interpolate
 

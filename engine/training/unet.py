@@ -94,7 +94,7 @@ def _seen(pixel: int, shape: UNetShape) -> tuple[int, int]:
 
 
 def normalise(image: torch.Tensor) -> torch.Tensor:
-    """Map RGB 0..255 to -2..0, white being 0, so that a convolution's zero padding looks like glass.
+    """Map RGB 0..255 to -2..0, white being 0, so that a convolution's zero padding looks like background.
 
     Parameters
     ----------

@@ -19,7 +19,10 @@ STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # blocks a stag
 HEAD_DEVIATION = 0.1  # of the first weights of a: r a then spans a few units, so that the sigmoid passes gradients on
 DARK_WEIGHT = 0.6  # of the darkness in the first confidence map; as batch norm makes it, r a has a deviation of about 2
 RED = 0
-GLASS, RAMP = 0.2, 0.1  # darkness (white is 0, black 2) up to which there is glass, and on the way to none: 230 to 217
+BACKGROUND, RAMP = (
+    0.2,
+    0.1,
+)  # darkness (white is 0, black 2) of background, and of the ramp to none: 230 to 217
 TAU_MOMENTUM = 0.1  # of the running threshold, as of a batch norm; the published code's value
 
 
@@ -148,10 +151,10 @@ class Attention(nn.Module):
 
 
 class Exportable(nn.Module):
-    """F as the model file holds it: RGB 0..255 in, attention 0..1 out, none on glass.
+    """F as the model file holds it: RGB 0..255 in, attention 0..1 out, none on background.
 
     White is 0 in the normalised image, so J = A * I is nothing there whatever A is: the loss leaves the attention to
-    glass open, and no tile of tissue teaches it. So it is set to nothing, as it is in J.
+    background open, and no tile of tissue teaches it. So it is set to nothing, as it is in J.
 
     Parameters
     ----------
@@ -167,7 +170,7 @@ class Exportable(nn.Module):
         """Return (N, 1, H, W) float32 of (N, 3, H, W) RGB, 0..255, uint8 or floating point."""
         normalised = normalise(image)
         darkness = -avg_pool2d(normalised.mean(1, keepdim=True), 3, 1, 1, count_include_pad=False)
-        seen = ((darkness - GLASS) / RAMP).clamp(0.0, 1.0)
+        seen = ((darkness - BACKGROUND) / RAMP).clamp(0.0, 1.0)
         attended: torch.Tensor = torch.sigmoid(self.attention(normalised).float()) * seen
         return attended
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FACTORS = (1, 2, 4)  # 40x, 20x, 10x: pixels of the finest along one of each
 TILE = 1.4  # a tile's edge over a crop's: 224 to 160 px
 COVER = 0.7  # of a tile must be tissue
-SATURATION = 0.06  # HSV; glass has up to 0.05, pale stroma begins here (see `nuclix.engine.slide.tissue`)
+SATURATION = 0.06  # HSV; background has up to 0.05, pale stroma begins here (see `nuclix.engine.slide.tissue`)
 BLACK = 20  # HSV value, 0..255: darker is a border or a pen
 THIN = 4  # every fourth pixel tells an image's colours well enough
 TRANSFORMS = 6

@@ -1,4 +1,4 @@
-"""Long tests of what may go wrong in a night. They run when they are asked for: ``pytest tests/chaos``."""
+"""Long tests of fault tolerance. They run when they are asked for: ``pytest tests/chaos``."""
 
 from __future__ import annotations
 
