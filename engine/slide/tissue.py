@@ -1,8 +1,8 @@
 """Find tissue at low resolution; background is not computed.
 
 Tissue is coloured or dark; background is neither. Otsu's thresholds of saturation and value tell them apart where
-a slide has both. Where it has one of them only, Otsu would split that, so the thresholds are held to ranges in which they
-can lie. A pixel too many costs a little time, one too few costs nuclei: what is in doubt is tissue.
+a slide has both. Where it has one of them only, Otsu would split that, so the thresholds are held to ranges in which
+they can lie. A pixel too many costs a little time, one too few costs nuclei: what is in doubt is tissue.
 """
 
 from __future__ import annotations

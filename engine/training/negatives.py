@@ -1,7 +1,7 @@
 """Patches without nuclei that annotated images do not show: background with dust, and streaks such as keratin.
 
-The images that people annotate are cut from the middle of tissue. Whole slides also hold background, dust, fibres, folds
-and flakes of keratin, and a network that never saw them finds nuclei there.
+The images that people annotate are cut from the middle of tissue. Whole slides also hold background, dust, fibres,
+folds and flakes of keratin, and a network that never saw them finds nuclei there.
 """
 
 from __future__ import annotations
