@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from end_to_end import LONG, children_of, is_worker, leftovers, nuclix, results
+from nuclix.engine.batch.layout import INDEX_NAME
 
 # What a kill waits for before it waits for a random time, and how often it is chosen: the moments at which files change
 # hands are short, and would hardly ever be met by chance.
@@ -160,7 +161,11 @@ def _then(aim: str, pick: random.Random, pace: float) -> float:
 def _complete(found: KillLog) -> None:
     found.completions.append(results(found.out))
     found.remains += leftovers(found.out)
-    records = [json.loads(path.read_text()) for path in found.out.rglob("*.json") if ".nuclix" not in path.parts]
+    records = [
+        json.loads(path.read_text())
+        for path in found.out.rglob("*.json")
+        if ".nuclix" not in path.parts and path.name != INDEX_NAME
+    ]
     found.resumed += sum(record["counts"]["rows_resumed"] > 0 for record in records)
     shutil.rmtree(found.out)
 

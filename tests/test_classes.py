@@ -291,7 +291,7 @@ def test_two_classes_from_slide_to_geojson_record_and_report(tmp_path: Path) -> 
 
     names = tmp_path / "names.toml"
     names.write_text('[Blue]\nname = "Dark"\n')
-    assert main([*command, "--block", "400", "--out", str(out), "--class-map", str(names)]) == 0
+    assert main([*command, "--block", "400", "--out", str(out), "--class-map", str(names), "--recompute"]) == 0
     merged = features_of(out / "slide.geojson")
     assert {feature["properties"]["classification"]["name"] for feature in merged} == {"Dark"}
     assert len(merged) == sum(counts[0].values())

@@ -138,7 +138,7 @@ def test_a_killed_worker_costs_a_row_and_the_files_are_those_of_a_local_run(
     summary = run.end()
     assert len(summary.done) == 6 and not summary.stopped
     assert "broken plugin" in summary.failed["sub/raise-always"]
-    assert any("was lost; begun elsewhere" in notice for notice in run.notes.notices)
+    assert any("was lost; resuming elsewhere" in notice for notice in run.notes.notices)
     assert leftovers(out) == [".raise-always.checkpoint"]
     ledger = Ledger(out, read_only=True)
     assert sorted(row.attempts for row in ledger.rows()) in ([1] * 6 + [2], [1] * 5 + [2] * 2)
@@ -188,7 +188,7 @@ def test_a_slide_that_hangs_fails_and_its_worker_is_restarted(cluster: Cluster, 
     [
         ("address", "no Dask scheduler answers there"),
         ("out", "does not see"),
-        ("distributed", r"pip install '\.\[dask\]'"),
+        ("distributed", r"pip install distributed"),
     ],
 )
 def test_what_can_not_work_is_said(

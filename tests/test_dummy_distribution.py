@@ -30,7 +30,7 @@ PLUGINS = {
     registry.READERS: "raw",
     registry.POSTPROCESSORS: "threshold",
     registry.RECIPES: "darkness",
-    registry.WRITERS: "csv",
+    registry.WRITERS: "listing",
 }
 
 
@@ -94,7 +94,7 @@ def test_its_recipe_conforms(site: Path, check: recipe_suite.Check) -> None:
 
 @pytest.mark.parametrize("check", writer_suite.CHECKS)
 def test_its_writer_conforms(site: Path, tmp_path: Path, check: writer_suite.Check) -> None:
-    kind: Any = registry.load(registry.WRITERS, "csv")
+    kind: Any = registry.load(registry.WRITERS, "listing")
     check(kind, tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_a_run_uses_them_together(site: Path, tmp_path: Path) -> None:
         image[row : row + 8, col : col + 12] = 30
     registry.load(registry.READERS, "raw")
     sys.modules["nuclix_dummy.reader"].save_raw(tmp_path / "slide.raw", image, 0.25)  # type: ignore[attr-defined]
-    options = ["--model", str(tmp_path / "dark.pt"), "--device", "cpu", "--no-tissue"]
+    options = ["--model", str(tmp_path / "dark.pt"), "--device", "cpu", "--no-tissue", "--outline", "pixel"]
     done = nuclix("run", str(tmp_path / "slide.raw"), "--out", str(tmp_path / "out"), *options, path=str(site))
     assert done.returncode == 0, done.stderr
     features = json.loads((tmp_path / "out" / "slide.geojson").read_text())["features"]
@@ -160,7 +160,7 @@ def test_a_broken_one_is_named_with_its_reason_and_the_others_work(broken: Path)
     done = nuclix("plugins", "--check", path=str(broken))
     assert done.returncode == 1
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if "nuclix-dummy" in line}
-    assert "FAILS: ModuleNotFoundError: No module named 'a_library_that_is_not_there'" in lines["csv"]
+    assert "FAILS: ModuleNotFoundError: No module named 'a_library_that_is_not_there'" in lines["listing"]
     assert lines["raw"].endswith("FAILS: lacks recognises")
     assert lines["threshold"].endswith("  ok")
     assert nuclix("plugins", path=str(broken)).returncode == 0, "listing reads metadata only"

@@ -210,7 +210,7 @@ def test_the_command_says_what_is_wrong(folders: Path, capsys: pytest.CaptureFix
 
 def test_plotting_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UsageError, match=r"pip install 'nuclix\[plots\]'"):
+    with pytest.raises(UsageError, match=r"pip install matplotlib"):
         score_plot.check_plotting(tmp_path / "a.png")
 
 

@@ -76,7 +76,7 @@ def test_a_named_reader_is_used(tmp_path: Path) -> None:
     assert run(tmp_path, slide, options=("--reader", "openslide"))[0] == 0
     assert record_of(tmp_path, slide)["slide"]["reader"] == "OpenSlideReader"
     assert outlines_of(tmp_path, slide) == nuclei
-    code, said = run(tmp_path, slide, options=("--reader", "opensilde", "--no-tissue"))
+    code, said = run(tmp_path, slide, options=("--reader", "opensilde", "--no-tissue", "--recompute"))
     assert code != 0
     assert "did you mean 'openslide'?" in said
 

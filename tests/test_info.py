@@ -66,7 +66,7 @@ def test_several_files(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert shown.err == f"nuclix: error: {tmp_path / 'none.svs'}: no such file\n"
     plain, aperio = json.loads(shown.out)
     assert plain["reader"] == "ImageReader"
-    assert plain["run"].startswith("refuse it: does not say its scale; pass it with --mpp")
+    assert plain["run"].startswith("refuse it: states no scale; give it with --mpp")
     assert aperio["mpp_source"] == "vendor metadata"
     assert aperio["objective_power"] == 40
     assert aperio["compression"] == "jpeg"

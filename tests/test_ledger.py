@@ -243,3 +243,27 @@ def test_a_disk_error_of_a_share_is_retried(tmp_path: Path, monkeypatch: pytest.
     ledger.enlist("a", tmp_path / "a.svs", 7)
     assert ledger.row("a").bytes == 7 and pauses == [1.0, 2.0]
     ledger.close()
+
+
+def test_a_ledger_of_a_run_that_was_killed_while_it_wrote_can_be_read(tmp_path: Path) -> None:
+    """The journal of an unfinished transaction is rolled back, though a read-only connection may not do that."""
+    folder, killed = tmp_path / "out", tmp_path / "killed"
+    folder.mkdir()
+    killed.mkdir()
+    ledger = Ledger(folder)
+    ledger.enlist("a", Path("a.svs"), 1)
+    ledger.flush()
+    ledger._db.execute("PRAGMA cache_size=1")
+    ledger._db.execute("BEGIN IMMEDIATE")
+    for number in range(500):  # more than the cache holds: pages reach the file before the transaction ends
+        ledger._db.execute(
+            "INSERT INTO slides (name, path, bytes, state) VALUES (?, ?, 1, 'pending')", (f"b{number}", "x" * 500)
+        )
+    for path in folder.iterdir():
+        (killed / path.name).write_bytes(path.read_bytes())
+    ledger._db.execute("ROLLBACK")
+    ledger.close()
+    assert any(path.name.endswith("-journal") for path in killed.iterdir())
+    reader = Ledger(killed, read_only=True)
+    assert [row.name for row in reader.rows()] == ["a"]
+    reader.close()

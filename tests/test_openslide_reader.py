@@ -156,5 +156,5 @@ def test_without_the_library(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(reader_module, "_installed", lambda: False)
     assert OpenSlideReader.recognises(tmp_path / name)
     assert not OpenSlideReader.recognises(tmp_path / "a.txt")
-    with pytest.raises(UnsupportedSlideError, match=r"pip install 'nuclix\[openslide\]'"):
+    with pytest.raises(UnsupportedSlideError, match=r"pip install openslide-python openslide-bin"):
         OpenSlideReader.open(tmp_path / name)

@@ -38,14 +38,15 @@ class Outer:
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
+WHOLE = st.integers(-(2**31) + 1, 2**31 - 1)  # what a parameter may be
 outers = st.builds(
     Outer,
-    count=st.integers(0),
+    count=st.integers(0, 2**31 - 1),
     ratio=finite,
     name=st.text(),
     on=st.booleans(),
-    pair=st.tuples(st.integers(), finite),
-    many=st.lists(st.builds(Inner, x=finite, y=st.integers()), max_size=3).map(tuple),
+    pair=st.tuples(WHOLE, finite),
+    many=st.lists(st.builds(Inner, x=finite, y=WHOLE), max_size=3).map(tuple),
     maybe=st.none() | finite,
     table=st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=3),
 )

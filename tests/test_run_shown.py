@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=str(make_model(folder / "red.pt")),
         device="cpu",
         block=BLOCK,
-        workers=1,
+        threads=1,
         json_log=str(folder / "events.jsonl"),
     )
     (folder / "run.toml").write_text(config_as_toml(config))

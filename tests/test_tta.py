@@ -73,7 +73,7 @@ def test_flips_are_the_mean_over_the_patch_seen_from_four_sides(predictor: Predi
 def test_a_run_with_flips_says_so_and_does_not_mix_with_one_without(tmp_path: Path) -> None:
     model, out = make_model(tmp_path / "red.pt"), tmp_path / "out"
     make_slide(tmp_path / "a.tif")
-    for options, said in ((), ""), (("--tta",), "a different tta"):
+    for options, said in ((), ""), (("--tta", "--recompute"), "tta"):
         run = nuclix("run", tmp_path / "a.tif", *run_options(out, model), *options)
         output, errors = run.communicate(timeout=120)
         assert run.returncode == 0, errors

@@ -189,7 +189,7 @@ def test_parquet_metadata_and_row_groups(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_parquet_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(PluginError, match=r"pip install 'nuclix\[tables\]'"):
+    with pytest.raises(PluginError, match=r"pip install pyarrow shapely"):
         GeoParquetWriter()
 
 

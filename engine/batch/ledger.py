@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ _FORMAT = 2
 # Another process that reads the ledger (``nuclix status``) may lock it for a moment; in seconds.
 _BUSY_TIMEOUT = 30.0
 # Errors of SQLite where it can't write the file, or its journal in the same folder.
+# SQLite's name of a read-only connection that finds the journal of a transaction which was never finished.
+_NEEDS_ROLLBACK = "SQLITE_READONLY_ROLLBACK"
 _UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 # Errors of SQLite that pass: a network share that does not answer for a moment.
 _TRANSIENT = ("SQLITE_IOERR", "SQLITE_PROTOCOL", "SQLITE_BUSY", "SQLITE_LOCKED")
@@ -132,7 +134,7 @@ class Ledger:
             self._db.row_factory = sqlite3.Row
             if not read_only:
                 self._db.execute("PRAGMA synchronous=FULL")
-            found = self._db.execute("PRAGMA user_version").fetchone()[0]
+            found = self._format()
             if found > _FORMAT:
                 raise OutputError(f"{self.path}: written by a newer nuclix (format {found}); use that version")
             if not read_only:
@@ -144,6 +146,17 @@ class Ledger:
                     f"{self.path}: is not a ledger of nuclix (no column {', '.join(sorted(missing))}); "
                     "move it away, or use another output folder"
                 )
+
+    def _format(self) -> int:
+        """Return the format of the database; roll back what a killed run left, which a reader may not do itself."""
+        try:
+            return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if not self._read_only or getattr(error, "sqlite_errorname", "") != _NEEDS_ROLLBACK:
+                raise
+        with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT)) as db:
+            db.execute("SELECT count(*) FROM sqlite_master")
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _prepare(self, found: int) -> None:
         """Create the table, or add the columns that an older nuclix did not have."""
