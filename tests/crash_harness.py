@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,7 @@ AIMS = {"the start": 3, "a slide": 11, "a result being written": 4, "a result wi
 DRAFTS, RESULTS = ".*.nuclix.tmp", "*.geojson"
 START = 3.0  # seconds in which a run has started; a kill from the start on falls into them
 SHORT = 0.02  # seconds that a file changes hands
+LOOKS = 100
 
 
 @dataclass(slots=True)
@@ -97,7 +99,15 @@ def snapshot(out: Path) -> Snapshot:
 
 def attempts(out: Path) -> frozenset[Path]:
     """Return the attempts of all checkpoints."""
-    return frozenset(out.rglob(".*.checkpoint/0*"))
+    return frozenset(listed(out, ".*.checkpoint/0*"))
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """Return what matches a pattern below a folder in which a run removes folders meanwhile."""
+    for _ in range(LOOKS):
+        with suppress(FileNotFoundError):  # pathlib's own walk does not expect that
+            return sorted(folder.rglob(pattern))
+    raise AssertionError(f"{folder} changed at each of {LOOKS} looks")
 
 
 def kill_repeatedly(
@@ -183,8 +193,8 @@ def terminate_group(process: subprocess.Popen[str]) -> None:
 def rows_by_slide(out: Path) -> dict[str, int]:
     """Return the rows that each checkpoint has committed."""
     rows = {}
-    for checkpoint in out.rglob(".*.checkpoint"):
-        for state in sorted(checkpoint.glob("0*/state.npz"))[-1:]:
+    for checkpoint in listed(out, ".*.checkpoint"):
+        for state in listed(checkpoint, "0*/state.npz")[-1:]:
             try:
                 with np.load(io.BytesIO(state.read_bytes())) as content:
                     rows[checkpoint.name.removesuffix(".checkpoint")[1:]] = int(content["done"][0])
