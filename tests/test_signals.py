@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crash_harness import committed_rows
+from crash_harness import committed_rows, listed
 from end_to_end import (
     LONG,
     children_of,
@@ -47,7 +47,7 @@ def states(out: Path) -> dict[str, str]:
 
 
 def begun(out: Path) -> bool:
-    return any(out.rglob(".*.checkpoint/0*/first.bin"))
+    return bool(listed(out, ".*.checkpoint/0*/first.bin"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
