@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.errors import DataError
 from nuclix.engine.evaluation.annotation_xml import XML_SUFFIX, read_regions
+from nuclix.ext.ragged import offsets_of
 
 GEOJSON_SUFFIXES = (".geojson", ".geojson.gz", ".zip", ".json", ".json.gz")
 OUTLINE_SUFFIXES = (*GEOJSON_SUFFIXES, XML_SUFFIX)
@@ -78,7 +79,7 @@ def read_polygons(path: Path) -> Polygons:
         rings = read_regions(path)
         corners = np.concatenate(rings) if rings else np.zeros((0, 2))
         ones = np.arange(len(rings) + 1, dtype=np.int64)
-        return Polygons(corners, _offsets([len(ring) for ring in rings]), ones, ones[1:])
+        return Polygons(corners, offsets_of([len(ring) for ring in rings]), ones, ones[1:])
     return _collected(_nuclei(path), path)
 
 
@@ -160,7 +161,9 @@ def _collected(features: Sequence[dict[str, Any]], path: Path) -> Polygons:
         except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
             raise DataError(f"feature {number} of {path} has no proper geometry: {error}") from error
     corners = np.concatenate(rings) if rings else np.zeros((0, 2))
-    return Polygons(corners, _offsets([len(ring) for ring in rings]), _offsets(ring_counts), np.array(values, np.int64))
+    return Polygons(
+        corners, offsets_of([len(ring) for ring in rings]), offsets_of(ring_counts), np.array(values, np.int64)
+    )
 
 
 def _polygons_of(feature: dict[str, Any]) -> list[list[Any]]:
@@ -170,10 +173,6 @@ def _polygons_of(feature: dict[str, Any]) -> list[list[Any]]:
     if geometry.get("type") == "MultiPolygon":
         return [polygon for polygon in geometry["coordinates"] if polygon]
     return []
-
-
-def _offsets(lengths: Sequence[int]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 def rasterise(polygons: Polygons, shape: tuple[int, ...], downsample: float, path: Path) -> NDArray[np.int32]:
