@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nuclix.engine.cli.main import main
 from nuclix.engine.cli.options import add_options, config_of
+from nuclix.engine.config_file import config_as_toml, read_config
 from nuclix.engine.errors import UsageError
 from nuclix.engine.run_config import (
     COARSEST_MPP,
@@ -22,9 +23,7 @@ from nuclix.engine.run_config import (
     OptionSpec,
     RunConfig,
     config_as_json,
-    config_as_toml,
     option_specs,
-    read_config,
     result_settings,
 )
 
