@@ -34,6 +34,7 @@ MAX_THREADS = 1024
 MAX_RETRIES = 100
 # Smaller blocks cost more in calls than in work (64 s a megapixel at 1 px); larger ones gain nothing.
 BLOCK_RANGE = (16, 65536)
+NORMALISATIONS = ("none", "reinhard", "macenko")
 OUTLINES = ("smooth", "pixel")
 MEASUREMENTS = ("shape", "stain", "stain-od")
 
@@ -112,6 +113,61 @@ class RunConfig:
         OptionSpec(_SLIDES, "slide reader to use for every slide (chosen by content; see `nuclix plugins`)", "NAME"),
     )
     tissue: bool = _option(True, OptionSpec(_SLIDES, "skip background (regions without tissue)", affects_results=True))
+    tissue_mask: str | None = _option(
+        None,
+        OptionSpec(
+            _SLIDES,
+            "compute the tissue of this mask instead of searching for it: an image of the slide at any size (black is "
+            "background) or a GeoJSON file, or a folder with one named after each slide",
+            "FILE|DIR",
+        ),
+    )
+    regions: str | None = _option(
+        None,
+        OptionSpec(
+            _SLIDES,
+            "segment only the annotations of this GeoJSON file (from QuPath), or of a folder with one per slide",
+            "FILE|DIR",
+        ),
+    )
+    region_class: tuple[str, ...] = _option(
+        (),
+        OptionSpec(
+            _SLIDES, "of --regions, take annotations of these classes or names only", "NAME,NAME", affects_results=True
+        ),
+    )
+    region_exclude: tuple[str, ...] = _option(
+        (),
+        OptionSpec(
+            _SLIDES, "of --regions, cut out annotations of these classes or names", "NAME,NAME", affects_results=True
+        ),
+    )
+    region: tuple[str, ...] = _option(
+        (),
+        OptionSpec(
+            _SLIDES,
+            "segment only this box, in pixels of the full resolution as QuPath shows them; may be repeated",
+            "X,Y,W,H",
+            affects_results=True,
+            repeated=True,
+        ),
+    )
+    allow_upsampling: bool = _option(
+        False,
+        OptionSpec(_SLIDES, "segment slides too although they are more than 2.2 times coarser than the model's scale"),
+    )
+    icc: bool = _option(
+        False, OptionSpec(_SLIDES, "convert colours to sRGB by the slide's ICC profile", affects_results=True)
+    )
+    stain_normalisation: str = _option(
+        "none",
+        OptionSpec(
+            _SLIDES,
+            "bring the slide's stain to that of the reference before the network sees it",
+            choices=NORMALISATIONS,
+            affects_results=True,
+        ),
+    )
     model: str = _option(DEFAULT_MODEL, OptionSpec(_MODEL, "installed model or model file", "NAME|FILE"))
     precision: str = _option(
         "auto", OptionSpec(_MODEL, "number format of the network", "TYPE", choices=PRECISIONS, affects_results=True)

@@ -20,15 +20,22 @@ from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, Slide
 from nuclix.engine.segmentation.hooks import PipelineFigures, Progress
 from nuclix.engine.segmentation.measure import measurement_names
 from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
+from nuclix.engine.segmentation.region_search import limited_inputs
+from nuclix.engine.segmentation.regions import RegionCounter, side_file_hashes, stored_regions
 from nuclix.engine.segmentation.result_key import RESULT_FORMAT
 from nuclix.engine.segmentation.store import StoredSlide, StoreWriter
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
 from nuclix.engine.slide.identity import slide_state
+from nuclix.engine.slide.side_files import MASK_SUFFIXES, required_side_file
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
-from nuclix.engine.slide.tissue import TissueMask, read_overview, tissue_mask
+from nuclix.engine.slide.tissue import Overview, TissueMask, read_overview, tissue_mask
+from nuclix.engine.slide.tissue_file import read_tissue_mask
 
 if TYPE_CHECKING:
     from nuclix.engine.segmentation.slide import SlideContext
+
+# Options of the slide that a checkpoint depends on.
+_LIMITS = ("region", "region_class", "region_exclude", "icc", "stain_normalisation")
 
 
 def compute_objects(slide: SlideContext) -> None:
@@ -36,7 +43,7 @@ def compute_objects(slide: SlideContext) -> None:
     shared, config, view = slide.shared, slide.shared.config, slide.view
     started = time.perf_counter()
     overview = read_overview(view.reader, view) if config.tissue else None
-    tissue = tissue_mask(view.reader, view, overview) if config.tissue else None
+    tissue = _tissue(slide, overview)
     tissue_seconds = time.perf_counter() - started
     for folder in (slide.paths.thumbnail.parent, slide.paths.objects.parent, slide.paths.checkpoint.parent):
         _make_folder(slide.paths.out, folder)
@@ -53,12 +60,25 @@ def compute_objects(slide: SlideContext) -> None:
         inputs = PipelineInputs(
             view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, shared.measurements, config.min_score
         )
+        if slide.regions is not None:
+            inputs = limited_inputs(inputs, slide.regions.patches, grid, config.threads, slide.hooks)
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
         figures.seconds = {**spent, **figures.seconds}
         _store(slide, checkpoint, figures, tissue, colours)
     finally:
         checkpoint.close()
+
+
+def _tissue(slide: SlideContext, overview: Overview | None) -> TissueMask | None:
+    """Return where to compute: the user's mask, what is found on the overview, or None for everywhere."""
+    config, view = slide.shared.config, slide.view
+    if overview is None:
+        return None
+    if config.tissue_mask is None:
+        return tissue_mask(view.reader, view, overview)
+    path = required_side_file(config.tissue_mask, slide.paths.slide, MASK_SUFFIXES, "--tissue-mask")
+    return read_tissue_mask(path, view.reader, view)
 
 
 def _make_folder(out: Path, folder: Path) -> None:
@@ -95,6 +115,8 @@ def checkpoint_key(slide: SlideContext, batch: int) -> str:
         "precision": shared.predictor.precision_name,
         "tta": shared.predictor.tta,
         "batch": batch,
+        **side_file_hashes(config, slide.paths.slide),
+        **{name: getattr(config, name) for name in _LIMITS},
     }
     return json.dumps(facts, sort_keys=True)
 
@@ -115,15 +137,17 @@ def _store(
     writer = StoreWriter(slide.paths.objects)
     mapping = slide.shared.classes.mapping
     by_class = np.zeros(len(mapping.classes), np.int64)
+    regions = slide.regions and RegionCounter(slide.regions, mapping.classes, view.scale.mpp)
     try:
         for block in checkpoint.blocks():
-            objects = mapping.apply(block)
+            objects = regions.kept(mapping.apply(block)) if regions else mapping.apply(block)
             by_class += np.bincount(objects.classes, minlength=len(by_class))
             writer.write(objects)
             summary.add(objects)
             outside.add(objects.first)
             slide.hooks.on_progress(end)
         checkpoint.check()
+        figures.nuclei = int(by_class.sum())
         digest = slide.content.result(lambda: slide.hooks.on_progress(end))
         _check_unchanged(slide)
         totals = summary.result()
@@ -134,10 +158,14 @@ def _store(
         record = slide_record(slide, figures, tissue)
         record.result = {"key": slide.key, "slide_state": slide.state.text, "content": digest}
         record.counts = {**record.counts, "nuclei_by_class": mapping.named(by_class)}
+        if slide.regions and regions:
+            record.regions = regions.facts()
+            record.counts = {**record.counts, "tissue_mm2": slide.regions.tissue_mm2(tissue, view)}
         header = slide_header(
             view, mapping.classes, slide.shared.model, slide.fingerprint, result_settings(slide.shared.config)
         )
-        writer.commit(StoredSlide(slide.key, header, as_mapping(record)), tissue)
+        shapes = stored_regions(slide.regions.regions) if slide.regions else b""
+        writer.commit(StoredSlide(slide.key, header, as_mapping(record), shapes), tissue)
     except BaseException:
         writer.abort()
         raise

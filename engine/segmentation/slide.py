@@ -24,13 +24,14 @@ from nuclix.engine.segmentation.outputs import (
 )
 from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
 from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
+from nuclix.engine.segmentation.regions import ViewRegions, regions_of, side_file_hashes
 from nuclix.engine.segmentation.result_key import result_key
 from nuclix.engine.segmentation.slide_files import SlideOutcome, SlidePaths
 from nuclix.engine.segmentation.store import ObjectStore, open_store
 from nuclix.engine.slide.damage import DamageTolerant
 from nuclix.engine.slide.identity import ContentHash, SlideState, slide_state
 from nuclix.engine.slide.open import fingerprint, open_slide
-from nuclix.engine.slide.scale import SlideScale, UserScale, configured_scale, resolve_scale
+from nuclix.engine.slide.scale import SlideScale, UserScale, check_upsampling, configured_scale, resolve_scale
 from nuclix.engine.slide.view import SlideView
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class SlideContext:
         The scale that is used, and where it comes from.
     content : ContentHash
         The SHA-256 of the slide's bytes, computed meanwhile.
+    regions : ViewRegions or None
+        What the run is limited to.
     """
 
     paths: SlidePaths
@@ -144,6 +147,7 @@ class SlideContext:
     state: SlideState
     scale: SlideScale
     content: ContentHash
+    regions: ViewRegions | None = None
 
 
 def segment_slide(
@@ -187,9 +191,9 @@ def segment_slide(
 
 def _stored_objects(paths: SlidePaths, context: SegmentationContext, user: UserScale) -> ObjectStore | None:
     """Return the stored objects of the slide that this run would compute, if they are there."""
-    mark = fingerprint(paths.slide)
+    mark, files = fingerprint(paths.slide), side_file_hashes(context.config, paths.slide)
     for mpp in (user.mpp,) if user.overrules else dict.fromkeys((None, user.mpp)):
-        store = open_store(paths.objects, result_key(mark, context.model.sha256, context.config, mpp))
+        store = open_store(paths.objects, result_key(mark, context.model.sha256, context.config, mpp, files))
         if store is not None:
             if store.slide.record.get("result", {}).get("slide_state") == slide_state(paths.slide).text:
                 return store
@@ -206,10 +210,14 @@ def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, u
         if isinstance(reader, DamageTolerant):
             reader.tolerate_damage(config.tolerate_damage)
         scale = resolve_scale(reader.info, user)
+        check_upsampling(reader.info, scale.scale, context.model.card.scale, config)
+        regions = regions_of(config, paths.slide)
         view = SlideView(reader, context.model.card.scale, scale.scale)
         mark = fingerprint(paths.slide)
-        key = result_key(mark, context.model.sha256, config, scale.scale.mpp if scale.from_user else None)
-        slide = SlideContext(paths, context, hooks, view, mark, key, started, state, scale, content)
+        used = scale.scale.mpp if scale.from_user else None
+        key = result_key(mark, context.model.sha256, config, used, side_file_hashes(config, paths.slide))
+        limits = ViewRegions.of(regions, view) if regions else None
+        slide = SlideContext(paths, context, hooks, view, mark, key, started, state, scale, content, limits)
         _retry_with_smaller_batch(slide)
     finally:
         content.cancel()
