@@ -29,6 +29,7 @@ from nuclix.engine.batch.executor import (
 )
 from nuclix.engine.batch.worker import run_worker
 from nuclix.engine.errors import UsageError
+from nuclix.engine.operating_system import stop_signals_wait
 
 # A process that has been killed is waited for this long, in seconds: one that hangs in a system call (a share that
 # does not answer) can't be killed and is left behind.
@@ -84,11 +85,8 @@ class ProcessExecutor:
         context = replace(self._context, config=replace(self._context.config, device=device))
         process = spawn.Process(target=run_worker, args=(theirs, context, max(1, self._on_cpu)), daemon=True)
         # Until the child has its own way with these signals they wait; an impatient Ctrl-C finds no half-made process.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        try:
+        with stop_signals_wait():
             process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return _Worker(device, process, ours, time.monotonic(), replaces, failures)
 
