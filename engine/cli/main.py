@@ -23,6 +23,7 @@ from nuclix.engine.cli import (
     overlay,
     pack,
     plugins,
+    prepare,
     qupath,
     report,
     run,
@@ -36,7 +37,7 @@ from nuclix.engine.errors import NuclixError, UsageError
 
 COMMANDS = (
     *(run, check, status, report, export, qupath, overlay, tissue, config, demo, simulate),
-    *(train, experiment, evaluate, pack, info, bench, plugins, completion),
+    *(prepare, train, experiment, evaluate, pack, info, bench, plugins, completion),
 )
 
 FAILED = 1
