@@ -22,8 +22,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "prepare",
         help="cut training images from annotated slides",
         description="Write a data folder for `nuclix train`: the annotated regions of slides at the training scale "
-        "with the nuclei outlined in them, or the images of NumPy arrays. A slide is a group: its regions all train, or "
-        "all validate.",
+        "with the nuclei outlined in them, or the images of NumPy arrays. A slide is a group: its regions all train, "
+        "or all validate.",
     )
     parser.add_argument("slides", nargs="*", type=Path, metavar="SLIDE", help="slides with annotated regions")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data folder to write")

@@ -34,6 +34,7 @@ OPTIONS = (
     ("precision", str, "TYPE", "auto, float32, bfloat16 or float16"),
 )
 
+RELIABILITY = "reliability.svg"
 STILL = "none"  # what --augment says to leave patches as they are
 
 
@@ -211,9 +212,20 @@ def train_command(args: argparse.Namespace) -> int:
     data = args.data.resolve().name
     provenance = Provenance(args.out.stem, args.recipe, data, args.licence, settings, _parameters(args, recipe))
     execution = Execution.of(args.device, schedule.precision)
-    print(summary(export(recipe, network, dataset, execution, provenance, args.out)))
+    card = export(recipe, network, dataset, execution, provenance, args.out)
+    _draw_reliability(card, place.folder / RELIABILITY)
+    print(summary(card))
     print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
     return 0
+
+
+def _draw_reliability(card: ModelCard, path: Path) -> None:
+    """Draw how far the calibrated scores of a card are probabilities, if it has them and matplotlib is there."""
+    from nuclix.engine.training.plot import can_plot, reliability_plot
+
+    bins = card.training.get("calibrated scores", {}).get("bins")
+    if bins and can_plot():
+        path.write_bytes(reliability_plot(bins))
 
 
 def _leave_one_out(args: argparse.Namespace, recipe: Recipe, schedule: Schedule, dataset: Dataset) -> int:
