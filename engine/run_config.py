@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nuclix.engine.errors import UsageError
+from nuclix.engine.files import read_bounded
 from nuclix.engine.option_spec import OptionSpec
 from nuclix.engine.parameters import as_mapping, from_mapping
 
@@ -36,9 +37,9 @@ MAX_RETRIES = 100
 BLOCK_RANGE = (16, 65536)
 OUTLINES = ("smooth", "pixel")
 MEASUREMENTS = ("shape", "stain", "stain-od")
-
 # Scales outside this range (um/px) are typing errors: light microscopes and their pyramids have none such.
 FINEST_MPP, COARSEST_MPP = 0.05, 20.0
+_MAX_TOML = 10_000_000  # bytes of a configuration: longer ones are another file
 _SLIDES = "slides and results"
 _MODEL = "model"
 _MACHINE = "machine"
@@ -268,7 +269,7 @@ class RunConfig:
         """
         if not self.out:
             raise UsageError("no output folder: give --out DIR, or `out` in the configuration")
-        return Path(self.out)
+        return Path(self.out).expanduser()
 
     def check_complete(self) -> None:
         """Raise `UsageError` if slides or output folder are missing."""
@@ -311,16 +312,15 @@ def read_config(path: Path) -> RunConfig:
     Raises
     ------
     UsageError
-        If the file can't be read or is no TOML, a key is unknown, or a value has the wrong type or is not allowed;
-        the message names file and key.
+        If the file can't be read or is no TOML, or a key or value is not allowed; the message names file and key.
     """
     import tomllib
 
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_bounded(path, _MAX_TOML).decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path}: the configuration can't be read: {error.strerror}") from error
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are both of this kind
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise UsageError(f"{path}: not TOML: {error}") from error
     return from_mapping(RunConfig, _renamed(values), str(path), UsageError)
 
