@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from nuclix.ext.ragged import offsets_of
 
 GEOJSON_SUFFIXES = (".geojson", ".geojson.gz", ".zip", ".json", ".json.gz")
 OUTLINE_SUFFIXES = (*GEOJSON_SUFFIXES, XML_SUFFIX)
+MAX_UNPACKED = 2 << 30  # bytes of a compressed file's JSON: some three million nuclei
 NUCLEUS_TYPES = frozenset({"detection", "cell"})  # QuPath's objectType; annotations and tiles are no nuclei
 
 
@@ -107,9 +108,11 @@ def _nuclei(path: Path) -> list[dict[str, Any]]:
     """Return the features of a file that are nuclei."""
     try:
         features = [feature for text in _texts(path) for feature in _features(json.loads(text))]
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read: {error}") from error
-    except json.JSONDecodeError as error:
+    except RecursionError as error:
+        raise DataError(f"{path} is not GeoJSON: it is nested too deeply") from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError, RuntimeError) as error:
+        raise DataError(f"{path} can't be read: {error}") from error  # RuntimeError: of encrypted zip files
+    except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from error
     except TypeError as error:
         raise DataError(f"{path} is not GeoJSON: {error}") from error
@@ -122,13 +125,25 @@ def _texts(path: Path) -> Iterator[bytes]:
     name = path.name.lower()
     if name.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
-            for entry in sorted(archive.namelist()):
-                if entry.lower().endswith(".geojson"):
-                    yield archive.read(entry)
+            entries = sorted(entry for entry in archive.namelist() if entry.lower().endswith(".geojson"))
+            if not entries:
+                raise DataError(f"{path} holds no .geojson file")
+            for entry in entries:
+                with archive.open(entry) as file:
+                    yield _bounded(file, path)
     elif name.endswith(".gz"):
-        yield gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            yield _bounded(file, path)
     else:
         yield path.read_bytes()
+
+
+def _bounded(file: IO[bytes], path: Path) -> bytes:
+    """Read a compressed file, which may unpack to any size."""
+    content = file.read(MAX_UNPACKED + 1)
+    if len(content) > MAX_UNPACKED:
+        raise DataError(f"{path} unpacks to more than {MAX_UNPACKED >> 30} GB; split it")
+    return content
 
 
 def _features(document: Any) -> list[dict[str, Any]]:
@@ -143,7 +158,8 @@ def _features(document: Any) -> list[dict[str, Any]]:
 
 def _type_of(feature: dict[str, Any]) -> str | None:
     properties = feature.get("properties")
-    return properties.get("objectType") if isinstance(properties, dict) else None
+    found = properties.get("objectType") if isinstance(properties, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _collected(features: Sequence[dict[str, Any]], path: Path) -> Polygons:
@@ -158,7 +174,7 @@ def _collected(features: Sequence[dict[str, Any]], path: Path) -> Polygons:
                 rings.extend(arrays)
                 ring_counts.append(len(arrays))
                 values.append(number)
-        except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError) as error:
             raise DataError(f"feature {number} of {path} has no proper geometry: {error}") from error
     corners = np.concatenate(rings) if rings else np.zeros((0, 2))
     return Polygons(
