@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from nuclix.engine.contracts import PostProcessor
 from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box
+from nuclix.engine.inference.prediction_cache import PredictionCache
 from nuclix.engine.inference.predictor import Predictor
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.segmentation.classes import ClassRule, find_nuclei, with_found
@@ -58,7 +59,7 @@ class PipelineInputs:
         The slide at the model's scale.
     tissue : PatchFilter or None
         Where to compute; None computes everywhere.
-    predictor : Predictor
+    predictor : Predictor or PredictionCache
         The network.
     post : PostProcessor
         From maps to nuclei.
@@ -74,7 +75,7 @@ class PipelineInputs:
 
     view: SlideView
     tissue: PatchFilter | None
-    predictor: Predictor
+    predictor: Predictor | PredictionCache
     post: PostProcessor
     checkpoint: ObjectStore
     rule: ClassRule | None = None

@@ -4,6 +4,7 @@ A zip of numpy arrays, which numpy and the standard library read alone::
 
     header.json          format, key, slide, record, measurements, number of objects and blocks
     tissue.npy           mask of tissue as bits, where tissue was looked for
+    regions.json         regions that the run was limited to, where there are any
     000000/first.npy     columns of `Objects`, in canonical order, some thousand objects to a folder
     000000/corners.npy   relative to each object's first pixel, in units of ``corner_unit`` to a pixel
 
@@ -33,6 +34,7 @@ from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.slide.tissue import TissueMask
 
 FORMAT = 1
+_REGIONS = "regions.json"
 _HEADER, _TISSUE, _CORNERS, _VALUES = "header.json", "tissue.npy", "corners.npy", "measurements.npy"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 # Corners are multiples of a pixel, or of a small fraction of it: the units that are tried, per pixel.
@@ -56,11 +58,14 @@ class StoredSlide:
         For writers; without annotations.
     record : mapping
         The content of the slide's record.
+    regions : bytes
+        The regions that the run was limited to, from `regions.stored_regions`; empty where it was not.
     """
 
     key: str
     header: SlideHeader
     record: Mapping[str, Any]
+    regions: bytes = b""
 
 
 class StoreWriter:
@@ -148,6 +153,8 @@ class StoreWriter:
         with self._aborting():
             if tissue is not None:
                 self._put(_TISSUE, np.packbits(tissue.mask))
+            if slide.regions:
+                self._put_bytes(_REGIONS, slide.regions, compressed=True)
             self._put_bytes(_HEADER, json.dumps(content, indent=1).encode(), compressed=False)
             self._archive.close()
         self._pending.commit()
@@ -202,7 +209,8 @@ class ObjectStore:
             self._blocks, self._count = int(content["blocks"]), int(content["objects"])
             self._names = tuple(content["measurements"])
             header = from_mapping(SlideHeader, content["slide"], str(path), DataError)
-            self.slide = StoredSlide(str(content["key"]), header, dict(content["record"]))
+            regions = self._archive.read(_REGIONS) if _REGIONS in self._archive.NameToInfo else b""
+            self.slide = StoredSlide(str(content["key"]), header, dict(content["record"]), regions)
             self.tissue = self._read_tissue(content["tissue"])
         except (*_DAMAGED, TypeError) as error:
             self.close()
