@@ -319,7 +319,7 @@ class RunConfig:
         """
         if not self.out:
             raise UsageError("no output folder: give --out DIR, or `out` in the configuration")
-        return Path(self.out)
+        return Path(self.out).expanduser()
 
     def check_complete(self) -> None:
         """Raise `UsageError` if slides or output folder are missing."""

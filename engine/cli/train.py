@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +187,14 @@ def train_command(args: argparse.Namespace) -> int:
         torch.set_num_threads(max(1, args.threads))
     recipe, shipped = _recipe(args)
     schedule = _schedule(args, recipe)
+    if args.validate_every < 1:
+        raise UsageError("--validate-every must be 1 or more")
+    if schedule.steps <= schedule.warmup:
+        print(
+            f"warning: --steps {schedule.steps} ends within the warm-up of {schedule.warmup} steps: the learning rate "
+            "never reaches its peak; give a smaller --warmup",
+            file=sys.stderr,
+        )
     mpp = recipe.scale.mpp
     dataset = load_dataset(args.data, _split_options(args, shipped), mpp)
     if args.extra_data is not None:

@@ -32,6 +32,7 @@ from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.pending_file import PendingFile
 from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.slide.tissue import TissueMask
+from nuclix.ext.ragged import offsets_of
 
 FORMAT = 1
 _REGIONS = "regions.json"
@@ -270,7 +271,7 @@ class ObjectStore:
             if item.name not in ("corners", "measurements"):
                 columns[item.name] = self._array(name) if name in present else None
         for name, dtype in _INTEGERS.items():
-            columns[name] = _starts(columns[name]) if name in _COUNTED else columns[name].astype(dtype)
+            columns[name] = offsets_of(columns[name]) if name in _COUNTED else columns[name].astype(dtype)
         values = self._array(f"{folder}/{_VALUES}")
         columns["measurements"] = {name: values[:, k].copy() for k, name in enumerate(self._names)}
         unit = self._array(f"{folder}/corner_unit.npy").item()
@@ -311,10 +312,6 @@ def _packed(column: NDArray[Any]) -> NDArray[Any]:
     if not column.size:
         return column
     return column.astype(np.result_type(np.min_scalar_type(column.min()), np.min_scalar_type(column.max())))
-
-
-def _starts(counts: NDArray[Any]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
 def _firsts_of_corners(first: NDArray[np.int64], rings: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.region_file import SlideRegion, read_regions
 from nuclix.engine.slide.view import SlideView, slide_bounds
 from nuclix.engine.training.contracts import Annotated
+from nuclix.ext.ragged import offsets_of
 
 MAX_EDGE = 8192  # px of one region at the training scale; its image is held in memory
 RECTANGLE_CORNERS = 5  # of a closed ring
@@ -164,14 +165,10 @@ def _near(nuclei: Polygons, shift: NDArray[np.float64], downsample: float, shape
     points = np.concatenate([np.arange(nuclei.rings[r], nuclei.rings[r + 1]) for r in rings] or [np.empty(0, int)])
     return Polygons(
         nuclei.corners[points],
-        _offsets(np.diff(nuclei.rings)[rings]),
-        _offsets(np.diff(nuclei.polygons)[kept]),
+        offsets_of(np.diff(nuclei.rings)[rings]),
+        offsets_of(np.diff(nuclei.polygons)[kept]),
         nuclei.values[kept],
     )
-
-
-def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 def _mask(

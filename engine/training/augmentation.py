@@ -7,7 +7,7 @@ after scaling and bending. All random numbers come from one generator that the c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from nuclix.engine.training.filters import blur
@@ -80,6 +80,14 @@ class Augmentation:
     noise_sigma: float = 9.0
     glass: float = 0.03
     streaks: float = 0.04
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{item.name} must be 0 or more, not {value}")
+        if self.scale < 1:
+            raise ValueError(f"scale must be 1 (no change of size) or more, not {self.scale}")
 
 
 NONE = Augmentation(
