@@ -124,8 +124,9 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
     """Publish the end of the run and write the report; return whether there is one."""
     from nuclix.engine.batch.events import notice
     from nuclix.engine.batch.index import write_index
-    from nuclix.engine.batch.layout import REPORT_NAME, SUMMARY_NAME
+    from nuclix.engine.batch.layout import REGIONS_NAME, REPORT_NAME, SUMMARY_NAME
     from nuclix.engine.report.page import write_report
+    from nuclix.engine.report.region_table import write_region_table
     from nuclix.engine.report.slide_table import write_slide_table
 
     if not publisher.started:
@@ -134,6 +135,7 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
     try:
         _keep_foreign_page(out / REPORT_NAME)
         write_slide_table(out, out / SUMMARY_NAME)
+        write_region_table(out, out / REGIONS_NAME)
         write_index(out)
         write_report(out, out / REPORT_NAME)
     except (NuclixError, OSError) as error:

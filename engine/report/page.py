@@ -131,6 +131,7 @@ def render(folder: FolderFacts) -> str:
         "style": Markup(style),
         "ramp": Markup(ramp_css()),
         "script": Markup(script),
+        "has_regions": any(entry.facts.regions for entry in entries),
     }
     content["sections"] = _sections(content)
     return _environment().get_template("page.html").render(content) + "\n"
@@ -158,6 +159,8 @@ def _sections(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     sections = [("Slides", "slides")]
     if content["entries"]:
         sections.append(("Pictures", "pictures"))
+    if content["has_regions"]:
+        sections.append(("Regions", "regions"))
     if content["areas"]:
         sections.append(("Nuclear area", "area"))
     if content["throughput"]:
