@@ -108,6 +108,14 @@ class RunConfig:
             "replace (or keep) finished results of another model, option or slide; with neither, stop and list them",
         ),
     )
+    full_hash: bool = _option(
+        False,
+        OptionSpec(
+            _SLIDES,
+            "hash every byte of each slide, to notice any change on restart; without it, the places of all tiles and "
+            "samples are compared",
+        ),
+    )
     reader: str | None = _option(
         None,
         OptionSpec(_SLIDES, "slide reader to use for every slide (chosen by content; see `nuclix plugins`)", "NAME"),
