@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +16,6 @@ from numpy.typing import NDArray
 from nuclix.engine.batch.layout import report_path
 from nuclix.engine.batch.ledger import DONE, FAILED
 from nuclix.engine.files import write_output
-from nuclix.engine.progress.text import duration, grouped, moment, one_line, significant
 from nuclix.engine.report.charts import (
     AreaRow,
     Interval,
@@ -31,10 +28,8 @@ from nuclix.engine.report.charts import (
 )
 from nuclix.engine.report.collect import FolderFacts, SlideFacts, collect, unfinished
 from nuclix.engine.report.pictures import Picture, density_top, density_uri, edge_for, ramp_css, read_thumbnail
+from nuclix.engine.report.templating import environment, page_shell
 from nuclix.engine.segmentation.summary import AREA_BINS, SlideSummary, area_quantiles, read_summary
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 # Rows of the chart of areas; of more slides those with the smallest and the largest medians are shown.
 _AREA_ROWS = 40
@@ -55,7 +50,6 @@ _COLUMNS = (
     ("s/mm²", "num"),
     ("Notes", ""),
 )
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +100,6 @@ def render(folder: FolderFacts) -> str:
     areas = sum((summary.areas for summary in summaries.values()), np.zeros(AREA_BINS + 1, np.int64))
     top, area_end = density_top(list(summaries.values())), area_axis_end(areas)
     entries = _entries(folder, summaries, (top, area_end))
-    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     content: dict[str, Any] = {
         "folder": folder,
         "entries": entries,
@@ -126,31 +117,11 @@ def render(folder: FolderFacts) -> str:
         "results": _results(folder),
         "settings": [(name, _inline(value)) for name, value in folder.last.config.items()] if folder.last else [],
         "version": version("nuclix"),
-        # No script but this one can run, and nothing is loaded from anywhere.
-        "policy": Markup(f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"),
-        "style": Markup(style),
         "ramp": Markup(ramp_css()),
-        "script": Markup(script),
+        **page_shell(("page.css",), "page.js"),
     }
     content["sections"] = _sections(content)
-    return _environment().get_template("page.html").render(content) + "\n"
-
-
-def _environment() -> Environment:
-    """Return the templates' environment: everything is escaped, names are reduced to one printable line."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    def finalize(value: Any) -> Any:
-        return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=finalize
-    )
-    formats = {"grouped": grouped, "significant": significant, "duration": duration, "moment": moment}
-    environment.filters.update(formats)
-    environment.filters["default_none"] = lambda value, name: "" if value is None else formats[name](value)
-    return environment
+    return environment().get_template("page.html").render(content) + "\n"
 
 
 def _sections(content: Mapping[str, Any]) -> list[tuple[str, str]]:

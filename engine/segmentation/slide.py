@@ -365,10 +365,10 @@ def _store(
     started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     view = slide.view
-    summary = SummaryAccumulator(view)
+    mapping = slide.shared.classes.mapping
+    summary = SummaryAccumulator(view, len(mapping.classes))
     outside = BackgroundCounter(tissue)
     writer = StoreWriter(slide.paths.objects)
-    mapping = slide.shared.classes.mapping
     by_class = np.zeros(len(mapping.classes), np.int64)
     try:
         for block in checkpoint.blocks():
