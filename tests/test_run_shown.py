@@ -13,8 +13,9 @@ import pytest
 from end_to_end import BLOCK, make_model, make_slide, nuclix, wait_until
 from nuclix.engine.batch.layout import report_path
 from nuclix.engine.cli.main import main
+from nuclix.engine.config_file import config_as_toml
 from nuclix.engine.report.collect import collect
-from nuclix.engine.run_config import RunConfig, config_as_json, config_as_toml
+from nuclix.engine.run_config import RunConfig, config_as_json
 from nuclix.engine.segmentation.summary import read_summary
 
 NAMELESS = os.fsdecode(b"caf\xe9")

@@ -8,6 +8,7 @@
     OUT/.nuclix/objects/NAME.npz        finished objects, from which further formats are written
     OUT/.nuclix/runs/                   status of each run
     OUT/summary.csv                     one line per slide
+    OUT/regions.csv                     one line per region, where a run was limited to regions
     OUT/nuclix-index.json               the result file of each slide, for import into QuPath
     OUT/nuclix.db, run.log, report.html, .nuclix.lock
     OUT/report-slides/NAME.html         page of each slide
@@ -30,6 +31,7 @@ LOG_NAME = "run.log"
 REPORT_NAME = "report.html"
 INDEX_NAME = "nuclix-index.json"
 SUMMARY_NAME = "summary.csv"
+REGIONS_NAME = "regions.csv"
 _HIDDEN = ".nuclix"
 _PROBE = ".nuclix-probe-"
 

@@ -27,6 +27,7 @@ from nuclix.engine.files import checksum
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.outputs import load_writers
 from nuclix.engine.segmentation.record import SlideRecord, read_record
+from nuclix.engine.segmentation.regions import side_file_hashes
 from nuclix.engine.segmentation.result_key import differences, read_key, result_key
 from nuclix.engine.slide.identity import content_hash, file_state, slide_state
 from nuclix.engine.slide.open import fingerprint
@@ -198,7 +199,8 @@ class ResultChecker:
         used = known.key.get("mpp")
         asked = job.scale.mpp
         same = asked is None or (used is None and not job.scale.overrules) or asked in (used, known.mpp)
-        wanted = read_key(result_key(mark, self._model, self._config, used if same else asked))
+        files = side_file_hashes(self._config, job.path)
+        wanted = read_key(result_key(mark, self._model, self._config, used if same else asked, files))
         return differences(known.key, wanted)
 
     def _same_content(self, job: SlideJob, known: KnownResult) -> bool:

@@ -10,7 +10,9 @@ from pathlib import Path
 from nuclix.engine.batch.discover import Discovery, SlideJob, discover
 from nuclix.engine.errors import UsageError
 from nuclix.engine.run_config import COARSEST_MPP, FINEST_MPP, RunConfig
+from nuclix.engine.slide.region_file import box_regions
 from nuclix.engine.slide.scale import UserScale, configured_scale
+from nuclix.engine.slide.side_files import check_side_files
 
 _PATH, _MPP = "path", "mpp"
 
@@ -130,4 +132,7 @@ def list_slides(config: RunConfig, known: Mapping[str, str] | None = None) -> Di
     table = read_slide_table(Path(config.slides)) if config.slides is not None else None
     listed = tuple(str(path) for path in table.mpp) if table is not None else ()
     found = discover((*config.inputs, *listed), config.output_folder, known)
+    check_side_files(config.regions, len(found.jobs), "--regions")
+    check_side_files(config.tissue_mask, len(found.jobs), "--tissue-mask")
+    box_regions(config.region)
     return replace(found, jobs=with_scales(found.jobs, config, table))

@@ -10,16 +10,18 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.errors import DataError
 from nuclix.engine.evaluation.annotation_xml import XML_SUFFIX, read_regions
+from nuclix.ext.ragged import offsets_of
 
 GEOJSON_SUFFIXES = (".geojson", ".geojson.gz", ".zip", ".json", ".json.gz")
 OUTLINE_SUFFIXES = (*GEOJSON_SUFFIXES, XML_SUFFIX)
+MAX_UNPACKED = 2 << 30  # bytes of a compressed file's JSON: some three million nuclei
 NUCLEUS_TYPES = frozenset({"detection", "cell"})  # QuPath's objectType; annotations and tiles are no nuclei
 
 
@@ -78,7 +80,7 @@ def read_polygons(path: Path) -> Polygons:
         rings = read_regions(path)
         corners = np.concatenate(rings) if rings else np.zeros((0, 2))
         ones = np.arange(len(rings) + 1, dtype=np.int64)
-        return Polygons(corners, _offsets([len(ring) for ring in rings]), ones, ones[1:])
+        return Polygons(corners, offsets_of([len(ring) for ring in rings]), ones, ones[1:])
     return _collected(_nuclei(path), path)
 
 
@@ -106,9 +108,11 @@ def _nuclei(path: Path) -> list[dict[str, Any]]:
     """Return the features of a file that are nuclei."""
     try:
         features = [feature for text in _texts(path) for feature in _features(json.loads(text))]
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read: {error}") from error
-    except json.JSONDecodeError as error:
+    except RecursionError as error:
+        raise DataError(f"{path} is not GeoJSON: it is nested too deeply") from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError, RuntimeError) as error:
+        raise DataError(f"{path} can't be read: {error}") from error  # RuntimeError: of encrypted zip files
+    except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from error
     except TypeError as error:
         raise DataError(f"{path} is not GeoJSON: {error}") from error
@@ -121,13 +125,25 @@ def _texts(path: Path) -> Iterator[bytes]:
     name = path.name.lower()
     if name.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
-            for entry in sorted(archive.namelist()):
-                if entry.lower().endswith(".geojson"):
-                    yield archive.read(entry)
+            entries = sorted(entry for entry in archive.namelist() if entry.lower().endswith(".geojson"))
+            if not entries:
+                raise DataError(f"{path} holds no .geojson file")
+            for entry in entries:
+                with archive.open(entry) as file:
+                    yield _bounded(file, path)
     elif name.endswith(".gz"):
-        yield gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            yield _bounded(file, path)
     else:
         yield path.read_bytes()
+
+
+def _bounded(file: IO[bytes], path: Path) -> bytes:
+    """Read a compressed file, which may unpack to any size."""
+    content = file.read(MAX_UNPACKED + 1)
+    if len(content) > MAX_UNPACKED:
+        raise DataError(f"{path} unpacks to more than {MAX_UNPACKED >> 30} GB; split it")
+    return content
 
 
 def _features(document: Any) -> list[dict[str, Any]]:
@@ -142,7 +158,8 @@ def _features(document: Any) -> list[dict[str, Any]]:
 
 def _type_of(feature: dict[str, Any]) -> str | None:
     properties = feature.get("properties")
-    return properties.get("objectType") if isinstance(properties, dict) else None
+    found = properties.get("objectType") if isinstance(properties, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _collected(features: Sequence[dict[str, Any]], path: Path) -> Polygons:
@@ -157,10 +174,12 @@ def _collected(features: Sequence[dict[str, Any]], path: Path) -> Polygons:
                 rings.extend(arrays)
                 ring_counts.append(len(arrays))
                 values.append(number)
-        except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError) as error:
             raise DataError(f"feature {number} of {path} has no proper geometry: {error}") from error
     corners = np.concatenate(rings) if rings else np.zeros((0, 2))
-    return Polygons(corners, _offsets([len(ring) for ring in rings]), _offsets(ring_counts), np.array(values, np.int64))
+    return Polygons(
+        corners, offsets_of([len(ring) for ring in rings]), offsets_of(ring_counts), np.array(values, np.int64)
+    )
 
 
 def _polygons_of(feature: dict[str, Any]) -> list[list[Any]]:
@@ -170,10 +189,6 @@ def _polygons_of(feature: dict[str, Any]) -> list[list[Any]]:
     if geometry.get("type") == "MultiPolygon":
         return [polygon for polygon in geometry["coordinates"] if polygon]
     return []
-
-
-def _offsets(lengths: Sequence[int]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 def rasterise(polygons: Polygons, shape: tuple[int, ...], downsample: float, path: Path) -> NDArray[np.int32]:

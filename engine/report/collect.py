@@ -82,6 +82,8 @@ class SlideFacts:
         What the result depends on, besides the slide.
     model : mapping
         Name, hash, post-processor and parameters.
+    regions : tuple of mapping
+        Name, class, area, nuclei and density of each region, where the run was limited to regions.
     """
 
     name: str
@@ -105,6 +107,7 @@ class SlideFacts:
     output: str
     made_with: Mapping[str, Any]
     model: Mapping[str, Any]
+    regions: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def size_mm(self) -> tuple[float, float] | None:
@@ -260,6 +263,7 @@ def _facts(row: LedgerRow, live: bool) -> SlideFacts:
         output=row.output or "" if done else "",
         made_with={name: value for name, value in key.items() if name != "slide"},
         model=record.get("model", {}),
+        regions=tuple(record.get("regions", ())),
     )
 
 

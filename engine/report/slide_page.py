@@ -44,6 +44,7 @@ PAGE_FORMAT = 1
 MAP_EDGE = 1000  # pixels of the picture of the whole slide
 _HEAD_BYTES = 400  # of a page, in which its mark stands
 _MARK = '<meta name="nuclix-page" content="'
+_WITHOUT_TISSUE = "-without-tissue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,23 @@ class PageRequest:
 
 
 def is_current(request: PageRequest) -> bool:
-    """Return whether the page is there and was made of these objects by this version."""
+    """Return whether the page is there, shows the tissue, and was made of these objects by this version."""
+    return _has_mark(request, complete=True)
+
+
+def is_of_result(request: PageRequest) -> bool:
+    """Return whether the page is there and was made of these objects, with or without the tissue."""
+    return _has_mark(request, complete=False)
+
+
+def _has_mark(request: PageRequest, *, complete: bool) -> bool:
     try:
         with request.page.open("rb") as file:
             head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
     except OSError:
         return False
-    return f'{_MARK}{_mark(request)}"' in head
+    mark = _mark(request)
+    return bool(mark) and _MARK + mark + ('"' if complete else "") in head
 
 
 def _mark(request: PageRequest) -> str:
@@ -123,7 +134,7 @@ def write_slide_page(request: PageRequest) -> str:
             if reader is not None:
                 reader.close()
     # A page without tissue is made again the next time: the slide may be back then.
-    content |= {"problem": problem, "mark": "" if problem else _mark(request)}
+    content |= {"problem": problem, "mark": _mark(request) + (_WITHOUT_TISSUE if problem else "")}
     text = environment().get_template("slide.html").render(content) + "\n"
     request.page.parent.mkdir(parents=True, exist_ok=True)
     replace_file(request.page, text.encode("utf-8", "backslashreplace"), durable=False)

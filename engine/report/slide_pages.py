@@ -17,6 +17,10 @@ from nuclix.engine.report.slide_page import PageRequest, is_current, write_slide
 log = logging.getLogger("nuclix")
 
 
+# Time for pages at the end of a run: at least so many seconds, and so much of the run's own time.
+MIN_SECONDS, SHARE_OF_RUN = 60.0, 0.05
+
+
 @dataclass(slots=True)
 class PagesSummary:
     """What became of the pages.
@@ -83,6 +87,32 @@ def write_slide_pages(
             summary.made += 1
             on_page(slide.name)
     return summary
+
+
+def pages_of_run(folder: FolderFacts, report: Path) -> str:
+    """Make the pages at the end of a run, which they must not hold up.
+
+    Parameters
+    ----------
+    folder : FolderFacts
+        The output folder.
+    report : Path
+        The report.
+
+    Returns
+    -------
+    str
+        What to tell the user; empty where all pages are there.
+    """
+    run = folder.last
+    spent = run.updated - run.started if run is not None else 0.0
+    summary = write_slide_pages(folder, report, seconds=max(MIN_SECONDS, SHARE_OF_RUN * spent))
+    said = [f"{name}: {problem}" for name, problem in summary.failed.items()]
+    for line in said:
+        log.warning("page of the report: %s", line)
+    if summary.left:
+        said.append(f"{summary.left} slides have no page yet; `nuclix report {folder.out}` makes them")
+    return "; ".join(said[-1:] if len(said) > 1 else said)
 
 
 def _make(request: PageRequest) -> str:

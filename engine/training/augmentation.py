@@ -7,7 +7,7 @@ after scaling and bending. All random numbers come from one generator that the c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from nuclix.engine.training.filters import blur
@@ -36,6 +36,8 @@ class Augmentation:
         Probability of turning by any angle.
     scale : float
         Largest magnification s; drawn log-uniformly from 1/s..s. 1 keeps the size.
+    shear : float
+        Largest shear along either axis, drawn uniformly: 0.1 moves a row by a tenth of its distance to the centre.
     elastic, elastic_spacing : float, int
         Standard deviation (px) of random displacements on a grid of that spacing (px), interpolated between.
     stain_gain, stain_shift, stain_turn : float
@@ -43,6 +45,9 @@ class Augmentation:
         density) and of the stain vectors' components (DIST paper, section VI-B).
     brightness, contrast, saturation : float
         Standard deviations: grey levels, log factor about mid-grey, log factor about the grey axis.
+    channel_shuffle : float
+        Probability of a random order of the channels. For images whose colours mean nothing, such as fluorescence and
+        stains of every kind together; it takes from H&E what tells the stains apart.
     blur, blur_sigma, sharpen : float
         Probability of a Gaussian of up to that sigma (px), and the probability of its opposite.
     low_resolution : float
@@ -57,6 +62,7 @@ class Augmentation:
     mirror: bool = True
     rotation: float = 0.6
     scale: float = 1.33
+    shear: float = 0.0
     elastic: float = 1.6
     elastic_spacing: int = 32
     stain_gain: float = 0.25
@@ -65,6 +71,7 @@ class Augmentation:
     brightness: float = 8.0
     contrast: float = 0.1
     saturation: float = 0.15
+    channel_shuffle: float = 0.0
     blur: float = 0.25
     blur_sigma: float = 1.5
     sharpen: float = 0.15
@@ -73,6 +80,14 @@ class Augmentation:
     noise_sigma: float = 9.0
     glass: float = 0.03
     streaks: float = 0.04
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{item.name} must be 0 or more, not {value}")
+        if self.scale < 1:
+            raise ValueError(f"scale must be 1 (no change of size) or more, not {self.scale}")
 
 
 NONE = Augmentation(
@@ -83,7 +98,7 @@ NONE = Augmentation(
 
 
 def _linear_map(settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
-    """Return the (2, 2) matrix from patch to image offsets: a symmetry of the square, a turn and a scale."""
+    """Return the (2, 2) matrix from patch to image offsets: a symmetry of the square, a turn, shear and a scale."""
     import torch
 
     flip, swap, turned, angle, zoom = torch.rand(5, generator=rng).tolist()
@@ -96,6 +111,9 @@ def _linear_map(settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
     if turned < settings.rotation:
         sine, cosine = math.sin(angle * math.tau), math.cos(angle * math.tau)
         matrix = matrix @ torch.tensor([[cosine, -sine], [sine, cosine]])
+    if settings.shear > 0:  # drawn only where asked for: other settings keep the random numbers that they had
+        along_rows, along_columns = ((2 * torch.rand(2, generator=rng) - 1) * settings.shear).tolist()
+        matrix = matrix @ torch.tensor([[1.0, along_rows], [along_columns, 1.0]])
     return matrix * float(settings.scale ** (2 * zoom - 1))
 
 
@@ -207,7 +225,7 @@ def _colour_maps(count: int, settings: Augmentation, rng: torch.Generator) -> tu
 
 
 def stain(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
-    """Vary haematoxylin, eosin and the rest in optical density, then brightness, contrast and saturation.
+    """Vary the stains in optical density, then brightness, contrast, saturation and the order of the channels.
 
     Parameters
     ----------
@@ -237,7 +255,13 @@ def stain(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) ->
         contrast = torch.exp(settings.contrast * torch.randn(count, 1, 1, generator=rng))
         colour = torch.exp(settings.saturation * torch.randn(count, 1, 1, generator=rng))
         flat = torch.baddbmm(128 * (1 - contrast) + level, contrast * (grey + colour * (torch.eye(3) - grey)), flat)
-    return flat.clamp(0, 255).view_as(images)
+    images = flat.clamp(0, 255).view_as(images)
+    if settings.channel_shuffle > 0:
+        chosen = torch.rand(count, generator=rng) < settings.channel_shuffle
+        orders = torch.rand(count, images.shape[1], generator=rng).argsort(1)
+        shuffled = images.gather(1, orders[:, :, None, None].expand_as(images))
+        images = torch.where(chosen[:, None, None, None], shuffled, images)
+    return images
 
 
 def focus(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) -> torch.Tensor:

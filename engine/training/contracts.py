@@ -90,6 +90,15 @@ class AuxiliaryMaps(Protocol):
 
 
 @runtime_checkable
+class AcceptsPatch(Protocol):
+    """A recipe that chooses patches by what they hold; one that it refuses is drawn again, of the same image."""
+
+    def accepts(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> bool:
+        """Return whether to train on a patch with these (S, S) labels and (planes, S, S) auxiliary maps."""
+        ...
+
+
+@runtime_checkable
 class CustomLoss(Protocol):
     """A recipe whose loss needs more than the network's outputs, such as a second pass over turned images."""
 

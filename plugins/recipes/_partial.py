@@ -66,6 +66,15 @@ def eroded(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     return np.asarray(distance_transform_edt(mask) > radius)
 
 
+def dilated(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Return the mask dilated by a disc (section 3.1)."""
+    from scipy.ndimage import distance_transform_edt
+
+    if not mask.any():
+        return mask
+    return np.asarray(distance_transform_edt(~mask) <= radius)
+
+
 def near_nuclei(nuclei: NDArray[np.bool_], alpha: float, beta: float) -> NDArray[np.float32]:
     """Return m of eq. 3 from the Euclidean distance d of eq. 2: 1 up to alpha px from a nucleus, then it fades.
 

@@ -228,3 +228,21 @@ def test_batches_drawn_ahead_are_the_same_in_the_same_order(ahead: int) -> None:
     found = [images for images, _ in drawn_ahead(sampler, range(2, 7), ahead)]
     assert len(found) == 5
     assert all(torch.equal(images, sampler.batch(step)[0]) for step, images in enumerate(found, 2))
+
+
+@given(st.integers(0, 10_000))
+def test_shear_keeps_lines_parallel_and_stays_within_its_limit(seed: int) -> None:
+    grid = sampling_grid((400, 400), 40, 0, only(shear=0.2), rng(seed))
+    steps = torch.stack([grid[1, 0] - grid[0, 0], grid[0, 1] - grid[0, 0]])
+    assert torch.allclose(grid[-1, -1] - grid[0, 0], 39 * steps.sum(0), atol=1e-2)
+    assert torch.allclose(steps.diag(), torch.ones(2), atol=1e-4)
+    assert (steps - torch.diag(steps.diag())).abs().max() <= 0.2 + 1e-4
+
+
+def test_shuffled_channels_are_the_images_own() -> None:
+    images = 255 * torch.rand(64, 3, 8, 8, generator=rng())
+    shuffled = stain(images, only(channel_shuffle=1.0), rng(1))
+    assert torch.equal(shuffled.sort(1).values, images.sort(1).values)
+    orders = {tuple(int(order) for order in shuffled[i, :, 0, 0].argsort()) for i in range(64)}
+    assert len(orders) == 6 and not torch.equal(shuffled, images)
+    assert torch.equal(stain(images, only(channel_shuffle=1e-9), rng(1)), images)

@@ -176,3 +176,20 @@ def test_objective_adds_the_squared_weights_of_convolutions() -> None:
 def test_impossible_recipes_are_refused(fields: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"must|at least"):
         EncDecRecipe(**fields)  # type: ignore[arg-type]
+
+
+def test_patches_are_chosen_by_what_they_hold() -> None:
+    """Section 3.1: over a tenth of nuclei and over two fifths of background, both dilated."""
+    recipe, labels = EncDecRecipe(n_feat=2), np.zeros((100, 100), np.int32)
+    sure, doubtful = np.zeros((2, 100, 100), np.float32), np.ones((2, 100, 100), np.float32)
+    doubtful[1] = 0
+    assert not recipe.accepts(labels, sure), "no nuclei"
+    labels[:9] = 1  # 12 rows when dilated
+    assert recipe.accepts(labels, sure)
+    assert not recipe.accepts(labels, doubtful), "no background that is sure"
+    labels[9:70] = 2
+    assert not recipe.accepts(labels, sure), "33 rows of background"
+    unmarked = sure.copy()
+    unmarked[1] = 1
+    assert not recipe.accepts(labels, unmarked), "nuclei that are not outlined do not count"
+    assert EncDecRecipe(n_feat=2, choose_patches=False).accepts(labels, unmarked)
