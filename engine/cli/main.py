@@ -31,12 +31,13 @@ from nuclix.engine.cli import (
     status,
     tissue,
     train,
+    view,
 )
 from nuclix.engine.cli.streams import stderr_line
 from nuclix.engine.errors import NuclixError, UsageError
 
 COMMANDS = (
-    *(run, check, status, report, export, qupath, overlay, tissue, config, demo, simulate),
+    *(run, check, status, report, view, export, qupath, overlay, tissue, config, demo, simulate),
     *(prepare, train, experiment, evaluate, pack, info, bench, plugins, completion),
 )
 
