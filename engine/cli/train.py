@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,10 +297,24 @@ def _schedule(args: argparse.Namespace, recipe: Recipe) -> Schedule:
     settings = dict(recipe.schedule()) if isinstance(recipe, CustomSchedule) else {}
     names = [name.replace("-", "_") for name, *_ in OPTIONS]
     settings.update({name: getattr(args, name) for name in names if getattr(args, name) is not None})
-    views = assignments([word for word in args.augment if word != STILL], Augmentation, "--augment")
+    views = assignments(_present_words(args.augment), Augmentation, "--augment")
     usual = as_mapping(NONE) if STILL in args.augment else settings.get("augmentation", {})
     settings["augmentation"] = {**usual, **views}
     return from_mapping(Schedule, settings, "nuclix train", UsageError)
+
+
+def _present_words(words: Sequence[str]) -> list[str]:
+    """Return NAME=VALUE words with present names; say which names are former ones."""
+    from nuclix.engine.training.augmentation import FORMER_NAMES
+
+    found = []
+    for word in words:
+        name, separator, value = word.partition("=")
+        if name in FORMER_NAMES:
+            sys.stderr.write(f"nuclix train: --augment {name} is deprecated; use {FORMER_NAMES[name]}\n")
+        if word != STILL:
+            found.append(f"{FORMER_NAMES.get(name, name)}{separator}{value}")
+    return found
 
 
 def summary(card: ModelCard) -> str:
