@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from end_to_end import BLOCK, make_model, make_slide, nuclix, wait_until
+from end_to_end import BLOCK, make_model, make_slide, nuclix, nuclix_here, wait_until
 from nuclix.engine.batch.layout import report_path
 from nuclix.engine.cli.main import main
 from nuclix.engine.config_file import config_as_toml
@@ -39,9 +39,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (folder / "run.toml").write_text(config_as_toml(config))
     (folder / "config.json").write_text(json.dumps(config_as_json(config)))
-    process = nuclix("run", "--config", folder / "run.toml")
-    (folder / "stdout").write_text("".join(process.communicate(timeout=120)))
-    assert process.returncode == 1
+    end = nuclix_here("run", "--config", folder / "run.toml")
+    (folder / "stdout").write_text(end.said + end.errors)
+    assert end.code == 1
     return folder
 
 

@@ -36,6 +36,7 @@ OPTIONS = (
     ("precision", str, "TYPE", "auto, float32, bfloat16 or float16"),
 )
 
+RELIABILITY = "reliability.svg"
 STILL = "none"  # what --augment says to leave patches as they are
 
 
@@ -189,6 +190,14 @@ def train_command(args: argparse.Namespace) -> int:
         torch.set_num_threads(max(1, args.threads))
     recipe, shipped = _recipe(args)
     schedule = _schedule(args, recipe)
+    if args.validate_every < 1:
+        raise UsageError("--validate-every must be 1 or more")
+    if schedule.steps <= schedule.warmup:
+        print(
+            f"warning: --steps {schedule.steps} ends within the warm-up of {schedule.warmup} steps: the learning rate "
+            "never reaches its peak; give a smaller --warmup",
+            file=sys.stderr,
+        )
     mpp = recipe.scale.mpp
     dataset = load_dataset(args.data, _split_options(args, shipped), mpp)
     if args.extra_data is not None:
@@ -215,9 +224,20 @@ def train_command(args: argparse.Namespace) -> int:
     data = args.data.resolve().name
     provenance = Provenance(args.out.stem, args.recipe, data, args.licence, settings, _parameters(args, recipe))
     execution = Execution.of(args.device, schedule.precision)
-    print(summary(export(recipe, network, dataset, execution, provenance, args.out)))
+    card = export(recipe, network, dataset, execution, provenance, args.out)
+    _draw_reliability(card, place.folder / RELIABILITY)
+    print(summary(card))
     print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
     return 0
+
+
+def _draw_reliability(card: ModelCard, path: Path) -> None:
+    """Draw how far the calibrated scores of a card are probabilities, if it has them and matplotlib is there."""
+    from nuclix.engine.training.plot import can_plot, reliability_plot
+
+    bins = card.training.get("calibrated scores", {}).get("bins")
+    if bins and can_plot():
+        path.write_bytes(reliability_plot(bins))
 
 
 def _leave_one_out(args: argparse.Namespace, recipe: Recipe, schedule: Schedule, dataset: Dataset) -> int:

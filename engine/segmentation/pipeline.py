@@ -41,6 +41,7 @@ from nuclix.engine.segmentation.measure import (
 )
 from nuclix.engine.segmentation.objects import PROBABILITY, Objects, concatenate, take
 from nuclix.engine.segmentation.stage_timer import StageClock
+from nuclix.engine.slide.normalise import Normaliser
 from nuclix.engine.slide.view import SlideView
 
 T = TypeVar("T", bound=np.generic)
@@ -71,6 +72,8 @@ class PipelineInputs:
         How nuclei are outlined and what is measured.
     min_score : float or None
         Nuclei with a lower detection probability are dropped.
+    normalise : callable or None
+        Stain normalisation of what the network sees; stains are measured on the slide's own pixels.
     """
 
     view: SlideView
@@ -81,6 +84,7 @@ class PipelineInputs:
     rule: ClassRule | None = None
     measurements: MeasurementSettings = SHAPE_ONLY
     min_score: float | None = None
+    normalise: Normaliser | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +248,12 @@ class SlidePipeline:
     def _read(self, box: Box) -> _Patch:
         with self._clock.stage("read"):
             pixels = self._inputs.view.read_patch(box)
+            normalise = self._inputs.normalise
+            seen = pixels if normalise is None else normalise(pixels)
             if not self._inputs.measurements.needs_pixels:
-                return _Patch(pixels, None)
+                return _Patch(seen, None)
             margin = self._grid.patch.margin
-            return _Patch(pixels, packed_pixels(pixels[margin : box.height - margin, margin : box.width - margin]))
+            return _Patch(seen, packed_pixels(pixels[margin : box.height - margin, margin : box.width - margin]))
 
     def _predict(self, batch: list[tuple[_Unit, Box, Future[_Patch]]]) -> None:
         """Compute a batch and put the middles into their units' maps."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.training.filters import blur
@@ -79,6 +79,14 @@ class Augmentation:
     noise_sigma: float = 9.0
     background: float = 0.03
     streaks: float = 0.04
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{item.name} must be 0 or more, not {value}")
+        if self.scale < 1:
+            raise ValueError(f"scale must be 1 (no change of size) or more, not {self.scale}")
 
 
 FORMER_NAMES = {"glass": "background"}  # of fields; accepted for one release

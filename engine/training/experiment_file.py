@@ -175,8 +175,8 @@ def read_experiment(path: Path) -> Experiment:
         made = recipe_of(network, path)
         schedule_of(experiment, network, made, 0, path)
         for way in network.ways:
+            kind = postprocessor_kind(way, made, path)
             for parameters in way.candidates(made):
-                kind = postprocessor_kind(way, made, path)
                 from_mapping(kind, parameters, f"{path}, splitting {way.name}", UsageError)
     return experiment
 

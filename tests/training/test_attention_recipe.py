@@ -17,13 +17,13 @@ from nuclix.engine.cli import main
 from nuclix.engine.errors import DataError
 from nuclix.engine.geometry import Scale
 from nuclix.engine.inference.model_file import load_model
+from nuclix.engine.slide.reinhard import from_lab, moments, to_lab, transfer
 from nuclix.engine.training.contracts import Annotated, BatchShape, CustomLoss, CustomSampler, CustomSchedule
 from nuclix.engine.training.schedule import Schedule
 from nuclix.engine.training.unet import normalise
 from nuclix.plugins.recipes._attention_network import Attention, ScaleClassifier, SelfSupervised, Sparsity, radius
 from nuclix.plugins.recipes._attention_objective import Objective, dice_loss, smoothness, transformed
 from nuclix.plugins.recipes._attention_tiles import area_average, covers, slide_sources, tissue
-from nuclix.plugins.recipes._reinhard import from_lab, moments, to_lab, transfer
 from nuclix.plugins.recipes.attention import AttentionRecipe
 from nuclix.testing.recipe import CHECKS, Check
 from slides import write_slide
