@@ -35,6 +35,7 @@ LAYERS = {
     "inference": set(),
     "segmentation": {"inference", "slide"},
     "batch": {"inference", "segmentation", "slide"},
+    "bench": {"batch", "inference", "segmentation", "slide"},
     "evaluation": set(),
     "training": {"evaluation", "inference", "slide"},
     "progress": {"batch", "segmentation"},
