@@ -139,9 +139,9 @@ def objects_of(folder: Path, model: LoadedModel, lanes: BackgroundLanes | None, 
         hooks = RunHooks(lambda _: None, partial(bool, attempt < stops))
         with suppress(Interrupted):
             SlidePipeline(inputs, grid, 2, hooks).run()
-        if attempt < stops:
-            checkpoint.close()
-    return concatenate(list(checkpoint.blocks(size=7)))
+        found = list(checkpoint.blocks(size=7))
+        checkpoint.close()
+    return concatenate(found)
 
 
 def test_a_slide_is_the_same_with_batches_in_flight_and_after_interruptions(model: LoadedModel, tmp_path: Path) -> None:
