@@ -21,7 +21,7 @@ from nuclix.engine.contracts import ModelCard, SlideReader
 from nuclix.engine.errors import DeviceMemoryError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.nuclei import Nuclei, as_box, opened
-from nuclix.engine.run_config import DEFAULT_MODEL, RunConfig
+from nuclix.engine.run_config import DEFAULT_MODEL, NORMALISATIONS, RunConfig
 from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.segmentation.slide import SegmentationContext
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nuclix.engine.segmentation.measure import MeasurementSettings
     from nuclix.engine.segmentation.objects import Objects
     from nuclix.engine.segmentation.region import RegionShapes
+    from nuclix.engine.slide.normalise import Normaliser
     from nuclix.engine.slide.tissue import TissueMask
     from nuclix.engine.slide.view import SlideView
 
@@ -246,6 +247,16 @@ class _Job:
         edges = np.array([box.col, box.row, box.col_end, box.row_end]) / down
         return RegionShapes([shapely.box(*edges)] if region.area else [])
 
+    def _normaliser(self, tissue: TissueMask | None) -> Normaliser | None:
+        """Return the stain normalisation that the model was loaded with; None for none."""
+        from nuclix.engine.slide.normalise import stain_normaliser, stain_profile
+        from nuclix.engine.slide.samples import tissue_samples
+
+        method = self.model.context.config.stain_normalisation
+        if method == NORMALISATIONS[0]:
+            return None
+        return stain_normaliser(method, stain_profile(tissue_samples(self.view.reader, self.view, tissue).pixels))
+
     def _objects(self, grid: TileGrid, tissue: TissueMask | None, shapes: RegionShapes | None = None) -> Objects:
         """Run the pipeline; where the device is out of memory, again with half the batch size."""
         predictor = self.model.context.predictor
@@ -266,7 +277,11 @@ class _Job:
 
         context, store = self.model.context, MemoryStore()
         rule, measurements, threads = context.classes.rule, context.measurements, context.config.threads
-        inputs = PipelineInputs(self.view, tissue, context.predictor, context.post, store, rule, measurements)
+        normalise = self._normaliser(tissue)
+        inputs = PipelineInputs(
+            self.view, tissue, context.predictor, context.post, store, rule, measurements, context.config.min_score,
+            normalise,
+        )  # fmt: skip
         hooks = RunHooks(self.on_progress, _never)
         if shapes is not None:
             inputs = limited_inputs(inputs, shapes, grid, threads, hooks)

@@ -41,6 +41,7 @@ LAYERS = {
     "progress": {"batch", "segmentation"},
     "report": {"batch", "progress", "segmentation", "slide"},
     "qupath": {"batch", "segmentation"},
+    "viewer": {"batch", "report", "segmentation", "slide"},
 }  # fmt: skip
 # `nuclix bench kernels` compares with them where they are installed; the extra `bench` has them.
 PEERS = {"cv2", "skimage"}

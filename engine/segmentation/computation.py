@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nuclix.engine.errors import OutputError, SlideError
+from nuclix.engine.errors import DataError, OutputError, SlideError
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping
-from nuclix.engine.run_config import result_settings
+from nuclix.engine.run_config import NORMALISATIONS, result_settings
 from nuclix.engine.segmentation.checkpoint import Checkpoint
 from nuclix.engine.segmentation.description import slide_header, slide_record
 from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts, slide_colours
@@ -25,7 +25,11 @@ from nuclix.engine.segmentation.regions import RegionCounter, side_file_hashes, 
 from nuclix.engine.segmentation.result_key import RESULT_FORMAT
 from nuclix.engine.segmentation.store import StoredSlide, StoreWriter
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
+from nuclix.engine.slide.colour import reader_name
 from nuclix.engine.slide.identity import slide_state
+from nuclix.engine.slide.normalise import Normaliser, stain_normaliser, stain_profile
+from nuclix.engine.slide.quality import quality_warnings, slide_quality
+from nuclix.engine.slide.samples import TissueSamples, tissue_samples
 from nuclix.engine.slide.side_files import MASK_SUFFIXES, required_side_file
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.slide.tissue import Overview, TissueMask, read_overview, tissue_mask
@@ -50,7 +54,10 @@ def compute_objects(slide: SlideContext) -> None:
     write_thumbnail(slide.paths.thumbnail, thumbnail(view.reader, overview))
     thumbnail_seconds = time.perf_counter() - started - tissue_seconds
     colours = slide_colours(overview, tissue) if overview is not None and tissue is not None else None
-    del overview
+    samples = tissue_samples(view.reader, view, tissue)
+    quality = slide_quality(samples, overview, tissue)
+    normalise, said = _normaliser(config.stain_normalisation, samples)
+    del overview, samples
     grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
     key = checkpoint_key(slide, shared.predictor.batch)
     names = measurement_names(view.scale.mpp, shared.measurements)
@@ -58,13 +65,15 @@ def compute_objects(slide: SlideContext) -> None:
     try:
         classes = shared.classes
         inputs = PipelineInputs(
-            view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, shared.measurements, config.min_score
-        )
+            view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, shared.measurements,
+            config.min_score, normalise,
+        )  # fmt: skip
         if slide.regions is not None:
             inputs = limited_inputs(inputs, slide.regions.patches, grid, config.threads, slide.hooks)
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
         figures.seconds = {**spent, **figures.seconds}
+        figures.quality, figures.doubts = quality, [*quality_warnings(quality), *said]
         _store(slide, checkpoint, figures, tissue, colours)
     finally:
         checkpoint.close()
@@ -79,6 +88,16 @@ def _tissue(slide: SlideContext, overview: Overview | None) -> TissueMask | None
         return tissue_mask(view.reader, view, overview)
     path = required_side_file(config.tissue_mask, slide.paths.slide, MASK_SUFFIXES, "--tissue-mask")
     return read_tissue_mask(path, view.reader, view)
+
+
+def _normaliser(method: str, samples: TissueSamples) -> tuple[Normaliser | None, list[str]]:
+    """Return the stain normalisation of a slide, or None; and what the user should know of it."""
+    if method == NORMALISATIONS[0]:
+        return None, []
+    try:
+        return stain_normaliser(method, stain_profile(samples.pixels)), []
+    except DataError as error:
+        return None, [f"the stain was not normalised: {error}"]
 
 
 def _make_folder(out: Path, folder: Path) -> None:
@@ -103,7 +122,7 @@ def checkpoint_key(slide: SlideContext, batch: int) -> str:
         "torch": torch.__version__,
         "slide": slide.fingerprint,
         "slide_state": slide.state.text,
-        "reader": type(slide.view.reader).__name__,
+        "reader": reader_name(slide.view.reader),
         "model": shared.model.sha256,
         "parameters": dict(as_mapping(shared.post)),
         "min_score": config.min_score,
@@ -132,10 +151,10 @@ def _store(
     started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     view = slide.view
-    summary = SummaryAccumulator(view)
+    mapping = slide.shared.classes.mapping
+    summary = SummaryAccumulator(view, len(mapping.classes))
     outside = BackgroundCounter(tissue)
     writer = StoreWriter(slide.paths.objects)
-    mapping = slide.shared.classes.mapping
     by_class = np.zeros(len(mapping.classes), np.int64)
     regions = slide.regions and RegionCounter(slide.regions, mapping.classes, view.scale.mpp)
     try:
@@ -153,7 +172,7 @@ def _store(
         totals = summary.result()
         write_summary(slide.paths.summary, totals)
         found = Findings(figures.tiles_total, totals, outside.count, colours)
-        figures.doubts = doubts(found, slide.shared.model.card)
+        figures.doubts += doubts(found, slide.shared.model.card)
         figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
         record = slide_record(slide, figures, tissue)
         record.result = {"key": slide.key, "slide_state": slide.state.text, "content": digest}

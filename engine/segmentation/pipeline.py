@@ -42,6 +42,7 @@ from nuclix.engine.segmentation.measure import (
 from nuclix.engine.segmentation.objects import PROBABILITY, Objects, concatenate, take
 from nuclix.engine.segmentation.stage_timer import StageClock
 from nuclix.engine.segmentation.units import Batch, Computing, Patch, Stitched, Unit
+from nuclix.engine.slide.normalise import Normaliser
 from nuclix.engine.slide.view import SlideView
 
 T = TypeVar("T", bound=np.generic)
@@ -72,6 +73,8 @@ class PipelineInputs:
         How nuclei are outlined and what is measured.
     min_score : float or None
         Nuclei with a lower detection probability are dropped.
+    normalise : callable or None
+        Stain normalisation of what the network sees; stains are measured on the slide's own pixels.
     """
 
     view: SlideView
@@ -82,6 +85,7 @@ class PipelineInputs:
     rule: ClassRule | None = None
     measurements: MeasurementSettings = SHAPE_ONLY
     min_score: float | None = None
+    normalise: Normaliser | None = None
 
 
 class SlidePipeline:
@@ -213,10 +217,12 @@ class SlidePipeline:
     def _read(self, box: Box) -> Patch:
         with self._clock.stage("read"):
             pixels = self._inputs.view.read_patch(box)
+            normalise = self._inputs.normalise
+            seen = pixels if normalise is None else normalise(pixels)
             if not self._inputs.measurements.needs_pixels:
-                return Patch(pixels, None)
+                return Patch(seen, None)
             margin = self._grid.patch.margin
-            return Patch(pixels, packed_pixels(pixels[margin : box.height - margin, margin : box.width - margin]))
+            return Patch(seen, packed_pixels(pixels[margin : box.height - margin, margin : box.width - margin]))
 
     def _predict(self, batch: Batch) -> None:
         """Start to compute a batch; place the maps of earlier ones, as many as need not be under way any more."""

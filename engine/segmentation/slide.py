@@ -28,6 +28,7 @@ from nuclix.engine.segmentation.regions import ViewRegions, regions_of, side_fil
 from nuclix.engine.segmentation.result_key import result_key
 from nuclix.engine.segmentation.slide_files import SlideOutcome, SlidePaths
 from nuclix.engine.segmentation.store import ObjectStore, open_store
+from nuclix.engine.slide.colour import managed
 from nuclix.engine.slide.damage import DamageTolerant
 from nuclix.engine.slide.identity import ContentHash, SlideState, slide_state
 from nuclix.engine.slide.open import fingerprint, open_slide
@@ -132,7 +133,7 @@ class SlideContext:
     scale : SlideScale
         The scale that is used, and where it comes from.
     content : ContentHash
-        The SHA-256 of the slide's bytes, computed meanwhile.
+        The digest of the slide's bytes, computed meanwhile.
     regions : ViewRegions or None
         What the run is limited to.
     """
@@ -203,12 +204,14 @@ def _stored_objects(paths: SlidePaths, context: SegmentationContext, user: UserS
 
 def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, user: UserScale) -> None:
     """Segment a slide and store its objects."""
-    started, state, content = time.perf_counter(), slide_state(paths.slide), ContentHash(paths.slide)
-    config = context.config
+    started, state, config = time.perf_counter(), slide_state(paths.slide), context.config
     reader = open_slide(paths.slide, config.reader)
+    content = ContentHash(paths.slide, reader, full=config.full_hash)
     try:
         if isinstance(reader, DamageTolerant):
             reader.tolerate_damage(config.tolerate_damage)
+        if config.icc:
+            reader = managed(reader)
         scale = resolve_scale(reader.info, user)
         check_upsampling(reader.info, scale.scale, context.model.card.scale, config)
         regions = regions_of(config, paths.slide)

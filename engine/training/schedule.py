@@ -67,11 +67,17 @@ class Schedule:
         for name in ("steps", "batch", "patch", "decay_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        for name in ("min_learning_rate", "freeze_encoder"):
+        for name in ("warmup", "early_stopping", "seed", "min_learning_rate", "freeze_encoder"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay must be in 0..1, not {self.decay}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must be 0 or more and less than 1, not {self.average}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be a positive number, not {self.learning_rate}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay must be 0 or more, not {self.weight_decay}")
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""

@@ -29,6 +29,11 @@ class OpenVinoSource:
         return None
 
     @classmethod
+    def with_card(cls, content: bytes, card: bytes) -> bytes:
+        """Raise `ModelError`: it recognises no file."""
+        raise ModelError("OpenVINO has no model file of its own: pack TorchScript or ONNX")
+
+    @classmethod
     def load(cls, path: Path, card: ModelCard, device: str) -> Callable[[torch.Tensor], Any]:
         """Return a callable that runs the network.
 
