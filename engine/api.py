@@ -21,7 +21,7 @@ from nuclix.engine.contracts import ModelCard, SlideReader
 from nuclix.engine.errors import DeviceMemoryError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.nuclei import Nuclei, as_box, opened
-from nuclix.engine.run_config import DEFAULT_MODEL, RunConfig
+from nuclix.engine.run_config import DEFAULT_MODEL, NORMALISATIONS, RunConfig
 from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.segmentation.slide import SegmentationContext
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from nuclix.engine.inference.tiling import TileGrid
     from nuclix.engine.segmentation.measure import MeasurementSettings
     from nuclix.engine.segmentation.objects import Objects
-    from nuclix.engine.segmentation.region import RegionPatches
+    from nuclix.engine.segmentation.region import RegionShapes
+    from nuclix.engine.slide.normalise import Normaliser
     from nuclix.engine.slide.tissue import TissueMask
     from nuclix.engine.slide.view import SlideView
 
@@ -119,7 +120,7 @@ def segment(
     region : Box or (x, y, width, height), optional
         In pixels of the full resolution, counted from the corner of what QuPath shows. Only the patches that the
         region needs are computed; nuclei whose centroid lies in it are returned, and they equal those of the whole
-        slide. Memory grows with the region by about 5 bytes per pixel at the model's scale.
+        slide.
     tissue : bool
         Skip background (regions without tissue).
     mpp : float, optional
@@ -229,49 +230,62 @@ class _Job:
         header = slide_header(view, classes, context.model, self.fingerprint, settings)
         if region is None:
             return Nuclei(self._objects(grid, mask), header, self.scale.mpp)
-        patches = self._patches(region, grid, mask)
-        objects = self._objects(grid, patches)
-        while patches.extend():
-            objects = self._objects(grid, patches)
-        found = Nuclei(objects, header, self.scale.mpp)
+        found = Nuclei(self._objects(grid, mask, self._shapes(region)), header, self.scale.mpp)
         row, col = found.centroids.T
         inside = (row >= region.row) & (row < region.row_end) & (col >= region.col) & (col < region.col_end)
         return found[inside]
 
-    def _patches(self, region: Box, grid: TileGrid, mask: TissueMask | None) -> RegionPatches:
-        """Return the patches of a region that is given in level-0 pixels from the corner of the slide's bounds."""
-        from nuclix.engine.segmentation.region import RegionPatches
+    def _shapes(self, region: Box) -> RegionShapes:
+        """Return a region, given in level-0 pixels from the corner of the slide's bounds, at the model's scale."""
+        import shapely
+
+        from nuclix.engine.segmentation.region import RegionShapes
         from nuclix.engine.slide.view import slide_bounds
 
         bounds, down = slide_bounds(self.view.info), self.view.downsample
         box = region.shift(bounds.row, bounds.col)
-        scaled = Box.between(
-            int(box.row // down), int(box.col // down), int(-(-box.row_end // down)), int(-(-box.col_end // down))
-        )
-        return RegionPatches(scaled, grid, mask, self.model.context.post.context)
+        edges = np.array([box.col, box.row, box.col_end, box.row_end]) / down
+        return RegionShapes([shapely.box(*edges)] if region.area else [])
 
-    def _objects(self, grid: TileGrid, where: TissueMask | RegionPatches | None) -> Objects:
+    def _normaliser(self, tissue: TissueMask | None) -> Normaliser | None:
+        """Return the stain normalisation that the model was loaded with; None for none."""
+        from nuclix.engine.slide.normalise import stain_normaliser, stain_profile
+        from nuclix.engine.slide.samples import tissue_samples
+
+        method = self.model.context.config.stain_normalisation
+        if method == NORMALISATIONS[0]:
+            return None
+        return stain_normaliser(method, stain_profile(tissue_samples(self.view.reader, self.view, tissue).pixels))
+
+    def _objects(self, grid: TileGrid, tissue: TissueMask | None, shapes: RegionShapes | None = None) -> Objects:
         """Run the pipeline; where the device is out of memory, again with half the batch size."""
         predictor = self.model.context.predictor
         while True:
             try:
                 with _enough_threads():
-                    return self._run(grid, where)
+                    return self._run(grid, tissue, shapes)
             except DeviceMemoryError:
                 if predictor.batch == 1:
                     raise
             predictor.use_batch(predictor.batch // 2)
 
-    def _run(self, grid: TileGrid, where: TissueMask | RegionPatches | None) -> Objects:
+    def _run(self, grid: TileGrid, tissue: TissueMask | None, shapes: RegionShapes | None) -> Objects:
         from nuclix.engine.segmentation.hooks import RunHooks
         from nuclix.engine.segmentation.memory import MemoryStore
         from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
+        from nuclix.engine.segmentation.region_search import limited_inputs
 
         context, store = self.model.context, MemoryStore()
-        rule, measurements = context.classes.rule, context.measurements
-        inputs = PipelineInputs(self.view, where, context.predictor, context.post, store, rule, measurements)
-        hooks = RunHooks(self.on_progress, _never, getattr(where, "record", None))
-        figures = SlidePipeline(inputs, grid, context.config.threads, hooks).run()
+        rule, measurements, threads = context.classes.rule, context.measurements, context.config.threads
+        normalise = self._normaliser(tissue)
+        inputs = PipelineInputs(
+            self.view, tissue, context.predictor, context.post, store, rule, measurements, context.config.min_score,
+            normalise,
+        )  # fmt: skip
+        hooks = RunHooks(self.on_progress, _never)
+        if shapes is not None:
+            inputs = limited_inputs(inputs, shapes, grid, threads, hooks)
+        figures = SlidePipeline(inputs, grid, threads, hooks).run()
         if figures.clumps_cut:
             message = f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges"
             warnings.warn(f"{message}; the model may not suit this slide", RuntimeWarning, stacklevel=2)

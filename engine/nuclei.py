@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nuclix.engine.contracts import SlideHeader, SlideReader
 from nuclix.engine.geometry import Box
-from nuclix.engine.segmentation.objects import Objects, canonical_order, concatenate, take
+from nuclix.engine.segmentation.objects import Objects, canonical_order, centroids, concatenate, take
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -83,7 +83,7 @@ class Nuclei:
     @property
     def centroids(self) -> NDArray[np.float64]:
         """(N, 2) float64, the centre of gravity of each nucleus as (row, column) in level-0 pixels."""
-        return _centroids(self.objects) * self.header.downsample - self.header.origin
+        return centroids(self.objects) * self.header.downsample - self.header.origin
 
     def outline(self, number: int) -> list[NDArray[np.float64]]:
         """Return the rings of one nucleus.
@@ -370,22 +370,3 @@ def _index(index: Any) -> Any:
 
 def _quartiles(values: NDArray[np.float64]) -> Sequence[float]:
     return np.quantile(values, (0.25, 0.5, 0.75)).tolist() if len(values) else (float("nan"),) * 3
-
-
-def _centroids(objects: Objects) -> NDArray[np.float64]:
-    """Return the centres of gravity of the outlines' areas (N, 2), in pixels at the model's scale.
-
-    Green's theorem: with a = p x q for each edge from p to q, area = sum(a) / 2 and centroid =
-    sum(a (p + q)) / (6 area). Holes have the opposite orientation, so they are subtracted.
-    """
-    if not len(objects):
-        return np.zeros((0, 2))
-    first = objects.offsets[objects.rings[:-1]]
-    own = np.repeat(np.arange(len(objects)), np.diff(np.append(first, objects.offsets[-1])))
-    here = objects.corners.astype(np.float64) - objects.first[own]  # small numbers keep the sums exact
-    following = np.arange(1, len(here) + 1)
-    following[objects.offsets[1:] - 1] = objects.offsets[:-1]
-    there = here[following]
-    cross = here[:, 0] * there[:, 1] - here[:, 1] * there[:, 0]
-    moments = np.add.reduceat((here + there) * cross[:, None], first, axis=0)
-    return moments / (3 * np.add.reduceat(cross, first))[:, None] + objects.first

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nuclix.engine.cli.former_names import FormerName, flag_of
+from nuclix.engine.config_file import read_config
 from nuclix.engine.option_spec import OptionSpec
-from nuclix.engine.run_config import RunConfig, option_specs, read_config
+from nuclix.engine.run_config import RunConfig, option_specs
 
 # Takes back what the configuration file says of an option that may be unset.
 UNSET = "none"

@@ -176,7 +176,7 @@ def _rendered(report: Report, table: Callable[[list[list[str]]], str], heading: 
     parts.append(table(_metric_table(report)))
     if report.against is not None:
         parts.append(
-            "p: one-sided exact Wilcoxon signed-rank test that the first prediction is better; "
+            "p: one-sided Wilcoxon signed-rank test that the first prediction is better; "
             f"*** p < {_STRONG:g}, ** p < {_WEAK:g}."
         )
     parts.extend(f"note: {note}" for note in report.notes)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from nuclix.engine.contracts import PostProcessor
 from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box
+from nuclix.engine.inference.prediction_cache import PredictionCache
 from nuclix.engine.inference.predictor import Predictor
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.segmentation.classes import ClassRule, find_nuclei, with_found
@@ -40,6 +41,7 @@ from nuclix.engine.segmentation.measure import (
 )
 from nuclix.engine.segmentation.objects import PROBABILITY, Objects, concatenate, take
 from nuclix.engine.segmentation.stage_timer import StageClock
+from nuclix.engine.slide.normalise import Normaliser
 from nuclix.engine.slide.view import SlideView
 
 T = TypeVar("T", bound=np.generic)
@@ -58,7 +60,7 @@ class PipelineInputs:
         The slide at the model's scale.
     tissue : PatchFilter or None
         Where to compute; None computes everywhere.
-    predictor : Predictor
+    predictor : Predictor or PredictionCache
         The network.
     post : PostProcessor
         From maps to nuclei.
@@ -70,16 +72,19 @@ class PipelineInputs:
         How nuclei are outlined and what is measured.
     min_score : float or None
         Nuclei with a lower detection probability are dropped.
+    normalise : callable or None
+        Stain normalisation of what the network sees; stains are measured on the slide's own pixels.
     """
 
     view: SlideView
     tissue: PatchFilter | None
-    predictor: Predictor
+    predictor: Predictor | PredictionCache
     post: PostProcessor
     checkpoint: ObjectStore
     rule: ClassRule | None = None
     measurements: MeasurementSettings = SHAPE_ONLY
     min_score: float | None = None
+    normalise: Normaliser | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +248,12 @@ class SlidePipeline:
     def _read(self, box: Box) -> _Patch:
         with self._clock.stage("read"):
             pixels = self._inputs.view.read_patch(box)
+            normalise = self._inputs.normalise
+            seen = pixels if normalise is None else normalise(pixels)
             if not self._inputs.measurements.needs_pixels:
-                return _Patch(pixels, None)
+                return _Patch(seen, None)
             margin = self._grid.patch.margin
-            return _Patch(pixels, packed_pixels(pixels[margin : box.height - margin, margin : box.width - margin]))
+            return _Patch(seen, packed_pixels(pixels[margin : box.height - margin, margin : box.width - margin]))
 
     def _predict(self, batch: list[tuple[_Unit, Box, Future[_Patch]]]) -> None:
         """Compute a batch and put the middles into their units' maps."""
