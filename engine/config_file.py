@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from nuclix.engine.errors import UsageError
+from nuclix.engine.files import read_bounded
 from nuclix.engine.option_spec import OptionSpec
 from nuclix.engine.parameters import from_mapping
 from nuclix.engine.run_config import RunConfig, option_specs
 
+_MAX_BYTES = 10_000_000  # longer files are no configuration
 _HEADER = """\
 # Configuration of a run: nuclix run --config FILE
 # Options on the command line override this file. Paths are relative to the current directory.
@@ -37,10 +39,10 @@ def read_config(path: Path) -> RunConfig:
     import tomllib
 
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_bounded(path, _MAX_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path}: the configuration can't be read: {error.strerror}") from error
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are both of this kind
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise UsageError(f"{path}: not TOML: {error}") from error
     return from_mapping(RunConfig, _renamed(values), str(path), UsageError)
 

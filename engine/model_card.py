@@ -138,7 +138,7 @@ class ObjectClass:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a model file says of itself (``nuclix.json`` inside it, or a TOML file beside it).
+    """What a model file says of itself (``nuclix.json`` inside it, or a TOML file next to it).
 
     Attributes
     ----------

@@ -108,6 +108,14 @@ class RunConfig:
             "replace (or keep) finished results of another model, option or slide; with neither, stop and list them",
         ),
     )
+    full_hash: bool = _option(
+        False,
+        OptionSpec(
+            _SLIDES,
+            "hash every byte of each slide, to notice any change on restart; without it, the places of all tiles and "
+            "samples are compared",
+        ),
+    )
     reader: str | None = _option(
         None,
         OptionSpec(_SLIDES, "slide reader to use for every slide (chosen by content; see `nuclix plugins`)", "NAME"),
@@ -319,7 +327,7 @@ class RunConfig:
         """
         if not self.out:
             raise UsageError("no output folder: give --out DIR, or `out` in the configuration")
-        return Path(self.out)
+        return Path(self.out).expanduser()
 
     def check_complete(self) -> None:
         """Raise `UsageError` if slides or output folder are missing."""

@@ -37,6 +37,7 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "force_mpp": (0.5, ["--force-mpp", "0.5"]),
     "slides": ("slides.csv", ["--slides", "slides.csv"]),
     "recompute": (True, ["--recompute"]),
+    "full_hash": (True, ["--full-hash"]),
     "reader": ("openslide", ["--reader", "openslide"]),
     "tissue": (False, ["--no-tissue"]),
     "tissue_mask": ("masks", ["--tissue-mask", "masks"]),
@@ -115,7 +116,7 @@ def test_a_file_gives_every_option_and_the_command_line_wins(item: OptionSpec, t
 
 
 def words() -> st.SearchStrategy[str]:
-    return st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+    return st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
 
 def configs() -> st.SearchStrategy[RunConfig]:

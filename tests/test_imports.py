@@ -40,6 +40,7 @@ LAYERS = {
     "progress": {"batch", "segmentation"},
     "report": {"batch", "progress", "segmentation", "slide"},
     "qupath": {"batch", "segmentation"},
+    "viewer": {"batch", "report", "segmentation", "slide"},
 }  # fmt: skip
 # Modules at the engine's top that stand above all packages: nothing in a package imports them.
 TOP = {"api", "benchmark"}

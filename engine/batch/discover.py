@@ -152,7 +152,7 @@ def _stem(name: PurePosixPath) -> PurePosixPath:
 def _expand(text: str, search: _Search) -> list[tuple[Path, PurePosixPath]]:
     if not text:
         raise UsageError("an input is empty (''); is a variable of the shell not set?")
-    path = Path(text)
+    path = Path(text).expanduser()
     if path.is_dir() and not is_recognised(path, search.readers):
         return _search_folder(path, search)
     if os.path.lexists(path):

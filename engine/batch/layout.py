@@ -12,6 +12,7 @@
     OUT/regions.csv                     one line per region, where a run was limited to regions
     OUT/nuclix-index.json               the result file of each slide, for import into QuPath
     OUT/nuclix.db, run.log, report.html, .nuclix.lock
+    OUT/report-slides/NAME.html         page of each slide
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ def slide_paths(out: Path, job: SlideJob) -> SlidePaths:
 def report_path(out: Path, name: str, suffix: str) -> Path:
     """Return the path of a slide's data for the report: ``.npz`` its summary, ``.jpg`` its thumbnail."""
     return _with_suffix(out / _HIDDEN / "slides" / PurePosixPath(name), suffix)
+
+
+def slide_page_path(report: Path, name: str) -> Path:
+    """Return the path of a slide's page: in a folder beside the report, which may lie outside the output folder."""
+    return _with_suffix(report.with_name(f"{report.stem}-slides") / PurePosixPath(name), ".html")
 
 
 def objects_path(out: Path, name: str) -> Path:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.executor import (
@@ -36,6 +36,9 @@ _EXIT_TIMEOUT = 5.0
 # A worker that has not loaded its model by then (from a share, on a machine that is swapping) never will.
 _START_TIMEOUT = 300.0
 _MAX_STARTS = 3
+# A process of its own interpreter: threads and CUDA of this one do not survive a fork. Tests set "forkserver", which
+# loads PyTorch once for all of their workers.
+_START_METHOD = "spawn"
 # The run looks at its workers several times a second. A longer gap, in seconds, means that it was suspended (Ctrl-Z, a
 # batch system), and its workers with it: that is not counted as their silence.
 _SUSPENDED = 5.0
@@ -46,7 +49,7 @@ class _Worker:
     """A worker process and the slide that it is on; `failures` counts those before it that died while they started."""
 
     device: str
-    process: SpawnProcess
+    process: BaseProcess
     connection: Connection
     heard: float
     replaces: bool
@@ -77,12 +80,12 @@ class ProcessExecutor:
         self._events: list[tuple[SlideJob, SlideEvent] | Notice] = []
 
     def _start(self, device: str, *, replaces: bool = False, failures: int = 0) -> _Worker:
-        spawn = multiprocessing.get_context("spawn")
+        starter = multiprocessing.get_context(_START_METHOD)
         # A helper of multiprocessing's, which is started with the first process and lets the signals through again.
         resource_tracker.ensure_running()
-        ours, theirs = spawn.Pipe()
+        ours, theirs = starter.Pipe()
         context = replace(self._context, config=replace(self._context.config, device=device))
-        process = spawn.Process(target=run_worker, args=(theirs, context, max(1, self._on_cpu)), daemon=True)
+        process = starter.Process(target=run_worker, args=(theirs, context, max(1, self._on_cpu)), daemon=True)
         # Until the child has its own way with these signals they wait; an impatient Ctrl-C finds no half-made process.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ def info(args: argparse.Namespace) -> int:
     import json
 
     from nuclix.engine import registry
+    from nuclix.engine.cli.streams import stderr_line, stdout_line
     from nuclix.engine.errors import NuclixError
 
     models = registry.names(registry.WEIGHTS)
@@ -49,12 +49,12 @@ def info(args: argparse.Namespace) -> int:
         except NuclixError as error:
             if len(args.files) == 1:
                 raise
-            print(f"nuclix: error: {error}", file=sys.stderr)
+            stderr_line(f"nuclix: error: {error}")
             failed += 1
             continue
         found.append(facts)
         if not args.json:
-            print("\n".join(["", *_lines(facts)] if len(found) > 1 else _lines(facts)))
+            stdout_line("\n".join(["", *_lines(facts)] if len(found) > 1 else _lines(facts)))
     if args.json:
         print(json.dumps(found if len(args.files) > 1 else found[0], indent=2, ensure_ascii=False))
     return 1 if failed else 0

@@ -23,6 +23,7 @@ from nuclix.engine.cli import (
     overlay,
     pack,
     plugins,
+    prepare,
     qupath,
     report,
     run,
@@ -30,13 +31,14 @@ from nuclix.engine.cli import (
     status,
     tissue,
     train,
+    view,
 )
 from nuclix.engine.cli.streams import stderr_line
 from nuclix.engine.errors import NuclixError, UsageError
 
 COMMANDS = (
-    *(run, check, status, report, export, qupath, overlay, tissue, config, demo, simulate),
-    *(train, experiment, evaluate, pack, info, bench, plugins, completion),
+    *(run, check, status, report, view, export, qupath, overlay, tissue, config, demo, simulate),
+    *(prepare, train, experiment, evaluate, pack, info, bench, plugins, completion),
 )
 
 FAILED = 1
@@ -128,7 +130,7 @@ def open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
@@ -163,9 +165,18 @@ def guarded(command: Callable[[argparse.Namespace], int], args: argparse.Namespa
     except Exception as error:  # noqa: BLE001 - the last resort, which shows the whole traceback
         if isinstance(error, OSError) and error.errno is not None:
             where = f"{error.filename}: " if error.filename is not None else ""
-            return _complain(f"error: {where}{error.strerror}", FAILED)
+            return _complain(f"error: {where}{error.strerror}{_gone_folder()}", FAILED)
         traceback.print_exc()
         return _complain(PLEA, BUG)
+
+
+def _gone_folder() -> str:
+    """Return a remark if the current folder was deleted, which makes all relative paths fail; else an empty string."""
+    try:
+        os.getcwd()  # noqa: PTH109 (Path.cwd does the same)
+    except OSError:
+        return "; the current folder was deleted: change to another one"
+    return ""
 
 
 def _complain(message: str, code: int) -> int:

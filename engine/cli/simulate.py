@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COUNT, HELD_OUT, EDGE = 50, 10, 512  # DIST paper: 50 images of 512 px (section III-A), 10 retained (section V-B)
 DILATION = 3
+MAX_PIXELS = 10**9  # the made-up truth is held in memory, at four bytes a pixel and SPARE times over
 SPARE = 2  # squares of the made-up truth for each that is asked for: some lie on background
 
 
@@ -44,6 +45,12 @@ def simulate(args: argparse.Namespace) -> int:
 
     if args.size < 1 or args.dilation < 0:
         raise UsageError("--size must be positive and --dilation at least 0")
+    if args.seed < 0:
+        raise UsageError("--seed must be 0 or more")
+    if args.count * args.size**2 > MAX_PIXELS:
+        raise UsageError(
+            f"--count {args.count} images of --size {args.size} are more than {MAX_PIXELS // 10**9} billion pixels"
+        )
     if not 0 < args.hold_out < args.count:
         raise UsageError("--hold-out must be positive and smaller than --count")
     made = simulated(_truths(args), Simulation(dilation=args.dilation), args.size, args.seed)

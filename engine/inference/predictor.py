@@ -161,20 +161,44 @@ class Predictor:
         stack = np.zeros((self.batch, size, size, 3), np.uint8)
         for slot, patch in enumerate(patches):
             stack[slot] = patch
+        with torch.inference_mode():
+            # (N, H, W, 3) seen as (N, 3, H, W) is what PyTorch calls channels last: no copy.
+            maps = self.compute(torch.from_numpy(stack).to(self._settings.device).permute(0, 3, 1, 2))
+            inner = slice(margin, size - margin)
+            found = maps[: len(patches), :, inner, inner].float().contiguous()
+            if not bool(torch.isfinite(found).all()):
+                advice = "" if self.precision == torch.float32 else "; try --precision float32"
+                raise ModelError(f"model {self.name}: its maps hold values that are not finite numbers{advice}")
+            return found.cpu().numpy()
+
+    def compute(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the maps of whole patches on the device, in the arithmetic of the settings.
+
+        Parameters
+        ----------
+        images : (n, 3, size, size) uint8
+            On the device, channels last.
+
+        Returns
+        -------
+        (n, channels, size, size) floating point
+            On the device; work may still be queued there.
+
+        Raises
+        ------
+        ModelError
+            If the output is not what the card says.
+        RuntimeError
+            What PyTorch raises if the network fails.
+        """
+        import torch
+
         half = self._settings.precision != torch.float32
         with (
             torch.inference_mode(),
             torch.autocast(self._settings.device.type, self._settings.precision if half else None, enabled=half),
         ):
-            # (N, H, W, 3) seen as (N, 3, H, W) is what PyTorch calls channels last: no copy.
-            images = torch.from_numpy(stack).to(self._settings.device).permute(0, 3, 1, 2)
-            maps = self._mirrored(images) if self.tta else self._maps(images)
-            inner = slice(margin, size - margin)
-            found = maps[: len(patches), :, inner, inner].float().contiguous()
-            if not bool(torch.isfinite(found).all()):
-                advice = "" if not half else "; try --precision float32"
-                raise ModelError(f"model {self.name}: its maps hold values that are not finite numbers{advice}")
-            return found.cpu().numpy()
+            return self._mirrored(images) if self.tta else self._maps(images)
 
     def _maps(self, images: torch.Tensor) -> torch.Tensor:
         """Run the network and check what it returns."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.ext.ragged import gathered, offsets_of
+
 # Pixels along a cell of the canonical order: some thousand nuclei, few enough to lie close to each other.
 ORDER_CELL = 2048
 _CURVE_EDGE = 2**20  # cells along the square that the curve fills: more than 32-bit coordinates reach
@@ -64,19 +66,6 @@ class Objects:
         return self.measurements[PROBABILITY]
 
 
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the concatenation of arange(start, start + length)."""
-    total = int(lengths.sum())
-    if total == 0:
-        return np.zeros(0, np.int64)
-    ends = np.cumsum(lengths)
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
-
-
-def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
 def take(objects: Objects, index: NDArray[np.int64]) -> Objects:
     """Return the objects `index`, in that order, with their outlines.
 
@@ -93,15 +82,15 @@ def take(objects: Objects, index: NDArray[np.int64]) -> Objects:
         M objects that share no memory with the input.
     """
     ring_counts = np.diff(objects.rings)[index]
-    ring_index = _ranges(objects.rings[:-1][index], ring_counts)
+    ring_index = gathered(objects.rings[:-1][index], ring_counts)
     corner_counts = np.diff(objects.offsets)[ring_index]
-    corner_index = _ranges(objects.offsets[:-1][ring_index], corner_counts)
+    corner_index = gathered(objects.offsets[:-1][ring_index], corner_counts)
     return Objects(
         first=objects.first[index],
         pixels=objects.pixels[index],
-        rings=_offsets(ring_counts),
+        rings=offsets_of(ring_counts),
         shells=objects.shells[ring_index],
-        offsets=_offsets(corner_counts),
+        offsets=offsets_of(corner_counts),
         corners=objects.corners[corner_index],
         classes=objects.classes[index],
         measurements={name: values[index] for name, values in objects.measurements.items()},
@@ -136,9 +125,9 @@ def concatenate(parts: Sequence[Objects]) -> Objects:
     return Objects(
         first=np.concatenate([part.first for part in parts]),
         pixels=np.concatenate([part.pixels for part in parts]),
-        rings=_offsets(rings),
+        rings=offsets_of(rings),
         shells=np.concatenate([part.shells for part in parts]),
-        offsets=_offsets(lengths),
+        offsets=offsets_of(lengths),
         corners=np.concatenate([part.corners for part in parts]),
         classes=np.concatenate([part.classes for part in parts]),
         measurements={name: np.concatenate([part.measurements[name] for part in parts]) for name in names},

@@ -32,6 +32,7 @@ from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.pending_file import PendingFile
 from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.slide.tissue import TissueMask
+from nuclix.ext.ragged import offsets_of
 
 FORMAT = 1
 _REGIONS = "regions.json"
@@ -255,12 +256,31 @@ class ObjectStore:
         DataError
             If the file is damaged.
         """
-        for block in range(self._blocks):
-            try:
-                objects = self._block(f"{block:06d}")
-            except _DAMAGED as error:
-                raise self._damaged(error) from error
-            yield objects
+        for number in range(self.block_count):
+            yield self.read_block(number)
+
+    @property
+    def block_count(self) -> int:
+        """Number of blocks that `blocks` yields."""
+        return self._blocks
+
+    def read_block(self, number: int) -> Objects:
+        """Return one block of objects; safe from several threads.
+
+        Parameters
+        ----------
+        number : int
+            0 to ``block_count - 1``, in canonical order.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged.
+        """
+        try:
+            return self._block(f"{number:06d}")
+        except _DAMAGED as error:
+            raise self._damaged(error) from error
 
     def _block(self, folder: str) -> Objects:
         columns: dict[str, Any] = {}
@@ -270,7 +290,7 @@ class ObjectStore:
             if item.name not in ("corners", "measurements"):
                 columns[item.name] = self._array(name) if name in present else None
         for name, dtype in _INTEGERS.items():
-            columns[name] = _starts(columns[name]) if name in _COUNTED else columns[name].astype(dtype)
+            columns[name] = offsets_of(columns[name]) if name in _COUNTED else columns[name].astype(dtype)
         values = self._array(f"{folder}/{_VALUES}")
         columns["measurements"] = {name: values[:, k].copy() for k, name in enumerate(self._names)}
         unit = self._array(f"{folder}/corner_unit.npy").item()
@@ -311,10 +331,6 @@ def _packed(column: NDArray[Any]) -> NDArray[Any]:
     if not column.size:
         return column
     return column.astype(np.result_type(np.min_scalar_type(column.min()), np.min_scalar_type(column.max())))
-
-
-def _starts(counts: NDArray[Any]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
 def _firsts_of_corners(first: NDArray[np.int64], rings: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[Any]:
