@@ -31,7 +31,7 @@ def write_zarr(
     datasets = []
     for number, level in enumerate(levels):
         planes = np.moveaxis(level, 2, 0) if axes.index("c") < axes.index("y") else level
-        planes = planes.reshape((1,) * (len(axes) - 3) + planes.shape)
+        planes = np.expand_dims(planes, tuple(axes.index(axis) for axis in axes if axis not in "cyx"))
         chunks = tuple(100 if axis in "yx" else length for axis, length in zip(axes, planes.shape, strict=True))
         array = group.create_array(str(number), shape=planes.shape, chunks=chunks, dtype=planes.dtype)
         array[:] = planes
