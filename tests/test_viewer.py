@@ -125,8 +125,11 @@ def test_tiles_show_the_slide_at_every_level(client: Client, folder: Path) -> No
                 assert status == 200 and headers["Content-Type"] == "image/jpeg"
                 tile = np.asarray(Image.open(io.BytesIO(content)), float)
                 assert tile.shape == (min(TILE, height - row * TILE), min(TILE, width - col * TILE), 3)
-                part = whole[row * TILE * step :, col * TILE * step :][: TILE * step, : TILE * step]
-                assert abs(tile.mean() - part.mean()) < 6, (level, col, row)
+                # The last row and column reach over the slide's edge, where there is white.
+                rows, cols = (min(TILE, full // step - at * TILE) for full, at in ((900, row), (1200, col)))
+                part = whole[row * TILE * step :, col * TILE * step :][: rows * step, : cols * step]
+                if rows > 0 and cols > 0:
+                    assert abs(tile[:rows, :cols].mean() - part.mean()) < 4, (level, col, row)
         assert client.get(f"slide/{number}/tile/{level}/{-(-width // TILE)}/0")[0] == 404
     assert client.get(f"slide/{number}/tile/{facts['max_level'] + 1}/0/0")[0] == 404
 
