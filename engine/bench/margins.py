@@ -114,8 +114,7 @@ def compare_margins(
     """
     sums = [_Sum(shape) for shape in shapes]
     predictors = [
-        Predictor(replace(model, card=replace(model.card, patch=shape)), replace(settings, batch=1))
-        for shape in shapes
+        Predictor(replace(model, card=replace(model.card, patch=shape)), replace(settings, batch=1)) for shape in shapes
     ]
     for picture in pictures:
         expected = _Found(np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.int32))
