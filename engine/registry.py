@@ -51,7 +51,7 @@ def entries(group: str) -> tuple[PluginEntry, ...]:
     """List the plugins of a group, by name, without importing any of them.
 
     Two plugins of one name both stand in the list; `names` and `load` refuse them. A distribution that is found
-    twice on the path (an editable install beside its own metadata) counts once.
+    twice on the path (an editable install next to its own metadata) counts once.
 
     Parameters
     ----------

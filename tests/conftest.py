@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs the real images or a GPU where there are none."""
     absent = {}
     if not SHARED.is_dir():
-        absent["shared"] = "no real images beside the checkout"
+        absent["shared"] = "no real images next to the checkout"
     if any(item.get_closest_marker("gpu") for item in items) and not _has_cuda():
         absent["gpu"] = "no CUDA device"
     for item in items:
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Return the folder of real images beside the checkout; only for tests marked `shared`."""
+    """Return the folder of real images next to the checkout; only for tests marked `shared`."""
     return SHARED
 
 

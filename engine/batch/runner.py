@@ -95,7 +95,7 @@ def run_batch(config: RunConfig, observer: Observer, stop: StopFlag, first: Work
     config.check_complete()
     out = config.output_folder
     deadline = math.inf if config.time_limit is None else started + config.time_limit
-    found = list_slides(config, known_slides(out))
+    found = list_slides(config, known_slides(out), download=True)
     jobs = found.jobs
     try:
         prepare_folder(out)

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from nuclix.engine.cli import (
     bench,
+    bench_parts,
     check,
     completion,
     config,
@@ -23,6 +24,7 @@ from nuclix.engine.cli import (
     overlay,
     pack,
     plugins,
+    prepare,
     qupath,
     report,
     run,
@@ -30,13 +32,14 @@ from nuclix.engine.cli import (
     status,
     tissue,
     train,
+    view,
 )
 from nuclix.engine.cli.streams import stderr_line
 from nuclix.engine.errors import NuclixError, UsageError
 
 COMMANDS = (
-    *(run, check, status, report, export, qupath, overlay, tissue, config, demo, simulate),
-    *(train, experiment, evaluate, pack, info, bench, plugins, completion),
+    *(run, check, status, report, view, export, qupath, overlay, tissue, config, demo, simulate),
+    *(prepare, train, experiment, evaluate, pack, info, bench, plugins, completion),
 )
 
 FAILED = 1
@@ -118,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.platform == "win32":
         return _complain(NOT_WINDOWS, USAGE)
     open_standard_streams()
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_args(bench_parts.joined(sys.argv[1:] if argv is None else argv))
     return guarded(args.command, args)
 
 

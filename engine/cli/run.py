@@ -147,6 +147,8 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
     publisher.run_ended(stopped)
     try:
         _keep_foreign_page(out / REPORT_NAME)
+        if not stopped:  # whoever stopped it is waiting; the next run or `nuclix report` makes them
+            _make_slide_pages(publisher, out)
         write_slide_table(out, out / SUMMARY_NAME)
         write_region_table(out, out / REGIONS_NAME)
         write_index(out)
@@ -158,6 +160,18 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
         publisher(notice(message))
         return False
     return True
+
+
+def _make_slide_pages(publisher: EventPublisher, out: Path) -> None:
+    """Make the pages of the finished slides, within a time budget; what they lack is said, and fails nothing."""
+    from nuclix.engine.batch.events import notice
+    from nuclix.engine.batch.layout import REPORT_NAME
+    from nuclix.engine.report.collect import collect
+    from nuclix.engine.report.slide_pages import pages_of_run
+
+    lacking = pages_of_run(collect(out), out / REPORT_NAME)
+    if lacking:
+        publisher(notice(f"the slides' pages: {lacking}"))
 
 
 def _keep_foreign_page(page: Path) -> None:

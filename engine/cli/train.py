@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ OPTIONS = (
     ("precision", str, "TYPE", "auto, float32, bfloat16 or float16"),
 )
 
+RELIABILITY = "reliability.svg"
 STILL = "none"  # what --augment says to leave patches as they are
 
 
@@ -220,9 +222,20 @@ def train_command(args: argparse.Namespace) -> int:
     data = args.data.resolve().name
     provenance = Provenance(args.out.stem, args.recipe, data, args.licence, settings, _parameters(args, recipe))
     execution = Execution.of(args.device, schedule.precision)
-    print(summary(export(recipe, network, dataset, execution, provenance, args.out)))
+    card = export(recipe, network, dataset, execution, provenance, args.out)
+    _draw_reliability(card, place.folder / RELIABILITY)
+    print(summary(card))
     print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
     return 0
+
+
+def _draw_reliability(card: ModelCard, path: Path) -> None:
+    """Draw how far the calibrated scores of a card are probabilities, if it has them and matplotlib is there."""
+    from nuclix.engine.training.plot import can_plot, reliability_plot
+
+    bins = card.training.get("calibrated scores", {}).get("bins")
+    if bins and can_plot():
+        path.write_bytes(reliability_plot(bins))
 
 
 def _leave_one_out(args: argparse.Namespace, recipe: Recipe, schedule: Schedule, dataset: Dataset) -> int:
@@ -284,10 +297,24 @@ def _schedule(args: argparse.Namespace, recipe: Recipe) -> Schedule:
     settings = dict(recipe.schedule()) if isinstance(recipe, CustomSchedule) else {}
     names = [name.replace("-", "_") for name, *_ in OPTIONS]
     settings.update({name: getattr(args, name) for name in names if getattr(args, name) is not None})
-    views = assignments([word for word in args.augment if word != STILL], Augmentation, "--augment")
+    views = assignments(_present_words(args.augment), Augmentation, "--augment")
     usual = as_mapping(NONE) if STILL in args.augment else settings.get("augmentation", {})
     settings["augmentation"] = {**usual, **views}
     return from_mapping(Schedule, settings, "nuclix train", UsageError)
+
+
+def _present_words(words: Sequence[str]) -> list[str]:
+    """Return NAME=VALUE words with present names; say which names are former ones."""
+    from nuclix.engine.training.augmentation import FORMER_NAMES
+
+    found = []
+    for word in words:
+        name, separator, value = word.partition("=")
+        if name in FORMER_NAMES:
+            sys.stderr.write(f"nuclix train: --augment {name} is deprecated; use {FORMER_NAMES[name]}\n")
+        if word != STILL:
+            found.append(f"{FORMER_NAMES.get(name, name)}{separator}{value}")
+    return found
 
 
 def summary(card: ModelCard) -> str:

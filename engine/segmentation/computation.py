@@ -151,10 +151,10 @@ def _store(
     started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     view = slide.view
-    summary = SummaryAccumulator(view)
+    mapping = slide.shared.classes.mapping
+    summary = SummaryAccumulator(view, len(mapping.classes))
     outside = BackgroundCounter(tissue)
     writer = StoreWriter(slide.paths.objects)
-    mapping = slide.shared.classes.mapping
     by_class = np.zeros(len(mapping.classes), np.int64)
     regions = slide.regions and RegionCounter(slide.regions, mapping.classes, view.scale.mpp)
     try:

@@ -256,12 +256,31 @@ class ObjectStore:
         DataError
             If the file is damaged.
         """
-        for block in range(self._blocks):
-            try:
-                objects = self._block(f"{block:06d}")
-            except _DAMAGED as error:
-                raise self._damaged(error) from error
-            yield objects
+        for number in range(self.block_count):
+            yield self.read_block(number)
+
+    @property
+    def block_count(self) -> int:
+        """Number of blocks that `blocks` yields."""
+        return self._blocks
+
+    def read_block(self, number: int) -> Objects:
+        """Return one block of objects; safe from several threads.
+
+        Parameters
+        ----------
+        number : int
+            0 to ``block_count - 1``, in canonical order.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged.
+        """
+        try:
+            return self._block(f"{number:06d}")
+        except _DAMAGED as error:
+            raise self._damaged(error) from error
 
     def _block(self, folder: str) -> Objects:
         columns: dict[str, Any] = {}

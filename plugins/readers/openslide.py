@@ -24,7 +24,7 @@ BLOCK = 512  # pixels along a block: a whole number of the usual tiles of 128, 2
 CACHE_BYTES = 64 << 20  # about 80 blocks
 GENERIC = "generic-tiff"
 ICC_LIMIT = 64 << 20  # no colour profile is larger
-# What is recognised without the library, to say what is missing: (offset, bytes); MRXS and VMS are told by their names
+# What is recognised without the library, to say what is missing: (offset, bytes); MRXS and VMS go by their names
 DICOM_MAGIC = (128, b"DICM")
 SUFFIXES = (".mrxs", ".vms", ".vmu")
 ADVICE = "install OpenSlide: pip install openslide-python openslide-bin"

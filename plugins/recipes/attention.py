@@ -68,9 +68,9 @@ class AttentionRecipe:
         Folder of whole slides that tiles are cut from. Empty: the training images' pixels (M_-WSI).
     stain : str
         Colour transfer (Reinhard). "fixed": every tile to the first training image's colours. "varied": every tile
-        to those of any training image, drawn by lot, so that colour tells nothing of the magnification, yet unaltered
-        images can be given to the network: colours normalised by the patch would make an object depend on the patch
-        that it lies in. "none": tiles as they are.
+        to those of any training image, chosen at random, so that colour carries no information about magnification.
+        Unaltered images can still be given to the network: colours normalised by the patch would make an object depend
+        on the patch that it lies in. "none": tiles as they are.
     mpp : float
         Of 40x, the finest of the three magnifications, at which the model is run; the others are half and a quarter.
     """
