@@ -250,6 +250,11 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
+def machine_facts() -> dict[str, Any]:
+    """Return the machine and the versions, for files of other measurements."""
+    return {"machine": _machine(), "versions": versions()}
+
+
 def _machine() -> dict[str, Any]:
     """Return what speed depends on and no record holds."""
     return {

@@ -35,7 +35,6 @@ from nuclix.engine.batch.layout import LOG_NAME, slide_paths
 from nuclix.engine.errors import DeviceError, DeviceMemoryError, Interrupted, ModelError, NuclixError, OutputError
 from nuclix.engine.files import is_transient
 from nuclix.engine.inference.device import share_threads
-from nuclix.engine.operating_system import ignore_stop_signals
 from nuclix.engine.segmentation.hooks import Progress, RunHooks
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context, segment_slide
 
@@ -113,9 +112,6 @@ def run_worker(connection: Connection, context: RunContext, cpu_workers: int) ->
     cpu_workers : int
         Workers that compute on this machine's CPU at the same time.
     """
-    # Signals reach every process of a terminal or of a job; what they mean is the parent's to say. It has them
-    # blocked around the start of this process.
-    ignore_stop_signals()
     inbox = _Inbox(connection)
     threading.Thread(target=inbox.listen, daemon=True).start()
     _redirect_output(context.config.output_folder / LOG_NAME)

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from nuclix.engine.cli import (
     bench,
+    bench_parts,
     check,
     completion,
     config,
@@ -121,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason is not None:
         return _complain(f"error: {reason}", USAGE)
     open_standard_streams()
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_args(bench_parts.joined(sys.argv[1:] if argv is None else argv))
     return guarded(args.command, args)
 
 
