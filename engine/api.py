@@ -263,8 +263,10 @@ class _Job:
             predictor.use_batch(predictor.batch // 2)
 
     def _run(self, grid: TileGrid, where: TissueMask | RegionPatches | None) -> Objects:
+        from nuclix.engine.segmentation.cells import CellMaker
         from nuclix.engine.segmentation.hooks import RunHooks
         from nuclix.engine.segmentation.memory import MemoryStore
+        from nuclix.engine.segmentation.objects import concatenate
         from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
 
         context, store = self.model.context, MemoryStore()
@@ -276,7 +278,10 @@ class _Job:
             message = f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges"
             warnings.warn(f"{message}; the model may not suit this slide", RuntimeWarning, stacklevel=2)
         empty = _no_objects(self.view.scale.mpp, measurements)
-        return context.classes.mapping.apply(store.objects(empty))
+        objects = store.objects(empty)
+        if measurements.cell_expansion is not None and len(objects):
+            objects = concatenate(list(CellMaker(objects, self.view, measurements).blocks(context.config.threads)))
+        return context.classes.mapping.apply(objects)
 
 
 def _no_objects(mpp: float, measurements: MeasurementSettings) -> Objects:

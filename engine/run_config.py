@@ -34,6 +34,8 @@ MAX_THREADS = 1024
 MAX_RETRIES = 100
 # Smaller blocks cost more in calls than in work (64 s a megapixel at 1 px); larger ones gain nothing.
 BLOCK_RANGE = (16, 65536)
+# Cells reach some 5 um beyond their nucleus; far more is a typing error, and its context would fill the memory.
+MAX_EXPANSION_UM = 50.0
 OUTLINES = ("smooth", "pixel")
 MEASUREMENTS = ("shape", "stain", "stain-od")
 
@@ -181,6 +183,17 @@ class RunConfig:
         OptionSpec(
             _OBJECTS,
             "keep holes in nuclei (with --outline pixel also parts apart) instead of filling them",
+            affects_results=True,
+        ),
+    )
+    cell_expansion: float | None = _option(
+        None,
+        OptionSpec(
+            _OBJECTS,
+            "make cells: grow nuclei by up to UM micrometres, without overlap",
+            "UM",
+            above=0,
+            maximum=MAX_EXPANSION_UM,
             affects_results=True,
         ),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,12 +17,14 @@ from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError, Sli
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.run_config import RunConfig, result_settings
+from nuclix.engine.segmentation.cells import CellMaker
 from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
 from nuclix.engine.segmentation.classes import Classes, prepare_classes
 from nuclix.engine.segmentation.description import slide_header, slide_record
 from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts, slide_colours
 from nuclix.engine.segmentation.hooks import PipelineFigures, Progress, RunHooks
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
+from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.segmentation.outputs import (
     WritersByFormat,
     chosen_formats,
@@ -354,6 +357,14 @@ def _checkpoint_key(slide: SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
+def _finished(slide: SlideContext, checkpoint: Checkpoint) -> Iterator[Objects]:
+    """Yield the objects to store in canonical order: nuclei, or the cells made of them."""
+    settings = slide.shared.measurements
+    if settings.cell_expansion is None or not len(checkpoint):
+        return checkpoint.blocks()
+    return CellMaker(checkpoint.everything(), slide.view, settings).blocks(slide.shared.config.threads)
+
+
 def _store(
     slide: SlideContext,
     checkpoint: Checkpoint,
@@ -371,7 +382,7 @@ def _store(
     mapping = slide.shared.classes.mapping
     by_class = np.zeros(len(mapping.classes), np.int64)
     try:
-        for block in checkpoint.blocks():
+        for block in _finished(slide, checkpoint):
             objects = mapping.apply(block)
             by_class += np.bincount(objects.classes, minlength=len(by_class))
             writer.write(objects)

@@ -23,7 +23,7 @@ FINEST_CELL_UM = 50.0
 AREA_BIN_UM2 = 2.0
 AREA_BINS = 250
 _FORMAT = 1
-_AREA = "Area µm^2"
+_AREAS = ("Area µm^2", "Nucleus: Area µm^2")  # of nuclei alone, of cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,8 @@ class SummaryAccumulator:
         row, col = np.clip(place.astype(int), 0, self._shape - 1).T
         self._counts += np.bincount(row * self._shape[1] + col, minlength=len(self._counts))
         # The area of the outline that is written, as everywhere else; of the pixels where no shapes are measured.
-        area = objects.measurements.get(_AREA, objects.pixels * self._um**2)
+        measured = [objects.measurements[name] for name in _AREAS if name in objects.measurements]
+        area = measured[0] if measured else objects.pixels * self._um**2
         self._areas += np.bincount(np.minimum(area / AREA_BIN_UM2, AREA_BINS).astype(int), minlength=AREA_BINS + 1)
         self._area_sum += float(area.sum())
 
