@@ -219,20 +219,22 @@ class _Job:
         from nuclix.engine.inference.tiling import TileGrid
         from nuclix.engine.run_config import result_settings
         from nuclix.engine.segmentation.description import slide_header
+        from nuclix.engine.segmentation.slide_stains import slide_stains
         from nuclix.engine.slide.tissue import tissue_mask
 
         view, context = self.view, self.model.context
         mask = tissue_mask(view.reader, view) if tissue else None
         grid = TileGrid(view.height, view.width, context.model.card.patch, context.config.block)
         classes = context.classes.mapping.classes
-        settings = result_settings(context.config)
+        stains = slide_stains(context.measurements, view, mask)
+        settings = {**result_settings(context.config), **stains.vectors}
         header = slide_header(view, classes, context.model, self.fingerprint, settings)
         if region is None:
-            return Nuclei(self._objects(grid, mask), header, self.scale.mpp)
+            return Nuclei(self._objects(grid, mask, stains.settings), header, self.scale.mpp)
         patches = self._patches(region, grid, mask)
-        objects = self._objects(grid, patches)
+        objects = self._objects(grid, patches, stains.settings)
         while patches.extend():
-            objects = self._objects(grid, patches)
+            objects = self._objects(grid, patches, stains.settings)
         found = Nuclei(objects, header, self.scale.mpp)
         row, col = found.centroids.T
         inside = (row >= region.row) & (row < region.row_end) & (col >= region.col) & (col < region.col_end)
@@ -240,6 +242,7 @@ class _Job:
 
     def _patches(self, region: Box, grid: TileGrid, mask: TissueMask | None) -> RegionPatches:
         """Return the patches of a region that is given in level-0 pixels from the corner of the slide's bounds."""
+        from nuclix.engine.segmentation.cells import cell_reach
         from nuclix.engine.segmentation.region import RegionPatches
         from nuclix.engine.slide.view import slide_bounds
 
@@ -248,21 +251,28 @@ class _Job:
         scaled = Box.between(
             int(box.row // down), int(box.col // down), int(-(-box.row_end // down)), int(-(-box.col_end // down))
         )
+        expansion = self.model.context.measurements.cell_expansion
+        if expansion is not None:  # nuclei that stop the growth of those in the region
+            scaled = scaled.expand(cell_reach(expansion, self.view.scale.mpp))
         return RegionPatches(scaled, grid, mask, self.model.context.post.context)
 
-    def _objects(self, grid: TileGrid, where: TissueMask | RegionPatches | None) -> Objects:
+    def _objects(
+        self, grid: TileGrid, where: TissueMask | RegionPatches | None, settings: MeasurementSettings
+    ) -> Objects:
         """Run the pipeline; where the device is out of memory, again with half the batch size."""
         predictor = self.model.context.predictor
         while True:
             try:
                 with _enough_threads():
-                    return self._run(grid, where)
+                    return self._run(grid, where, settings)
             except DeviceMemoryError:
                 if predictor.batch == 1:
                     raise
             predictor.use_batch(predictor.batch // 2)
 
-    def _run(self, grid: TileGrid, where: TissueMask | RegionPatches | None) -> Objects:
+    def _run(
+        self, grid: TileGrid, where: TissueMask | RegionPatches | None, measurements: MeasurementSettings
+    ) -> Objects:
         from nuclix.engine.segmentation.cells import CellMaker
         from nuclix.engine.segmentation.hooks import RunHooks
         from nuclix.engine.segmentation.memory import MemoryStore
@@ -270,7 +280,7 @@ class _Job:
         from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
 
         context, store = self.model.context, MemoryStore()
-        rule, measurements = context.classes.rule, context.measurements
+        rule = context.classes.rule
         inputs = PipelineInputs(self.view, where, context.predictor, context.post, store, rule, measurements)
         hooks = RunHooks(self.on_progress, _never, getattr(where, "record", None))
         figures = SlidePipeline(inputs, grid, context.config.threads, hooks).run()
@@ -279,7 +289,7 @@ class _Job:
             warnings.warn(f"{message}; the model may not suit this slide", RuntimeWarning, stacklevel=2)
         empty = _no_objects(self.view.scale.mpp, measurements)
         objects = store.objects(empty)
-        if measurements.cell_expansion is not None and len(objects):
+        if measurements.cell_expansion is not None:
             objects = concatenate(list(CellMaker(objects, self.view, measurements).blocks(context.config.threads)))
         return context.classes.mapping.apply(objects)
 

@@ -210,7 +210,10 @@ class RunConfig:
     stains: tuple[str, ...] = _option(
         (),
         OptionSpec(
-            _OBJECTS, "stain vectors of hematoxylin and eosin (QuPath's default)", "R,G,B,R,G,B", affects_results=True
+            _OBJECTS,
+            "stain vectors of hematoxylin and eosin: numbers, default (QuPath's), or estimate (from each slide)",
+            "R,G,B,R,G,B",
+            affects_results=True,
         ),
     )
     device: str = _option("auto", OptionSpec(_MACHINE, "auto, cpu, cuda, cuda:N or mps (Apple GPU)", "DEVICE"))

@@ -118,14 +118,13 @@ def feature_text(
 ) -> bytes:
     """Return GeoJSON features, one a line, with commas between them and none after the last.
 
-    A feature is a Polygon, or a MultiPolygon where the object has several shells; where objects are cells, it is the cell's
-    boundary, and this is its member "nucleusGeometry". x is column * downsample - origin
-    column and y is row * downsample - origin row in float64, rounded to two decimals as Python's ``round`` does (to
-    nearest, an exact tie to even), trailing zeros dropped. Valid outlines stay valid: along pixel edges because
-    rounding is monotone along each axis, smooth ones because their edges keep a quarter of a pixel from each other.
-    Measurements have nine significant digits, which tell any two float32 apart; one that is NaN is left out of its
-    object. The identifier is a UUIDv8 of namespace and first pixel, distinct within a namespace by
-    construction.
+    A feature is a Polygon, or a MultiPolygon where the object has several shells; where objects are cells, it is the
+    cell's boundary, and this is its member "nucleusGeometry". x is column * downsample - origin column and y is row *
+    downsample - origin row in float64, rounded to two decimals as Python's ``round`` does (to nearest, an exact tie to
+    even), trailing zeros dropped. Valid outlines stay valid: along pixel edges because rounding is monotone along each
+    axis, smooth ones because their edges keep a quarter of a pixel from each other. Measurements have five significant
+    digits (whole numbers all of theirs); one that is NaN is left out of its object. The identifier is a UUIDv8 of
+    namespace and first pixel, distinct within a namespace by construction.
 
     Parameters
     ----------

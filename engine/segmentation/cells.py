@@ -1,8 +1,8 @@
 """Cells: nuclei grown up to a distance, measured as QuPath measures cells.
 
-Growth needs the nuclei around a nucleus, which may be found much later than it. So cells are made after the last nucleus
-is known, tile by tile in canonical order. A tile's nuclei are drawn from their outlines together with all that lie
-within the context that decides their growth (`expansion_context`): a cell is the same however the slide is cut.
+Growth needs the nuclei around a nucleus, which may be found much later than it. So cells are made after the last
+nucleus is known, tile by tile in canonical order. A tile's nuclei are drawn from their outlines together with all that
+lie within the context that decides their growth (`expansion_context`): a cell is the same however the slide is cut.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
+from nuclix.engine.segmentation.large_clumps import OVERLAP_PX
 from nuclix.engine.segmentation.measure import (
     OD_STATISTICS,
     STAINS,
@@ -70,6 +71,19 @@ def cell_measurement_names(mpp: float | None, settings: MeasurementSettings) -> 
         kinds = {NUCLEUS: OD_STATISTICS, CYTOPLASM: _CELL_OD, CELL: _CELL_OD}
         names += tuple(f"{part}{stain} OD {kind}" for part in kinds for stain in STAINS for kind in kinds[part])
     return names
+
+
+def cell_reach(expansion: float, mpp: float) -> int:
+    """Return how far from a nucleus' centre other nuclei matter to its cell, in pixels.
+
+    Parameters
+    ----------
+    expansion : float
+        Greatest growth, in micrometres.
+    mpp : float
+        Micrometres along a pixel.
+    """
+    return expansion_context(expansion / mpp) + OVERLAP_PX
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +145,9 @@ class CellMaker:
         SlideError
             If the slide can't be read.
         """
+        if not len(self._nuclei):
+            yield self._none()
+            return
         with ThreadPoolExecutor(threads, "nuclix-cells") as pool:
             waiting: deque[Future[Objects]] = deque()
             try:
@@ -143,6 +160,13 @@ class CellMaker:
             finally:
                 for future in waiting:
                     future.cancel()
+
+    def _none(self) -> Objects:
+        """Return no cells, with all measurements."""
+        names = cell_measurement_names(self._view.scale.mpp, self._settings)
+        offsets, corners = np.zeros(1, np.int64), np.zeros((0, 2), np.float32)
+        nothing = dict.fromkeys(names, np.zeros(0))
+        return replace(self._nuclei, measurements=nothing, cell_offsets=offsets, cell_corners=corners)
 
     def _tile(self, number: int) -> _Tile:
         own = self._order[self._tiles[number] : self._tiles[number + 1]]
@@ -210,9 +234,7 @@ class CellMaker:
             "stain-od" in settings.families
         )
         columns = stain_values(statistics, pixels.astype(np.int64), settings.families)
-        return {
-            name: np.append(column, np.nan)[row_of[wanted]] for name, column in zip(names, columns, strict=True)
-        }
+        return {name: np.append(column, np.nan)[row_of[wanted]] for name, column in zip(names, columns, strict=True)}
 
 
 def _nuclear(name: str) -> str:
@@ -251,7 +273,8 @@ def _meet(boxes: NDArray[np.int32], box: Box) -> NDArray[np.bool_]:
 def _drawn(nuclei: Objects, box: Box) -> NDArray[np.int32]:
     """Draw nuclei into a label image: nucleus i has the label i + 1, and every one a pixel.
 
-    A pixel that outlines share goes to the first nucleus; one whose outline holds no pixel's centre gets its first pixel.
+    A pixel that outlines share goes to the first nucleus; one whose outline holds no pixel's centre gets its first
+    pixel.
     """
     shells = np.flatnonzero(nuclei.shells)
     owners = np.searchsorted(nuclei.rings, shells, side="right")

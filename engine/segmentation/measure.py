@@ -23,6 +23,7 @@ FAMILIES = MEASUREMENTS
 STAINS = ("Hematoxylin", "Eosin")
 STATISTICS = {"Mean": "mean", "Median": "median", "Min": "min", "Max": "max", "Std.Dev.": "std"}
 OD_STATISTICS = ("mean", "sum", "std dev", "max", "min", "range")  # of QuPath's cell detection
+DEFAULT, ESTIMATE = "default", "estimate"  # stain vectors of QuPath, of each slide
 _VECTOR_NUMBERS = 6  # two stain vectors of red, green, blue
 _RED, _GREEN = 65536.0, 256.0  # places of the channels in a packed pixel, below 2^24: float32 holds it exactly
 
@@ -43,6 +44,8 @@ class MeasurementSettings:
         Of `FAMILIES`.
     stains : tuple of float or None
         Hematoxylin and eosin vectors (r, g, b, r, g, b); None for QuPath's default.
+    estimate_stains : bool
+        Whether the vectors are estimated for each slide; `stains` is then None until they are.
     cell_expansion : float or None
         Micrometres by which nuclei grow to cells at most; None for nuclei alone.
     """
@@ -53,6 +56,7 @@ class MeasurementSettings:
     families: tuple[str, ...] = ("shape",)
     stains: tuple[float, ...] | None = None
     cell_expansion: float | None = None
+    estimate_stains: bool = False
 
     def __post_init__(self) -> None:
         unknown = [family for family in self.families if family not in FAMILIES]
@@ -84,19 +88,22 @@ def measurement_settings(config: RunConfig) -> MeasurementSettings:
     UsageError
         If the stain vectors are not six numbers, or not those of two stains.
     """
-    stains = None
+    given, stains = config.stains, None
+    estimate = given == (ESTIMATE,)
     try:
-        if config.stains:
-            stains = tuple(float(number) for number in config.stains)
+        if given and given not in ((ESTIMATE,), (DEFAULT,)):
+            stains = tuple(float(number) for number in given)
             if len(stains) != _VECTOR_NUMBERS:
                 raise ValueError(f"{len(stains)} numbers where there should be {_VECTOR_NUMBERS}")
         style = cast(OutlineStyle, config.outline)
         settings = MeasurementSettings(
-            style, config.simplify, config.keep_holes, config.measurements, stains, config.cell_expansion
+            style, config.simplify, config.keep_holes, config.measurements, stains, config.cell_expansion, estimate
         )
         settings.inverse()
     except ValueError as error:
-        raise UsageError(f"--stains R,G,B,R,G,B (hematoxylin, eosin): {error}") from error
+        raise UsageError(
+            f"--stains takes {DEFAULT}, {ESTIMATE}, or R,G,B,R,G,B of hematoxylin and eosin: {error}"
+        ) from error
     return settings
 
 

@@ -40,8 +40,8 @@ class Objects:
     measurements : mapping of str to (N,) float64
         In the order in which they are written; NaN where an object does not have a measurement.
     cell_offsets : (N + 1,) int64 or None
-        Where objects are cells: object i's cell boundary, one ring, owns ``cell_corners[offsets[i]:offsets[i + 1]]``. The
-        rings above are then its nucleus.
+        Where objects are cells: the boundary of object i, one ring, owns
+        ``cell_corners[cell_offsets[i]:cell_offsets[i + 1]]``. The rings above are then its nucleus.
     cell_corners : (W, 2) float32 or None
         Corners of the boundaries of cells.
     """

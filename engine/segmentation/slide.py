@@ -38,6 +38,7 @@ from nuclix.engine.segmentation.preparation import post_processor, prepare_predi
 from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
 from nuclix.engine.segmentation.result_key import RESULT_FORMAT, result_key
 from nuclix.engine.segmentation.slide_files import SlideOutcome, SlidePaths
+from nuclix.engine.segmentation.slide_stains import SlideStains, slide_stains
 from nuclix.engine.segmentation.store import ObjectStore, StoredSlide, StoreWriter, open_store
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
 from nuclix.engine.slide.damage import DamageTolerant
@@ -307,14 +308,15 @@ def _segment(slide: SlideContext) -> None:
     names = measurement_names(view.scale.mpp, shared.measurements)
     checkpoint = Checkpoint(slide.paths.checkpoint, names, key)
     try:
-        classes = shared.classes
+        rule = shared.classes.rule
+        stains = slide_stains(shared.measurements, view, tissue)
         inputs = PipelineInputs(
-            view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, shared.measurements, config.min_score
+            view, tissue, shared.predictor, shared.post, checkpoint, rule, stains.settings, config.min_score
         )
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
         figures.seconds = {**spent, **figures.seconds}
-        _store(slide, checkpoint, figures, tissue, colours)
+        _store(slide, checkpoint, figures, _Background(tissue, colours), stains)
     finally:
         checkpoint.close()
 
@@ -357,9 +359,16 @@ def _checkpoint_key(slide: SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
-def _finished(slide: SlideContext, checkpoint: Checkpoint) -> Iterator[Objects]:
+@dataclass(frozen=True, slots=True)
+class _Background:
+    """What is known of a slide before its objects: its tissue, and the colours of tissue and background."""
+
+    tissue: TissueMask | None
+    colours: SlideColours | None
+
+
+def _finished(slide: SlideContext, checkpoint: Checkpoint, settings: MeasurementSettings) -> Iterator[Objects]:
     """Yield the objects to store in canonical order: nuclei, or the cells made of them."""
-    settings = slide.shared.measurements
     if settings.cell_expansion is None or not len(checkpoint):
         return checkpoint.blocks()
     return CellMaker(checkpoint.everything(), slide.view, settings).blocks(slide.shared.config.threads)
@@ -369,20 +378,21 @@ def _store(
     slide: SlideContext,
     checkpoint: Checkpoint,
     figures: PipelineFigures,
-    tissue: TissueMask | None,
-    colours: SlideColours | None,
+    background: _Background,
+    stains: SlideStains,
 ) -> None:
     """Store the checkpoint's objects in canonical order, with what is known of the slide."""
     started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     view = slide.view
     summary = SummaryAccumulator(view)
+    tissue = background.tissue
     outside = BackgroundCounter(tissue)
     writer = StoreWriter(slide.paths.objects)
     mapping = slide.shared.classes.mapping
     by_class = np.zeros(len(mapping.classes), np.int64)
     try:
-        for block in _finished(slide, checkpoint):
+        for block in _finished(slide, checkpoint, stains.settings):
             objects = mapping.apply(block)
             by_class += np.bincount(objects.classes, minlength=len(by_class))
             writer.write(objects)
@@ -394,15 +404,14 @@ def _store(
         _check_unchanged(slide)
         totals = summary.result()
         write_summary(slide.paths.summary, totals)
-        found = Findings(figures.tiles_total, totals, outside.count, colours)
-        figures.doubts = doubts(found, slide.shared.model.card)
+        found = Findings(figures.tiles_total, totals, outside.count, background.colours)
+        figures.doubts = [*stains.warnings, *doubts(found, slide.shared.model.card)]
         figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
         record = slide_record(slide, figures, tissue)
         record.result = {"key": slide.key, "slide_state": slide.state.text, "content": digest}
         record.counts = {**record.counts, "nuclei_by_class": mapping.named(by_class)}
-        header = slide_header(
-            view, mapping.classes, slide.shared.model, slide.fingerprint, result_settings(slide.shared.config)
-        )
+        settings = {**result_settings(slide.shared.config), **stains.vectors}
+        header = slide_header(view, mapping.classes, slide.shared.model, slide.fingerprint, settings)
         writer.commit(StoredSlide(slide.key, header, as_mapping(record)), tissue)
     except BaseException:
         writer.abort()

@@ -119,7 +119,9 @@ class ParquetSession:
 
         if not objects.are_cells:
             return {}
-        return {_NUCLEI: pa.array(self._geometries(_NUCLEI, objects, level0_corners(objects, self._header)), pa.binary())}
+        return {
+            _NUCLEI: pa.array(self._geometries(_NUCLEI, objects, level0_corners(objects, self._header)), pa.binary())
+        }
 
     def _geometries(self, column: str, objects: Objects, corners: NDArray[np.float64]) -> NDArray[np.object_]:
         """Return each object as WKB: a Polygon, or a MultiPolygon where it has several shells."""
@@ -133,7 +135,9 @@ class ParquetSession:
         multi = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, corners[order], (rings, shells, parts))
         single = np.diff(parts) == 1
         found = np.where(single, shapely.get_geometry(multi, 0), multi)
-        self._kinds.setdefault(column, set()).update(kind for kind, some in (("Polygon", single.any()), ("MultiPolygon", (~single).any())) if some)
+        self._kinds.setdefault(column, set()).update(
+            kind for kind, some in (("Polygon", single.any()), ("MultiPolygon", (~single).any())) if some
+        )
         wkb: NDArray[np.object_] = shapely.to_wkb(found)
         return wkb
 
