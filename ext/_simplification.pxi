@@ -53,11 +53,15 @@ cdef int64_t farthest_from(const double *y, const double *x, int64_t n, int64_t 
 
 
 cdef bint chord_fits(const double *y, const double *x, int64_t n, int64_t i, int64_t j, double tolerance) noexcept nogil:
-    """Return whether all points between i and j (cyclic, i < j <= i + n) are within `tolerance` of the chord."""
+    """Return whether all points between i and j (cyclic, i < j <= i + n) are within `tolerance` of the chord.
+
+    The offset that restores the area moves chords outwards where the outline is convex, which most of it is: points outside the
+    chord may lie OUTER tolerances away.
+    """
     cdef int64_t k, m, a = i if i < n else i - n, b = j if j < n else j - n
     cdef double dy = y[b] - y[a], dx = x[b] - x[a], norm = dy * dy + dx * dx
     cdef double py, px, along, across
-    cdef double limit = tolerance * tolerance
+    cdef double limit = tolerance * tolerance, outer = OUTER * OUTER * limit * norm, inner = limit * norm
     m = a
     for k in range(i + 1, j):
         m = m + 1 if m + 1 < n else 0
@@ -74,7 +78,7 @@ cdef bint chord_fits(const double *y, const double *x, int64_t n, int64_t i, int
                 return False
         else:
             across = px * dy - py * dx
-            if across * across > limit * norm:
+            if across * across > (outer if across > 0 else inner):
                 return False
     return True
 

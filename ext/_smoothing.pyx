@@ -35,7 +35,8 @@ cdef enum:
     TAPS = 2                # of the filter on either side
 
 cdef double MAX_OFFSET = 0.25           # px, and OFFSET_SHARE of the tolerance, two thirds of which chords of a convex outline lie inside
-cdef double OFFSET_SHARE = 0.5
+cdef double OFFSET_SHARE = 0.7
+cdef double OUTER = 1.15                # with it a disc of radius 10 px has ten corners, circularity 0.96
 cdef double MIN_MITRE = 0.3             # 1 + cosine of the turn, below which a corner is not pushed further out
 
 cdef struct Ring:
@@ -80,7 +81,7 @@ cdef enum:
 
 cdef int PASSES[ATTEMPTS]
 cdef double SHARES[ATTEMPTS]
-PASSES[:] = [6, 2, 0, 0]
+PASSES[:] = [32, 8, 0, 0]
 SHARES[:] = [1.0, 0.5, 0.5, 0.0]
 
 
