@@ -83,7 +83,10 @@ class Nuclei:
     @property
     def centroids(self) -> NDArray[np.float64]:
         """(N, 2) float64, the centre of gravity of each nucleus as (row, column) in level-0 pixels."""
-        return _centroids(self.objects) * self.header.downsample - self.header.origin
+        from nuclix.engine.segmentation.coordinates import centroids
+
+        corners = self.objects.corners[:, ::-1].astype(np.float64)
+        return centroids(self.objects, corners).points[:, ::-1] * self.header.downsample - self.header.origin
 
     def outline(self, number: int) -> list[NDArray[np.float64]]:
         """Return the rings of one nucleus.
@@ -103,6 +106,24 @@ class Nuclei:
         first, last = self.objects.rings[number], self.objects.rings[number + 1]
         bounds = self.objects.offsets[first : last + 1]
         return [corners[start:end] for start, end in itertools.pairwise(bounds)]
+
+    @property
+    def are_cells(self) -> bool:
+        """Whether nuclei were grown to cells (``RunConfig(cell_expansion=5)``)."""
+        return self.objects.are_cells
+
+    @property
+    def cells(self) -> Nuclei:
+        """The cells in place of their nuclei: the same objects, outlined by the boundaries of the cells.
+
+        Raises
+        ------
+        ValueError
+            If nuclei were not grown to cells.
+        """
+        if not self.are_cells:
+            raise ValueError("there are no cells: load the model with RunConfig(cell_expansion=5) to make them")
+        return replace(self, objects=self.objects.boundaries)
 
     def labels(
         self, shape: tuple[int, int], corner: tuple[float, float] = (0.0, 0.0), downsample: float = 1.0
@@ -194,7 +215,8 @@ class Nuclei:
         -------
         GeoDataFrame
             Indexed by the identifiers of the GeoJSON file. ``geometry`` is in level-0 pixels, (x, y), without a
-            coordinate reference system; ``class`` is the class' name; the other columns are the measurements.
+            coordinate reference system; ``class`` is the class' name; the other columns are the measurements. Where
+            nuclei were grown to cells, ``geometry`` is the cell's boundary, and a column ``nucleus_geometry`` follows.
 
         Raises
         ------
@@ -206,8 +228,11 @@ class Nuclei:
         except ImportError as error:
             raise ImportError("to_geopandas needs geopandas: pip install geopandas") from error
         names = np.array(self.class_names or ("",), dtype=object)
-        columns = {"class": names[self.objects.classes], **self.measurements}
-        return geopandas.GeoDataFrame(columns, geometry=self._geometries(), index=list(self._identifiers()))
+        columns: dict[str, Any] = {"class": names[self.objects.classes], **self.measurements}
+        if self.are_cells:
+            columns["nucleus_geometry"] = geopandas.GeoSeries(self._geometries()).array
+        shown = self.cells if self.are_cells else self
+        return geopandas.GeoDataFrame(columns, geometry=shown._geometries(), index=list(self._identifiers()))
 
     def plot(
         self, slide: str | Path | SlideReader | NDArray[np.uint8], region: Box | Sequence[int] | None = None,
@@ -370,22 +395,3 @@ def _index(index: Any) -> Any:
 
 def _quartiles(values: NDArray[np.float64]) -> Sequence[float]:
     return np.quantile(values, (0.25, 0.5, 0.75)).tolist() if len(values) else (float("nan"),) * 3
-
-
-def _centroids(objects: Objects) -> NDArray[np.float64]:
-    """Return the centres of gravity of the outlines' areas (N, 2), in pixels at the model's scale.
-
-    Green's theorem: with a = p x q for each edge from p to q, area = sum(a) / 2 and centroid =
-    sum(a (p + q)) / (6 area). Holes have the opposite orientation, so they are subtracted.
-    """
-    if not len(objects):
-        return np.zeros((0, 2))
-    first = objects.offsets[objects.rings[:-1]]
-    own = np.repeat(np.arange(len(objects)), np.diff(np.append(first, objects.offsets[-1])))
-    here = objects.corners.astype(np.float64) - objects.first[own]  # small numbers keep the sums exact
-    following = np.arange(1, len(here) + 1)
-    following[objects.offsets[1:] - 1] = objects.offsets[:-1]
-    there = here[following]
-    cross = here[:, 0] * there[:, 1] - here[:, 1] * there[:, 0]
-    moments = np.add.reduceat((here + there) * cross[:, None], first, axis=0)
-    return moments / (3 * np.add.reduceat(cross, first))[:, None] + objects.first
