@@ -136,7 +136,8 @@ def segment(
     Raises
     ------
     SlideError
-        If the slide can't be read or does not state its scale.
+        If the slide can't be read, does not state its scale, or is far coarser than the model and the model was loaded
+        without ``RunConfig(allow_upsampling=True)``.
     ModelError
         If the network fails.
 
@@ -145,10 +146,12 @@ def segment(
     >>> nuclei = segment("slide.svs", model, region=(10_000, 8_000, 2048, 2048))  # doctest: +SKIP
     """
     from nuclix.engine.slide.open import fingerprint, slide_scale
+    from nuclix.engine.slide.scale import check_upsampling
     from nuclix.engine.slide.view import SlideView
 
     with opened(slide, mpp or 1.0) as reader:
         scale = slide_scale(reader.info, mpp)
+        check_upsampling(reader.info, scale, model.card.scale, model.context.config)
         view = SlideView(reader, model.card.scale, scale)
         job = _Job(model, view, scale, fingerprint(reader.info.path), on_progress or _ignore)
         return job.nuclei(None if region is None else as_box(region), tissue)

@@ -5,13 +5,13 @@ Command line, TOML file, record and result key are made from these fields.
 
 from __future__ import annotations
 
-import os
 import typing
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from nuclix.engine.cpus import usable_cpus
 from nuclix.engine.errors import UsageError
 from nuclix.engine.option_spec import OptionSpec
 from nuclix.engine.parameters import as_mapping
@@ -49,8 +49,8 @@ _OUTPUT = "messages"
 
 
 def default_threads() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of CPUs that this process may use: by its affinity and its control groups' quotas."""
+    return usable_cpus()
 
 
 def _option(default: Any, spec: OptionSpec) -> Any:
@@ -106,6 +106,14 @@ class RunConfig:
         OptionSpec(
             _SLIDES,
             "replace (or keep) finished results of another model, option or slide; with neither, stop and list them",
+        ),
+    )
+    full_hash: bool = _option(
+        False,
+        OptionSpec(
+            _SLIDES,
+            "hash every byte of each slide, to notice any change on restart; without it, the places of all tiles and "
+            "samples are compared",
         ),
     )
     reader: str | None = _option(

@@ -37,6 +37,7 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "force_mpp": (0.5, ["--force-mpp", "0.5"]),
     "slides": ("slides.csv", ["--slides", "slides.csv"]),
     "recompute": (True, ["--recompute"]),
+    "full_hash": (True, ["--full-hash"]),
     "reader": ("openslide", ["--reader", "openslide"]),
     "tissue": (False, ["--no-tissue"]),
     "tissue_mask": ("masks", ["--tissue-mask", "masks"]),

@@ -266,7 +266,8 @@ def test_pack_writes_the_card_into_the_file(tmp_path: Path, kind: str, exported:
         'classes = [{ name = "N", color = [1, 2, 3] }]\ninput = { dtype = "float32" }\n'
     )
     command = ["pack", str(network), "--card", str(tmp_path / "card.toml"), "--out"]
-    assert main([*command, str(tmp_path / "packed.pt")]) == 2
+    assert main([*command, str(tmp_path / "packed.pt")]) == 1
     assert main([*command, str(out)]) == 0
     assert (read_card(out).name, read_card(out).patch.margin) == ("mine", 0)
-    np.testing.assert_array_equal(maps_of(out), maps_of(network if kind == "exported" else make_onnx(out, CARD)))
+    expected = maps_of(exported)
+    np.testing.assert_allclose(maps_of(out)[..., 16:-16, 16:-16], expected, rtol=1e-6)

@@ -196,9 +196,9 @@ def test_a_card_beside_the_network_does_the_same(tmp_path: Path) -> None:
     more = '[input]\ndtype = "float32"\nrange = "0-1"\nchannels = "BGR"\n'
     _, model = packed(tmp_path, Smooth(), more, margin=16)
     card(tmp_path / "net.toml", more, margin=16)
-    beside = load_model(tmp_path / "net.pt")
-    assert beside.card.input.channels == "BGR"
-    np.testing.assert_array_equal(run(beside, image()[:96, :96]), run(model, image()[:96, :96]))
+    reloaded = load_model(tmp_path / "net.pt")
+    assert reloaded.card.input.channels == "BGR"
+    np.testing.assert_array_equal(run(reloaded, image()[:96, :96]), run(model, image()[:96, :96]))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
     OUT/.NAME.checkpoint/               committed objects of a slide in progress
     OUT/.nuclix/slides/NAME.jpg, .npz   thumbnail and summary, for the report
     OUT/.nuclix/objects/NAME.npz        finished objects, from which further formats are written
+    OUT/.nuclix/remote/                 copies of slides that were given as https:// or s3:// addresses
     OUT/.nuclix/runs/                   status of each run
     OUT/summary.csv                     one line per slide
     OUT/regions.csv                     one line per region, where a run was limited to regions
@@ -72,6 +73,11 @@ def slide_page_path(report: Path, name: str) -> Path:
 def objects_path(out: Path, name: str) -> Path:
     """Return the path of a slide's stored objects."""
     return _with_suffix(out / _HIDDEN / "objects" / PurePosixPath(name), ".npz")
+
+
+def remote_folder(out: Path) -> Path:
+    """Return the folder with copies of slides that were given by their addresses."""
+    return out / _HIDDEN / "remote"
 
 
 def runs_folder(out: Path) -> Path:

@@ -85,7 +85,7 @@ class LedgerRow:
     slide_state, output_state : str or None
         Size and modification time of the slide and of its result.
     content : str or None
-        SHA-256 of all bytes of the slide.
+        Digest of the slide's bytes: see `nuclix.engine.slide.identity`.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """How large the margin of a model's patches must be: the same image through grids of several margins, compared.
 
-The patch grid of a slide is fixed, so results never depend on how a run is cut, whatever the margin is. A margin that is
-smaller than what the network can see changes maps near the edges of the grid. This module measures by how much, and
-what it means for nuclei.
+The patch grid of a slide is fixed, so results never depend on how a run is cut, whatever the margin is. A margin that
+is smaller than what the network can see changes maps near the edges of the grid. This module measures by how much,
+and what it means for nuclei.
 """
 
 from __future__ import annotations
@@ -114,8 +114,7 @@ def compare_margins(
     """
     sums = [_Sum(shape) for shape in shapes]
     predictors = [
-        Predictor(replace(model, card=replace(model.card, patch=shape)), replace(settings, batch=1))
-        for shape in shapes
+        Predictor(replace(model, card=replace(model.card, patch=shape)), replace(settings, batch=1)) for shape in shapes
     ]
     for picture in pictures:
         expected = _Found(np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.int32))

@@ -7,7 +7,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -54,7 +54,7 @@ class Polygons:
         return max(0, math.ceil(bottom)), max(0, math.ceil(right))
 
 
-def read_polygons(path: Path) -> Polygons:
+def read_polygons(path: Path, wanted: Callable[[Mapping[str, Any]], bool] | None = None) -> Polygons:
     """Read the nuclei of a GeoJSON file, or of ImageScope's XML (see `read_regions`).
 
     GeoJSON may be a FeatureCollection, a list of features or one feature; plain, gzipped or a zip of ``.geojson``
@@ -65,6 +65,8 @@ def read_polygons(path: Path) -> Polygons:
     ----------
     path : Path
         The file.
+    wanted : callable, optional
+        Takes a feature of GeoJSON; returns whether it may be a nucleus.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def read_polygons(path: Path) -> Polygons:
         corners = np.concatenate(rings) if rings else np.zeros((0, 2))
         ones = np.arange(len(rings) + 1, dtype=np.int64)
         return Polygons(corners, offsets_of([len(ring) for ring in rings]), ones, ones[1:])
-    return _collected(_nuclei(path), path)
+    return _collected(_nuclei(path, wanted), path)
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -94,17 +96,18 @@ def read_class_names(path: Path) -> list[str]:
     DataError
         If the file can't be read or is not GeoJSON.
     """
-    return [_class_name(feature.get("properties")) for feature in _nuclei(path)]
+    return [class_name(feature.get("properties")) for feature in _nuclei(path)]
 
 
-def _class_name(properties: Any) -> str:
+def class_name(properties: Any) -> str:
+    """Return the class of a GeoJSON feature with these properties; "" for one without."""
     kind = properties.get("classification") if isinstance(properties, dict) else None
     if isinstance(kind, dict):
         kind = kind.get("name") or ": ".join(map(str, kind.get("names") or ()))
     return kind if isinstance(kind, str) else ""
 
 
-def _nuclei(path: Path) -> list[dict[str, Any]]:
+def _nuclei(path: Path, wanted: Callable[[Mapping[str, Any]], bool] | None = None) -> list[dict[str, Any]]:
     """Return the features of a file that are nuclei."""
     try:
         features = [feature for text in _texts(path) for feature in _features(json.loads(text))]
@@ -116,6 +119,8 @@ def _nuclei(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path} is not JSON: {error}") from error
     except TypeError as error:
         raise DataError(f"{path} is not GeoJSON: {error}") from error
+    if wanted is not None:
+        features = [feature for feature in features if wanted(feature)]
     if any(_type_of(feature) in NUCLEUS_TYPES for feature in features):
         features = [feature for feature in features if _type_of(feature) in NUCLEUS_TYPES]
     return features

@@ -1,4 +1,4 @@
-"""What an output folder tells of its slides and runs: read, never written, so that it can be asked at any time."""
+"""Collect what an output folder says of its slides and runs; nothing is written, so it can be read at any time."""
 
 from __future__ import annotations
 

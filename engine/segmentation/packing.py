@@ -40,7 +40,7 @@ _ADVICE = {
     ".h5": _TENSORFLOW,
     ".keras": _TENSORFLOW,
     ".pb": _TENSORFLOW,
-    ".xml": "is OpenVINO's: pack the TorchScript or ONNX file that it was made from, and run it with --runtime openvino",
+    ".xml": "is OpenVINO's: pack the TorchScript or ONNX file it was made from, then run it with --runtime openvino",
     ".engine": "is compiled for one GPU: pack the TorchScript or ONNX file that it was made from",
 }
 

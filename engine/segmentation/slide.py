@@ -133,7 +133,7 @@ class SlideContext:
     scale : SlideScale
         The scale that is used, and where it comes from.
     content : ContentHash
-        The SHA-256 of the slide's bytes, computed meanwhile.
+        The digest of the slide's bytes, computed meanwhile.
     regions : ViewRegions or None
         What the run is limited to.
     """
@@ -204,9 +204,9 @@ def _stored_objects(paths: SlidePaths, context: SegmentationContext, user: UserS
 
 def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, user: UserScale) -> None:
     """Segment a slide and store its objects."""
-    started, state, content = time.perf_counter(), slide_state(paths.slide), ContentHash(paths.slide)
-    config = context.config
+    started, state, config = time.perf_counter(), slide_state(paths.slide), context.config
     reader = open_slide(paths.slide, config.reader)
+    content = ContentHash(paths.slide, reader, full=config.full_hash)
     try:
         if isinstance(reader, DamageTolerant):
             reader.tolerate_damage(config.tolerate_damage)

@@ -85,7 +85,7 @@ class OnnxSource:
 
 
 def _metadata(file: BinaryIO, key: bytes) -> bytes | None:
-    """Return the last value of a key among a serialised model's metadata (field 14), passing over the network itself."""
+    """Return the last value of a key among a serialised model's metadata (field 14), passing over the network."""
     found = None
     while (head := _varint(file)) is not None:
         field, kind = head >> 3, head & 7

@@ -70,7 +70,7 @@ class GeoJSONSession:
         Raises
         ------
         OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
+            If the disk is full or the folder gone; the final name then stands for what it did before.
         """
         self._file.check_open()
         self._put(self._format.head + TAIL if self._empty else TAIL)

@@ -121,7 +121,7 @@ class ZipSession:
         Raises
         ------
         OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
+            If the disk is full or the folder gone; the final name then stands for what it did before.
         """
         with self._aborting():
             if self._entry is None and self._entries == 0:

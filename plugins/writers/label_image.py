@@ -106,7 +106,7 @@ class LabelImageSession:
         Raises
         ------
         OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
+            If the disk is full or the folder gone; the final name then stands for what it did before.
         """
         with self._aborting():
             while max(self._canvases[-1].shape) > SMALLEST_LEVEL:

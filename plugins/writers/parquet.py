@@ -162,7 +162,7 @@ class ParquetSession:
         Raises
         ------
         OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
+            If the disk is full or the folder gone; the final name then stands for what it did before.
         """
         self._pending.check_open()
         rest = concatenate(self._rest) if self._rest else _nothing()

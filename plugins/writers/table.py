@@ -82,7 +82,7 @@ class TableSession:
         Raises
         ------
         OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
+            If the disk is full or the folder gone; the final name then stands for what it did before.
         """
         self._file.check_open()
         if self._names is None:

@@ -267,7 +267,7 @@ def test_slides_give_tiles_of_tissue_at_the_magnifications_they_have(tmp_path: P
         for source in sources:
             assert all(tissue(source.crop(32, rng)).mean() > 0.3 for _ in range(5))
     (fine,) = found[0]
-    assert fine.places[:, 1].max() < 1024, "a third of the slide is glass"
+    assert fine.places[:, 1].max() < 1024, "a third of the slide is background"
     crop = fine.crop(32, np.random.default_rng(0))
     assert any(
         np.array_equal(crop, image[row : row + 32, col : col + 32])
