@@ -21,7 +21,7 @@ from nuclix.engine.contracts import ModelCard, SlideReader
 from nuclix.engine.errors import DeviceMemoryError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.nuclei import Nuclei, as_box, opened
-from nuclix.engine.run_config import DEFAULT_MODEL, RunConfig
+from nuclix.engine.run_config import DEFAULT_MODEL, NORMALISATIONS, RunConfig
 from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.segmentation.slide import SegmentationContext
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from nuclix.engine.inference.tiling import TileGrid
     from nuclix.engine.segmentation.measure import MeasurementSettings
     from nuclix.engine.segmentation.objects import Objects
-    from nuclix.engine.segmentation.region import RegionPatches
+    from nuclix.engine.segmentation.region import RegionShapes
+    from nuclix.engine.segmentation.slide_stains import SlideStains
+    from nuclix.engine.slide.normalise import Normaliser
     from nuclix.engine.slide.tissue import TissueMask
     from nuclix.engine.slide.view import SlideView
 
@@ -119,7 +121,7 @@ def segment(
     region : Box or (x, y, width, height), optional
         In pixels of the full resolution, counted from the corner of what QuPath shows. Only the patches that the
         region needs are computed; nuclei whose centroid lies in it are returned, and they equal those of the whole
-        slide. Memory grows with the region by about 5 bytes per pixel at the model's scale.
+        slide.
     tissue : bool
         Skip background (regions without tissue).
     mpp : float, optional
@@ -135,7 +137,8 @@ def segment(
     Raises
     ------
     SlideError
-        If the slide can't be read or does not state its scale.
+        If the slide can't be read, does not state its scale, or is far coarser than the model and the model was loaded
+        without ``RunConfig(allow_upsampling=True)``.
     ModelError
         If the network fails.
 
@@ -144,10 +147,12 @@ def segment(
     >>> nuclei = segment("slide.svs", model, region=(10_000, 8_000, 2048, 2048))  # doctest: +SKIP
     """
     from nuclix.engine.slide.open import fingerprint, slide_scale
+    from nuclix.engine.slide.scale import check_upsampling
     from nuclix.engine.slide.view import SlideView
 
     with opened(slide, mpp or 1.0) as reader:
         scale = slide_scale(reader.info, mpp)
+        check_upsampling(reader.info, scale, model.card.scale, model.context.config)
         view = SlideView(reader, model.card.scale, scale)
         job = _Job(model, view, scale, fingerprint(reader.info.path), on_progress or _ignore)
         return job.nuclei(None if region is None else as_box(region), tissue)
@@ -219,78 +224,104 @@ class _Job:
         from nuclix.engine.inference.tiling import TileGrid
         from nuclix.engine.run_config import result_settings
         from nuclix.engine.segmentation.description import slide_header
-        from nuclix.engine.segmentation.slide_stains import slide_stains
         from nuclix.engine.slide.tissue import tissue_mask
 
         view, context = self.view, self.model.context
         mask = tissue_mask(view.reader, view) if tissue else None
         grid = TileGrid(view.height, view.width, context.model.card.patch, context.config.block)
         classes = context.classes.mapping.classes
-        stains = slide_stains(context.measurements, view, mask)
+        stains = self._stains(mask)
         settings = {**result_settings(context.config), **stains.vectors}
         header = slide_header(view, classes, context.model, self.fingerprint, settings)
         if region is None:
             return Nuclei(self._objects(grid, mask, stains.settings), header, self.scale.mpp)
-        patches = self._patches(region, grid, mask)
-        objects = self._objects(grid, patches, stains.settings)
-        while patches.extend():
-            objects = self._objects(grid, patches, stains.settings)
+        objects = self._objects(grid, mask, stains.settings, self._shapes(region))
         found = Nuclei(objects, header, self.scale.mpp)
         row, col = found.centroids.T
         inside = (row >= region.row) & (row < region.row_end) & (col >= region.col) & (col < region.col_end)
         return found[inside]
 
-    def _patches(self, region: Box, grid: TileGrid, mask: TissueMask | None) -> RegionPatches:
-        """Return the patches of a region that is given in level-0 pixels from the corner of the slide's bounds."""
-        from nuclix.engine.segmentation.cells import cell_reach
-        from nuclix.engine.segmentation.region import RegionPatches
+    def _shapes(self, region: Box) -> RegionShapes:
+        """Return a region, given in level-0 pixels from the corner of the slide's bounds, at the model's scale."""
+        import shapely
+
+        from nuclix.engine.segmentation.cells import nuclei_reach
+        from nuclix.engine.segmentation.region import RegionShapes
         from nuclix.engine.slide.view import slide_bounds
 
         bounds, down = slide_bounds(self.view.info), self.view.downsample
         box = region.shift(bounds.row, bounds.col)
-        scaled = Box.between(
-            int(box.row // down), int(box.col // down), int(-(-box.row_end // down)), int(-(-box.col_end // down))
-        )
-        expansion = self.model.context.measurements.cell_expansion
-        if expansion is not None:  # nuclei that stop the growth of those in the region
-            scaled = scaled.expand(cell_reach(expansion, self.view.scale.mpp))
-        return RegionPatches(scaled, grid, mask, self.model.context.post.context)
+        edges = np.array([box.col, box.row, box.col_end, box.row_end]) / down
+        reach = nuclei_reach(self.model.context.measurements, self.view.scale.mpp)
+        edges += (-reach, -reach, reach, reach)
+        return RegionShapes([shapely.box(*edges)] if region.area else [])
+
+    def _stains(self, tissue: TissueMask | None) -> SlideStains:
+        """Return how stains are measured; pixels are read only where their vectors are estimated."""
+        from nuclix.engine.segmentation.slide_stains import SlideStains, slide_stains
+        from nuclix.engine.slide.samples import tissue_samples
+
+        settings = self.model.context.measurements
+        if not settings.estimate_stains:
+            return SlideStains(settings)
+        return slide_stains(settings, tissue_samples(self.view.reader, self.view, tissue).pixels)
+
+    def _normaliser(self, tissue: TissueMask | None) -> Normaliser | None:
+        """Return the stain normalisation that the model was loaded with; None for none."""
+        from nuclix.engine.slide.normalise import stain_normaliser, stain_profile
+        from nuclix.engine.slide.samples import tissue_samples
+
+        method = self.model.context.config.stain_normalisation
+        if method == NORMALISATIONS[0]:
+            return None
+        return stain_normaliser(method, stain_profile(tissue_samples(self.view.reader, self.view, tissue).pixels))
 
     def _objects(
-        self, grid: TileGrid, where: TissueMask | RegionPatches | None, settings: MeasurementSettings
+        self,
+        grid: TileGrid,
+        tissue: TissueMask | None,
+        settings: MeasurementSettings,
+        shapes: RegionShapes | None = None,
     ) -> Objects:
         """Run the pipeline; where the device is out of memory, again with half the batch size."""
         predictor = self.model.context.predictor
         while True:
             try:
                 with _enough_threads():
-                    return self._run(grid, where, settings)
+                    return self._run(grid, tissue, settings, shapes)
             except DeviceMemoryError:
                 if predictor.batch == 1:
                     raise
             predictor.use_batch(predictor.batch // 2)
 
     def _run(
-        self, grid: TileGrid, where: TissueMask | RegionPatches | None, measurements: MeasurementSettings
+        self, grid: TileGrid, tissue: TissueMask | None, measurements: MeasurementSettings, shapes: RegionShapes | None
     ) -> Objects:
         from nuclix.engine.segmentation.cells import CellMaker
         from nuclix.engine.segmentation.hooks import RunHooks
         from nuclix.engine.segmentation.memory import MemoryStore
         from nuclix.engine.segmentation.objects import concatenate
         from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
+        from nuclix.engine.segmentation.region_search import limited_inputs
 
         context, store = self.model.context, MemoryStore()
-        rule = context.classes.rule
-        inputs = PipelineInputs(self.view, where, context.predictor, context.post, store, rule, measurements)
-        hooks = RunHooks(self.on_progress, _never, getattr(where, "record", None))
-        figures = SlidePipeline(inputs, grid, context.config.threads, hooks).run()
+        rule, threads = context.classes.rule, context.config.threads
+        normalise = self._normaliser(tissue)
+        inputs = PipelineInputs(
+            self.view, tissue, context.predictor, context.post, store, rule, measurements, context.config.min_score,
+            normalise,
+        )  # fmt: skip
+        hooks = RunHooks(self.on_progress, _never)
+        if shapes is not None:
+            inputs = limited_inputs(inputs, shapes, grid, threads, hooks)
+        figures = SlidePipeline(inputs, grid, threads, hooks).run()
         if figures.clumps_cut:
             message = f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges"
             warnings.warn(f"{message}; the model may not suit this slide", RuntimeWarning, stacklevel=2)
         empty = _no_objects(self.view.scale.mpp, measurements)
         objects = store.objects(empty)
         if measurements.cell_expansion is not None:
-            objects = concatenate(list(CellMaker(objects, self.view, measurements).blocks(context.config.threads)))
+            objects = concatenate(list(CellMaker(objects, self.view, measurements).blocks(threads)))
         return context.classes.mapping.apply(objects)
 
 

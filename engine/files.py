@@ -129,6 +129,36 @@ def write_output(path: Path, content: bytes) -> None:
     replace_file(path.resolve() if path.is_symlink() else path, content)
 
 
+def open_at_once(path: str, flags: int) -> int:
+    """Open a file, for `open`'s argument ``opener``: a FIFO is not waited for, whoever is at its other end.
+
+    Raises
+    ------
+    OSError
+        If it can't be opened; of a FIFO to write also if nobody reads it.
+    """
+    handle = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(handle, True)
+    return handle
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return the content of a file that the user named, which may be a FIFO or a device.
+
+    Raises
+    ------
+    OSError
+        If it can't be read.
+    ValueError
+        If it holds more than `limit` bytes.
+    """
+    with open(path, "rb", opener=open_at_once) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it holds more than {limit:,} bytes")
+    return content
+
+
 def checksum(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     with path.open("rb") as file:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nuclix.engine.contracts import SlideHeader, SlideReader
 from nuclix.engine.geometry import Box
-from nuclix.engine.segmentation.objects import Objects, canonical_order, concatenate, take
+from nuclix.engine.segmentation.objects import Objects, canonical_order, centroids, concatenate, take
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -83,10 +83,7 @@ class Nuclei:
     @property
     def centroids(self) -> NDArray[np.float64]:
         """(N, 2) float64, the centre of gravity of each nucleus as (row, column) in level-0 pixels."""
-        from nuclix.engine.segmentation.coordinates import centroids
-
-        corners = self.objects.corners[:, ::-1].astype(np.float64)
-        return centroids(self.objects, corners).points[:, ::-1] * self.header.downsample - self.header.origin
+        return centroids(self.objects) * self.header.downsample - self.header.origin
 
     def outline(self, number: int) -> list[NDArray[np.float64]]:
         """Return the rings of one nucleus.

@@ -61,6 +61,8 @@ class OptionSpec:
         for item in value if isinstance(value, tuple) else (value,):
             if self.choices and item not in self.choices:
                 raise ValueError(f"must be one of {', '.join(self.choices)}, not {item!r}")
+            if isinstance(item, str) and "\0" in item:
+                raise ValueError("must not contain a NUL character")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"must be a finite number, not {value}")
         least = -math.inf if self.minimum is None else self.minimum

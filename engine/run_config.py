@@ -5,16 +5,16 @@ Command line, TOML file, record and result key are made from these fields.
 
 from __future__ import annotations
 
-import os
 import typing
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from nuclix.engine.cpus import usable_cpus
 from nuclix.engine.errors import UsageError
 from nuclix.engine.option_spec import OptionSpec
-from nuclix.engine.parameters import as_mapping, from_mapping
+from nuclix.engine.parameters import as_mapping
 
 DEFAULT_MODEL = "dist-kumar16"
 # Post-processing works best in blocks that are large compared with a nucleus (40 px) and small compared with memory.
@@ -34,6 +34,7 @@ MAX_THREADS = 1024
 MAX_RETRIES = 100
 # Smaller blocks cost more in calls than in work (64 s a megapixel at 1 px); larger ones gain nothing.
 BLOCK_RANGE = (16, 65536)
+NORMALISATIONS = ("none", "reinhard", "macenko")
 # Cells reach some 5 um beyond their nucleus; far more is a typing error, and its context would fill the memory.
 MAX_EXPANSION_UM = 50.0
 OUTLINES = ("smooth", "pixel")
@@ -48,15 +49,10 @@ _OBJECTS = "outlines and measurements"
 _FAULTS = "fault tolerance"
 _OUTPUT = "messages"
 
-_HEADER = """\
-# Configuration of a run: nuclix run --config FILE
-# Options on the command line override this file. Paths are relative to the current directory.
-"""
-
 
 def default_threads() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of CPUs that this process may use: by its affinity and its control groups' quotas."""
+    return usable_cpus()
 
 
 def _option(default: Any, spec: OptionSpec) -> Any:
@@ -114,11 +110,74 @@ class RunConfig:
             "replace (or keep) finished results of another model, option or slide; with neither, stop and list them",
         ),
     )
+    full_hash: bool = _option(
+        False,
+        OptionSpec(
+            _SLIDES,
+            "hash every byte of each slide, to notice any change on restart; without it, the places of all tiles and "
+            "samples are compared",
+        ),
+    )
     reader: str | None = _option(
         None,
         OptionSpec(_SLIDES, "slide reader to use for every slide (chosen by content; see `nuclix plugins`)", "NAME"),
     )
     tissue: bool = _option(True, OptionSpec(_SLIDES, "skip background (regions without tissue)", affects_results=True))
+    tissue_mask: str | None = _option(
+        None,
+        OptionSpec(
+            _SLIDES,
+            "compute the tissue of this mask instead of searching for it: an image of the slide at any size (black is "
+            "background) or a GeoJSON file, or a folder with one named after each slide",
+            "FILE|DIR",
+        ),
+    )
+    regions: str | None = _option(
+        None,
+        OptionSpec(
+            _SLIDES,
+            "segment only the annotations of this GeoJSON file (from QuPath), or of a folder with one per slide",
+            "FILE|DIR",
+        ),
+    )
+    region_class: tuple[str, ...] = _option(
+        (),
+        OptionSpec(
+            _SLIDES, "of --regions, take annotations of these classes or names only", "NAME,NAME", affects_results=True
+        ),
+    )
+    region_exclude: tuple[str, ...] = _option(
+        (),
+        OptionSpec(
+            _SLIDES, "of --regions, cut out annotations of these classes or names", "NAME,NAME", affects_results=True
+        ),
+    )
+    region: tuple[str, ...] = _option(
+        (),
+        OptionSpec(
+            _SLIDES,
+            "segment only this box, in pixels of the full resolution as QuPath shows them; may be repeated",
+            "X,Y,W,H",
+            affects_results=True,
+            repeated=True,
+        ),
+    )
+    allow_upsampling: bool = _option(
+        False,
+        OptionSpec(_SLIDES, "segment slides too although they are more than 2.2 times coarser than the model's scale"),
+    )
+    icc: bool = _option(
+        False, OptionSpec(_SLIDES, "convert colours to sRGB by the slide's ICC profile", affects_results=True)
+    )
+    stain_normalisation: str = _option(
+        "none",
+        OptionSpec(
+            _SLIDES,
+            "bring the slide's stain to that of the reference before the network sees it",
+            choices=NORMALISATIONS,
+            affects_results=True,
+        ),
+    )
     model: str = _option(DEFAULT_MODEL, OptionSpec(_MODEL, "installed model or model file", "NAME|FILE"))
     precision: str = _option(
         "auto", OptionSpec(_MODEL, "number format of the network", "TYPE", choices=PRECISIONS, affects_results=True)
@@ -284,7 +343,7 @@ class RunConfig:
         """
         if not self.out:
             raise UsageError("no output folder: give --out DIR, or `out` in the configuration")
-        return Path(self.out)
+        return Path(self.out).expanduser()
 
     def check_complete(self) -> None:
         """Raise `UsageError` if slides or output folder are missing."""
@@ -310,104 +369,6 @@ def option_specs() -> Iterator[OptionSpec]:
 def result_settings(config: RunConfig) -> dict[str, Any]:
     """Return the options on which results depend, by name."""
     return {spec.name: getattr(config, spec.name) for spec in option_specs() if spec.affects_results}
-
-
-def read_config(path: Path) -> RunConfig:
-    """Read a TOML file.
-
-    Parameters
-    ----------
-    path : Path
-        The file; options that it does not name keep their defaults.
-
-    Returns
-    -------
-    RunConfig
-
-    Raises
-    ------
-    UsageError
-        If the file can't be read or is no TOML, a key is unknown, or a value has the wrong type or is not allowed;
-        the message names file and key.
-    """
-    import tomllib
-
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: the configuration can't be read: {error.strerror}") from error
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are both of this kind
-        raise UsageError(f"{path}: not TOML: {error}") from error
-    return from_mapping(RunConfig, _renamed(values), str(path), UsageError)
-
-
-def config_as_toml(config: RunConfig) -> str:
-    """Write a configuration as TOML with a comment to each option; `read_config` gives the same one back.
-
-    Parameters
-    ----------
-    config : RunConfig
-        Any.
-
-    Returns
-    -------
-    str
-        Options that are unset stand as comments.
-
-    Raises
-    ------
-    UsageError
-        If a file name is no Unicode, which TOML can't hold.
-    """
-    lines = [_HEADER]
-    group = ""
-    for item in option_specs():
-        if item.group != group:
-            group = item.group
-            lines += [f"# ---- {group} ----", ""]
-        value = getattr(config, item.name)
-        lines.append(f"# {item.help}{_default_note(item, value)}")
-        if item.choices:
-            lines.append(f"# one of {', '.join(item.choices)}")
-        lines += [f"# {item.name} = {item.metavar}" if value is None else f"{item.name} = {_toml(value)}", ""]
-    text = "\n".join(lines)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"a TOML file can't hold a file name that is no Unicode: {error.object!r}") from error
-    return text
-
-
-def _default_note(item: OptionSpec, value: Any) -> str:
-    if value is None:
-        return " (not set)"
-    required = item.default is None or item.default == ()
-    return "" if required or value == item.default else f" (by default {_toml(item.default)})"
-
-
-def _toml(value: Any) -> str:
-    """Return a plain value in TOML's notation."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        import json
-
-        # JSON's escapes are TOML's, but for the one control character that JSON does not escape.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return repr(value)
-
-
-def _renamed(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a file with former option names replaced."""
-    present = {alias: spec for spec in option_specs() for alias in spec.aliases}
-    renamed = {}
-    for key, value in values.items():
-        spec = present.get(key)
-        single = spec is not None and spec.type is tuple and isinstance(value, str)  # a list now, one value formerly
-        renamed[spec.name if spec else key] = [value] if single else value
-    return renamed
 
 
 def config_as_json(config: RunConfig) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nuclix.engine.cli.main import main
 from nuclix.engine.cli.options import add_options, config_of
+from nuclix.engine.config_file import config_as_toml, read_config
 from nuclix.engine.errors import UsageError
 from nuclix.engine.run_config import (
     COARSEST_MPP,
@@ -22,9 +23,7 @@ from nuclix.engine.run_config import (
     OptionSpec,
     RunConfig,
     config_as_json,
-    config_as_toml,
     option_specs,
-    read_config,
     result_settings,
 )
 
@@ -38,8 +37,17 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "force_mpp": (0.5, ["--force-mpp", "0.5"]),
     "slides": ("slides.csv", ["--slides", "slides.csv"]),
     "recompute": (True, ["--recompute"]),
+    "full_hash": (True, ["--full-hash"]),
     "reader": ("openslide", ["--reader", "openslide"]),
     "tissue": (False, ["--no-tissue"]),
+    "tissue_mask": ("masks", ["--tissue-mask", "masks"]),
+    "regions": ("a.geojson", ["--regions", "a.geojson"]),
+    "region_class": (("Tumor", "Stroma"), ["--region-class", "Tumor,Stroma"]),
+    "region_exclude": (("Ignore*",), ["--region-exclude", "Ignore*"]),
+    "region": (("1,2,3,4", "5,6,7,8"), ["--region", "1,2,3,4", "--region", "5,6,7,8"]),
+    "allow_upsampling": (True, ["--allow-upsampling"]),
+    "icc": (True, ["--icc"]),
+    "stain_normalisation": ("macenko", ["--stain-normalisation", "macenko"]),
     "model": ("my model.pt", ["--model", "my model.pt"]),
     "precision": ("float16", ["--precision", "float16"]),
     "tta": (True, ["--tta"]),
@@ -109,7 +117,7 @@ def test_a_file_gives_every_option_and_the_command_line_wins(item: OptionSpec, t
 
 
 def words() -> st.SearchStrategy[str]:
-    return st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+    return st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
 
 def configs() -> st.SearchStrategy[RunConfig]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,9 +28,10 @@ from nuclix.engine.errors import Interrupted, OutputError, PluginError, UsageErr
 from nuclix.engine.files import checksum
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.result_key import result_key
-from nuclix.engine.slide.identity import content_hash, file_state, slide_state
-from nuclix.engine.slide.open import fingerprint
+from nuclix.engine.slide.identity import agree, content_hash, file_state, is_quick, quick_digest, slide_state
+from nuclix.engine.slide.open import fingerprint, open_slide
 from nuclix.engine.slide.scale import UserScale
+from slides import smooth_image, write_slide
 
 
 def keep_copies(check: SlideCheck) -> tuple[Path, ...]:
@@ -91,7 +93,7 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*_: object) -> str:
         raise AssertionError("a file was read")
 
-    for name in ("checksum", "fingerprint", "content_hash"):
+    for name in ("checksum", "fingerprint", "content_hash", "quick_digest"):
         monkeypatch.setattr(resume, name, read)
 
 
@@ -214,6 +216,53 @@ def test_a_slide_that_was_overwritten_between_the_samples_of_its_fingerprint_is_
         file.write(b"other" * 1000)
     touch(case.slide)
     assert json.loads(case.row.key)["slide"] == fingerprint(case.slide)
+    assert case.check().changed == ("slide",)
+
+
+class Index:
+    """Stands for a reader that knows where tiles lie."""
+
+    def __init__(self, places: str) -> None:
+        self.places = places
+
+    def tile_index(self) -> str:
+        return self.places
+
+
+class OtherIndex(Index):
+    """Another reader, whose index is another."""
+
+
+def test_a_quick_digest_sees_places_of_tiles_and_samples_of_all_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.svs"
+    path.write_bytes(bytes(8 << 20))
+    before = quick_digest(path, Index("one"))
+    assert is_quick(before) and not is_quick(content_hash(path))
+    assert agree(before, quick_digest(path, Index("one")))
+    assert not agree(before, quick_digest(path, Index("two")))
+    assert agree(before, quick_digest(path, OtherIndex("two"))), "indices of two readers can't be compared"
+    assert agree(quick_digest(path, object()), quick_digest(path, object()))
+    with path.open("r+b") as file:
+        file.seek(3 << 20)
+        file.write(b"other" * 4000)  # a quarter of a percent
+    assert not agree(before, quick_digest(path, Index("one")))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_slide_with_new_content_under_an_old_name_is_another(tmp_path: Path, full: bool) -> None:
+    case = ResumeCase(tmp_path)
+    write_slide(case.slide, smooth_image(300, 300))
+    size = case.slide.stat().st_size
+    with closing(open_slide(case.slide)) as reader:
+        digest = content_hash(case.slide) if full else quick_digest(case.slide, reader)
+        case.row = replace(case.made(None, 0.5), content=digest)
+    touch(case.slide)
+    assert case.check().done
+    with case.slide.open("r+b") as file:  # nothing that `fingerprint` sees: the file is small, so it sees all
+        file.seek(size // 2)
+        file.write(b"other" * 100)
+    touch(case.slide)
+    case.row = replace(case.row, key=result_key(fingerprint(case.slide), "model", case.config, None))
     assert case.check().changed == ("slide",)
 
 

@@ -145,14 +145,14 @@ def _named(found: Mapping[Path, PurePosixPath], known: Mapping[str, str]) -> tup
 def _stem(name: PurePosixPath) -> PurePosixPath:
     """Return a name without its ending, which of OME-TIFF is ``.ome.tif``: QuPath shortens names in the same way."""
     short = name.with_suffix("")
-    double = short.suffix.lower() == ".ome" and name.suffix.lower() in (".tif", ".tiff")
+    double = short.suffix.lower() == ".ome" and name.suffix.lower() in (".tif", ".tiff", ".zarr")
     return short.with_suffix("") if double else short
 
 
 def _expand(text: str, search: _Search) -> list[tuple[Path, PurePosixPath]]:
     if not text:
         raise UsageError("an input is empty (''); is a variable of the shell not set?")
-    path = Path(text)
+    path = Path(text).expanduser()
     if path.is_dir() and not is_recognised(path, search.readers):
         return _search_folder(path, search)
     if os.path.lexists(path):

@@ -29,7 +29,7 @@ class KnownResult:
     nuclei : int
         Number of its objects.
     slide_state, content : str or None
-        Sizes and modification times of the slide's files, and the SHA-256 of their bytes.
+        Sizes and modification times of the slide's files, and the digest of their bytes.
     output_states : mapping of str to str
         Size and modification time of each result file when it was finished.
     row : mapping or None

@@ -85,7 +85,7 @@ class LedgerRow:
     slide_state, output_state : str or None
         Size and modification time of the slide and of its result.
     content : str or None
-        SHA-256 of all bytes of the slide.
+        Digest of the slide's bytes: see `nuclix.engine.slide.identity`.
     """
 
     name: str
@@ -104,6 +104,15 @@ class LedgerRow:
     slide_state: str | None = None
     content: str | None = None
     output_state: str | None = None
+
+
+_NUMBERS = ("attempts", "bytes", "begun", "ended")
+_REQUIRED = ("name", "path", "state", "attempts", "bytes")
+# What SQLite may return for each column; it does not enforce the types of the schema.
+_TYPES: dict[str, tuple[type, ...]] = {
+    item.name: ((int, float) if item.name in _NUMBERS else (str,)) + (() if item.name in _REQUIRED else (type(None),))
+    for item in fields(LedgerRow)
+}
 
 
 class Ledger:
@@ -350,19 +359,21 @@ def _encoded(value: object) -> object:
 
 
 def _row(row: sqlite3.Row, path: Path) -> LedgerRow:
-    known = {item.name for item in fields(LedgerRow)}
-    values: dict[str, Any] = {
-        name: value.decode("utf-8", _BYTES) if isinstance(value, bytes) else value
-        for name, value in dict(row).items()
-        if name in known
-    }
+    column = ""
+    values: dict[str, Any] = {}
     try:
-        record = json.loads(values["record"]) if values["record"] else {}
-        if not isinstance(record, dict):
+        for column, value in dict(row).items():
+            if column in _TYPES:
+                values[column] = value.decode("utf-8", _BYTES) if isinstance(value, bytes) else value
+                if not isinstance(values[column], _TYPES[column]):
+                    raise ValueError(f"a value of the wrong type, {values[column]!r}")
+        column = "record"
+        values["record"] = json.loads(values["record"]) if values["record"] else {}
+        if not isinstance(values["record"], dict):
             raise ValueError("not an object")
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise OutputError(
-            f"{path}: the ledger is damaged (record of {values['name']}: {error}); "
+            f"{path}: the ledger is damaged ({column} of {values.get('name', 'a slide')}: {error}); "
             "move it away: results are recognised by their records"
         ) from error
-    return LedgerRow(**{**values, "record": record})
+    return LedgerRow(**values)

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -27,9 +28,10 @@ from nuclix.engine.files import checksum
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.outputs import load_writers
 from nuclix.engine.segmentation.record import SlideRecord, read_record
+from nuclix.engine.segmentation.regions import side_file_hashes
 from nuclix.engine.segmentation.result_key import differences, read_key, result_key
-from nuclix.engine.slide.identity import content_hash, file_state, slide_state
-from nuclix.engine.slide.open import fingerprint
+from nuclix.engine.slide.identity import agree, content_hash, file_state, is_quick, quick_digest, slide_state
+from nuclix.engine.slide.open import fingerprint, open_slide
 
 # Slides checked concurrently: most of the time is spent waiting for a network share.
 _THREADS = 8
@@ -176,7 +178,7 @@ class ResultChecker:
         return self._finished(found, known, state.text)
 
     def _finished(self, slide: SlideCheck, known: KnownResult, state: str) -> SlideCheck:
-        """Return the check of a finished slide, with what the ledger should be told."""
+        """Return the check of a finished slide, with what should be written to the ledger."""
         paths = [str(item["path"]) for item in known.outputs]
         present = {path: file_state(self._out / path) for path in paths if (self._out / path).is_file()}
         states = {"slide_state": state, "output_state": json.dumps(present)}
@@ -198,15 +200,22 @@ class ResultChecker:
         used = known.key.get("mpp")
         asked = job.scale.mpp
         same = asked is None or (used is None and not job.scale.overrules) or asked in (used, known.mpp)
-        wanted = read_key(result_key(mark, self._model, self._config, used if same else asked))
+        files = side_file_hashes(self._config, job.path)
+        wanted = read_key(result_key(mark, self._model, self._config, used if same else asked, files))
         return differences(known.key, wanted)
 
     def _same_content(self, job: SlideJob, known: KnownResult) -> bool:
-        """Return whether every byte of the slide is as before; True where that was not recorded."""
+        """Return whether the slide's content is as before, as far as was recorded; True where it was not."""
         if known.content is None:
             return True
         self._announce_doubt()
-        return content_hash(job.path, self._hooks.should_stop) == known.content
+        if not is_quick(known.content):
+            return content_hash(job.path, self._hooks.should_stop) == known.content
+        try:
+            with closing(open_slide(job.path, self._config.reader)) as reader:
+                return agree(quick_digest(job.path, reader, self._hooks.should_stop), known.content)
+        except SlideError:
+            return False  # computing it again says why
 
     def _announce_doubt(self) -> None:
         with self._doubt_lock:

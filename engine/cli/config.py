@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nuclix.engine.cli.options import add_options, config_of
-from nuclix.engine.run_config import config_as_toml
+from nuclix.engine.config_file import config_as_toml
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

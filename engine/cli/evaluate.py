@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuclix.engine.cli.former_names import add_former_name
-from nuclix.engine.errors import OutputError
+from nuclix.engine.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from nuclix.engine.evaluation.tables import Report
@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     for path in (args.json, args.csv, args.markdown, args.plot):
         if path is not None and not path.parent.is_dir():
             raise OutputError(f"{path} can't be written: {path.parent} is no folder")
+        if path is not None and path.exists() and path.resolve() in (args.prediction.resolve(), args.truth.resolve()):
+            raise UsageError(f"{path}: is an input, which would be overwritten; name another file")
     evaluation = evaluate(args.prediction, args.truth, args.downsample, args.classes)
     report = score_report.Report(
         evaluation,

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from nuclix.engine.cli import (
     bench,
+    bench_parts,
     check,
     completion,
     config,
@@ -23,6 +24,7 @@ from nuclix.engine.cli import (
     overlay,
     pack,
     plugins,
+    prepare,
     qupath,
     report,
     run,
@@ -30,13 +32,15 @@ from nuclix.engine.cli import (
     status,
     tissue,
     train,
+    view,
 )
 from nuclix.engine.cli.streams import stderr_line
 from nuclix.engine.errors import NuclixError, UsageError
+from nuclix.engine.operating_system import unsupported
 
 COMMANDS = (
-    *(run, check, status, report, export, qupath, overlay, tissue, config, demo, simulate),
-    *(train, experiment, evaluate, pack, info, bench, plugins, completion),
+    *(run, check, status, report, view, export, qupath, overlay, tissue, config, demo, simulate),
+    *(prepare, train, experiment, evaluate, pack, info, bench, plugins, completion),
 )
 
 FAILED = 1
@@ -47,11 +51,10 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 PLEA = "this is a bug in nuclix or a plugin: please report it with the lines above and the command that you gave"
 
-NOT_WINDOWS = "error: nuclix runs on Linux and macOS; on Windows, install it in WSL 2 (Ubuntu) and run it there"
 
 EPILOG = """\
 examples:
-  nuclix demo                                  try it on a slide made up on the spot
+  nuclix demo                                  try it on a synthetic slide
   nuclix check slides/ --out results           what a run would do with each slide, in seconds
   nuclix run slides/ --out results             every slide of a folder, one GeoJSON each
   nuclix evaluate results truth --json s.json  score results against a truth
@@ -95,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=_HelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(subparsers)
@@ -115,10 +118,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 done, 1 something failed, 2 wrong usage, 70 a bug, 130 interrupted.
     """
-    if sys.platform == "win32":
-        return _complain(NOT_WINDOWS, USAGE)
+    reason = unsupported()
+    if reason is not None:
+        return _complain(f"error: {reason}", USAGE)
     open_standard_streams()
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_args(bench_parts.joined(sys.argv[1:] if argv is None else argv))
     return guarded(args.command, args)
 
 
@@ -128,7 +132,7 @@ def open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
@@ -163,9 +167,18 @@ def guarded(command: Callable[[argparse.Namespace], int], args: argparse.Namespa
     except Exception as error:  # noqa: BLE001 - the last resort, which shows the whole traceback
         if isinstance(error, OSError) and error.errno is not None:
             where = f"{error.filename}: " if error.filename is not None else ""
-            return _complain(f"error: {where}{error.strerror}", FAILED)
+            return _complain(f"error: {where}{error.strerror}{_gone_folder()}", FAILED)
         traceback.print_exc()
         return _complain(PLEA, BUG)
+
+
+def _gone_folder() -> str:
+    """Return a remark if the current folder was deleted, which makes all relative paths fail; else an empty string."""
+    try:
+        os.getcwd()  # noqa: PTH109 (Path.cwd does the same)
+    except OSError:
+        return "; the current folder was deleted: change to another one"
+    return ""
 
 
 def _complain(message: str, code: int) -> int:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nuclix.engine.cli.former_names import FormerName, flag_of
+from nuclix.engine.config_file import read_config
 from nuclix.engine.option_spec import OptionSpec
-from nuclix.engine.run_config import RunConfig, option_specs, read_config
+from nuclix.engine.run_config import RunConfig, option_specs
 
 # Takes back what the configuration file says of an option that may be unset.
 UNSET = "none"
@@ -27,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser, without: Sequence[str] = ()) ->
         Fields of `RunConfig` that the command does not have.
     """
     parser.add_argument(
-        "--config", metavar="FILE", help="TOML file of options; the command line wins over it (see `nuclix config`)"
+        "--config", metavar="FILE", help="TOML file of options; the command line takes precedence (see `nuclix config`)"
     )
     groups: dict[str, Any] = {}
     for spec in option_specs():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COUNT, HELD_OUT, EDGE = 50, 10, 512  # DIST paper: 50 images of 512 px (section III-A), 10 retained (section V-B)
 DILATION = 3
+MAX_PIXELS = 10**9  # the made-up truth is held in memory, at four bytes a pixel and SPARE times over
 SPARE = 2  # squares of the made-up truth for each that is asked for: some lie on background
 
 
@@ -22,19 +23,27 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "simulate",
-        help="make a dummy data set to train on",
+        help="make a synthetic data set to train on",
         description="Paint true nuclei in random colours (DIST paper, Algorithm 1): a data set for `nuclix train` that "
         "shows what a network can learn of distances.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="takes images/, labels/ and split.csv")
-    parser.add_argument("--labels", type=Path, metavar="DIR", help="true label images; without it nuclei are made up")
-    parser.add_argument("--count", type=int, default=COUNT, metavar="N", help="images in all (%(default)s)")
-    parser.add_argument("--hold-out", type=int, default=HELD_OUT, metavar="N", help="of them to validate (%(default)s)")
+    parser.add_argument(
+        "--labels", type=Path, metavar="DIR", help="label images to take nuclei from (default: synthetic nuclei)"
+    )
+    parser.add_argument("--count", type=int, default=COUNT, metavar="N", help="number of images (%(default)s)")
+    parser.add_argument(
+        "--hold-out", type=int, default=HELD_OUT, metavar="N", help="how many of them are for validation (%(default)s)"
+    )
     parser.add_argument("--size", type=int, default=EDGE, metavar="PX", help="edge of an image (%(default)s)")
     parser.add_argument(
-        "--dilation", type=int, default=DILATION, metavar="PX", help="by which nuclei grow, to touch (%(default)s)"
+        "--dilation",
+        type=int,
+        default=DILATION,
+        metavar="PX",
+        help="dilation of nuclei in pixels, so that they touch (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (%(default)s)")
     parser.set_defaults(command=simulate)
 
 
@@ -44,6 +53,12 @@ def simulate(args: argparse.Namespace) -> int:
 
     if args.size < 1 or args.dilation < 0:
         raise UsageError("--size must be positive and --dilation at least 0")
+    if args.seed < 0:
+        raise UsageError("--seed must be 0 or more")
+    if args.count * args.size**2 > MAX_PIXELS:
+        raise UsageError(
+            f"--count {args.count} images of --size {args.size} are more than {MAX_PIXELS // 10**9} billion pixels"
+        )
     if not 0 < args.hold_out < args.count:
         raise UsageError("--hold-out must be positive and smaller than --count")
     made = simulated(_truths(args), Simulation(dilation=args.dilation), args.size, args.seed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from nuclix.engine.contracts import ModelCard
     from nuclix.engine.training.contracts import Recipe
     from nuclix.engine.training.dataset import Dataset
+    from nuclix.engine.training.loop import Place
     from nuclix.engine.training.schedule import Schedule
     from nuclix.engine.training.splits import SplitOptions
 
@@ -23,6 +26,8 @@ OPTIONS = (
     ("learning-rate", float, "RATE", "peak learning rate"),
     ("decay", float, "FACTOR", "of the learning rate every --decay-every steps, in place of a cosine"),
     ("decay-every", int, "STEPS", "see --decay"),
+    ("min-learning-rate", float, "RATE", "the rate does not fall below it"),
+    ("freeze-encoder", int, "STEPS", "keep the encoder's weights for so many steps"),
     ("weight-decay", float, "LAMBDA", "decoupled weight decay"),
     ("warmup", int, "STEPS", "over which the learning rate rises to its peak"),
     ("average", float, "DECAY", "of the moving average of the weights; 0 keeps the last weights"),
@@ -31,6 +36,7 @@ OPTIONS = (
     ("precision", str, "TYPE", "auto, float32, bfloat16 or float16"),
 )
 
+RELIABILITY = "reliability.svg"
 STILL = "none"  # what --augment says to leave patches as they are
 
 
@@ -41,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
         help="train a recipe on annotated images",
         description="Train a recipe on a folder of annotated images and write a model file.",
     )
-    parser.add_argument("recipe", metavar="RECIPE", help="the method, such as dist (see `nuclix plugins`)")
+    parser.add_argument("recipe", metavar="RECIPE", help="method, such as dist (see `nuclix plugins`)")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with images/ and labels/")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model file to write (.pt)")
     _add_split_options(parser)
@@ -61,15 +67,22 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a killed run")
+    parser.add_argument("--resume", action="store_true", help="resume from the checkpoint of an interrupted run")
     parser.add_argument("--init-from", type=Path, metavar="FILE", help="checkpoint or model to start from")
+    parser.add_argument(
+        "--encoder-weights",
+        type=Path,
+        metavar="FILE",
+        help="state dict of a VGG16-BN, ResNet-34 or Xception for the encoder (.safetensors or torch.save)",
+    )
+    parser.add_argument("--num-workers", type=int, default=0, metavar="N", help="processes that draw batches (0)")
     parser.add_argument(
         "--interpolate", type=_share, metavar="P", help="average the weights with those of --init-from, which count P"
     )
     parser.add_argument(
         "--leave-one-out", action="store_true", help="in place of a model: hold out each patient in turn and score it"
     )
-    parser.add_argument("--patients", type=Path, metavar="CSV", help="who is whose (without it by TCGA barcode)")
+    parser.add_argument("--patients", type=Path, metavar="CSV", help="each image's patient (default: by TCGA barcode)")
     parser.add_argument("--patient-column", default="patient", metavar="NAME", help="of that CSV (%(default)s)")
     parser.add_argument("--licence", default="not stated", metavar="TEXT", help="of the data, for the model's card")
     add_former_name(parser, "extra", "extra_data", Path)
@@ -86,7 +99,9 @@ def _add_split_options(parser: argparse.ArgumentParser) -> None:
         "--groups", type=Path, metavar="CSV", help="columns image and group; a group is held out whole (DIR/groups.csv)"
     )
     group.add_argument("--fold", metavar="I/K", help="hold out fold I of K, such as 1/4")
-    group.add_argument("--folds", type=Path, metavar="CSV", help="columns image and fold, for --fold (dealt by group)")
+    group.add_argument(
+        "--folds", type=Path, metavar="CSV", help="columns image and fold, for --fold (default: assigned by group)"
+    )
     group.add_argument(
         "--train-on-all", action="store_true", help="hold nothing out; the model's card then has no scores"
     )
@@ -130,6 +145,23 @@ def _initial(given: Path | None) -> Path | None:
     return given if given is None or given.is_file() else find_model(given)
 
 
+def _place(args: argparse.Namespace, folder: Path) -> Place:
+    """Return where the training writes and what it begins with."""
+    from nuclix.engine.training.loop import Place
+
+    if args.num_workers < 0:
+        raise UsageError(f"--num-workers must be 0 or more, not {args.num_workers}")
+    return Place(
+        folder,
+        args.device,
+        args.resume,
+        args.validate_every,
+        start=_initial(args.init_from),
+        encoder_weights=args.encoder_weights,
+        num_workers=args.num_workers,
+    )
+
+
 def _share(text: str) -> float:
     value = float(text)
     if not 0 < value < 1:
@@ -145,7 +177,7 @@ def train_command(args: argparse.Namespace) -> int:
     from nuclix.engine.training.dataset import load_dataset, with_extra
     from nuclix.engine.training.execution import Execution
     from nuclix.engine.training.export import Provenance, export
-    from nuclix.engine.training.loop import Place, kept, train
+    from nuclix.engine.training.loop import kept, train
     from nuclix.engine.training.state import blended
 
     if args.out.suffix != ".pt":
@@ -158,6 +190,14 @@ def train_command(args: argparse.Namespace) -> int:
         torch.set_num_threads(max(1, args.threads))
     recipe, shipped = _recipe(args)
     schedule = _schedule(args, recipe)
+    if args.validate_every < 1:
+        raise UsageError("--validate-every must be 1 or more")
+    if schedule.steps <= schedule.warmup:
+        print(
+            f"warning: --steps {schedule.steps} ends within the warm-up of {schedule.warmup} steps: the learning rate "
+            "never reaches its peak; give a smaller --warmup",
+            file=sys.stderr,
+        )
     mpp = recipe.scale.mpp
     dataset = load_dataset(args.data, _split_options(args, shipped), mpp)
     if args.extra_data is not None:
@@ -166,7 +206,7 @@ def train_command(args: argparse.Namespace) -> int:
         return _leave_one_out(args, recipe, schedule, dataset)
     print(f"{len(dataset.train)} images to train on, {len(dataset.validation)} to validate on: {dataset.split}")
     folder = args.out.with_suffix(".training")
-    place = Place(folder, args.device, args.resume, args.validate_every, start=_initial(args.init_from))
+    place = _place(args, folder)
     with TrainingDisplay(schedule.steps) as display:
         state = train(recipe, dataset, schedule, place, display)
     network = kept(state, schedule)
@@ -177,15 +217,27 @@ def train_command(args: argparse.Namespace) -> int:
         **as_mapping(schedule),
         "steps done": state.step,
         "started from": args.init_from and args.init_from.name,
+        "encoder weights": args.encoder_weights and args.encoder_weights.name,
         "interpolate": args.interpolate,
         "seconds": round(state.seconds),
     }
     data = args.data.resolve().name
     provenance = Provenance(args.out.stem, args.recipe, data, args.licence, settings, _parameters(args, recipe))
     execution = Execution.of(args.device, schedule.precision)
-    print(summary(export(recipe, network, dataset, execution, provenance, args.out)))
+    card = export(recipe, network, dataset, execution, provenance, args.out)
+    _draw_reliability(card, place.folder / RELIABILITY)
+    print(summary(card))
     print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
     return 0
+
+
+def _draw_reliability(card: ModelCard, path: Path) -> None:
+    """Draw how far the calibrated scores of a card are probabilities, if it has them and matplotlib is there."""
+    from nuclix.engine.training.plot import can_plot, reliability_plot
+
+    bins = card.training.get("calibrated scores", {}).get("bins")
+    if bins and can_plot():
+        path.write_bytes(reliability_plot(bins))
 
 
 def _leave_one_out(args: argparse.Namespace, recipe: Recipe, schedule: Schedule, dataset: Dataset) -> int:
@@ -199,14 +251,13 @@ def _leave_one_out(args: argparse.Namespace, recipe: Recipe, schedule: Schedule,
         score_fold,
         write_tables,
     )
-    from nuclix.engine.training.loop import Place
 
     names = sorted(item.name for item in (*dataset.train, *dataset.validation))
     by_table = args.patients is not None
     patient_of = read_patients(args.patients, args.patient_column, names) if by_table else patients_by_barcode(names)
     parts, rows = folds(dataset, patient_of), []
     folder = args.out.with_suffix(".leave-one-out")
-    place = Place(folder, args.device, args.resume, args.validate_every, start=_initial(args.init_from))
+    place = _place(args, folder)
     print(f"{len(names)} images of {len(parts)} patients, each held out in turn")
     for part in parts:
         with TrainingDisplay(schedule.steps) as display:
@@ -248,10 +299,24 @@ def _schedule(args: argparse.Namespace, recipe: Recipe) -> Schedule:
     settings = dict(recipe.schedule()) if isinstance(recipe, CustomSchedule) else {}
     names = [name.replace("-", "_") for name, *_ in OPTIONS]
     settings.update({name: getattr(args, name) for name in names if getattr(args, name) is not None})
-    views = assignments([word for word in args.augment if word != STILL], Augmentation, "--augment")
+    views = assignments(_present_words(args.augment), Augmentation, "--augment")
     usual = as_mapping(NONE) if STILL in args.augment else settings.get("augmentation", {})
     settings["augmentation"] = {**usual, **views}
     return from_mapping(Schedule, settings, "nuclix train", UsageError)
+
+
+def _present_words(words: Sequence[str]) -> list[str]:
+    """Return NAME=VALUE words with present names; say which names are former ones."""
+    from nuclix.engine.training.augmentation import FORMER_NAMES
+
+    found = []
+    for word in words:
+        name, separator, value = word.partition("=")
+        if name in FORMER_NAMES:
+            sys.stderr.write(f"nuclix train: --augment {name} is deprecated; use {FORMER_NAMES[name]}\n")
+        if word != STILL:
+            found.append(f"{FORMER_NAMES.get(name, name)}{separator}{value}")
+    return found
 
 
 def summary(card: ModelCard) -> str:

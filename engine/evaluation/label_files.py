@@ -223,7 +223,7 @@ def read_label_image(path: Path) -> NDArray[Any]:
             image = _read_png(path)
         else:
             image = tifffile.imread(path)
-    except (OSError, EOFError, ValueError, RuntimeError, SyntaxError, tifffile.TiffFileError) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, SyntaxError, MemoryError, tifffile.TiffFileError) as error:
         raise DataError(f"{path} can't be read as a label image: {error}") from error
     return _checked(np.asarray(image), path)
 
@@ -233,8 +233,14 @@ def _read_png(path: Path) -> NDArray[Any]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path, formats=["PNG"]) as file:
-            return np.asarray(file)
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2  # Pillow refuses twice its limit
+        try:
+            with Image.open(path, formats=["PNG"]) as file:
+                return np.asarray(file)
+        except Image.DecompressionBombError as error:
+            raise ValueError(str(error)) from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
 
 
 def _checked(image: NDArray[Any], path: Path) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from nuclix.engine.batch import events
 from nuclix.engine.batch.layout import LOG_NAME
 from nuclix.engine.errors import UsageError
+from nuclix.engine.files import open_at_once
 from nuclix.engine.progress.text import duration, grouped, one_line, shortened
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ class JsonLines:
     def _opened(self) -> TextIO:
         if self._file is None:
             try:
-                self._file = Path(self._target).open("a", encoding="utf-8")  # noqa: SIM115 (see close)
+                self._file = open(self._target, "a", encoding="utf-8", opener=open_at_once)  # noqa: SIM115 (see close)
             except OSError as error:
                 raise UsageError(f"--json-log {self._target}: can't be written: {error.strerror}") from error
         return self._file
@@ -271,7 +272,7 @@ class JsonLines:
 
 
 class LogLines:
-    """Sends what a user is told to the log too; an event sink."""
+    """Copies messages for the user to the log; an event sink."""
 
     name = "run.log"
 

@@ -73,17 +73,19 @@ def cell_measurement_names(mpp: float | None, settings: MeasurementSettings) -> 
     return names
 
 
-def cell_reach(expansion: float, mpp: float) -> int:
-    """Return how far from a nucleus' centre other nuclei matter to its cell, in pixels.
+def nuclei_reach(settings: MeasurementSettings, mpp: float) -> int:
+    """Return how far around a region nuclei matter to the cells whose nuclei have their centres in it, in pixels.
 
     Parameters
     ----------
-    expansion : float
-        Greatest growth, in micrometres.
+    settings : MeasurementSettings
+        0 where they ask for no cells.
     mpp : float
         Micrometres along a pixel.
     """
-    return expansion_context(expansion / mpp) + OVERLAP_PX
+    if settings.cell_expansion is None:
+        return 0
+    return expansion_context(settings.cell_expansion / mpp) + OVERLAP_PX
 
 
 @dataclass(frozen=True, slots=True)

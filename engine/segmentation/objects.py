@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.ext.ragged import gathered, offsets_of
+
 # Pixels along a cell of the canonical order: some thousand nuclei, few enough to lie close to each other.
 ORDER_CELL = 2048
 _CURVE_EDGE = 2**20  # cells along the square that the curve fills: more than 32-bit coordinates reach
@@ -91,19 +93,6 @@ class Objects:
         )
 
 
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the concatenation of arange(start, start + length)."""
-    total = int(lengths.sum())
-    if total == 0:
-        return np.zeros(0, np.int64)
-    ends = np.cumsum(lengths)
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
-
-
-def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
 def take(objects: Objects, index: NDArray[np.int64]) -> Objects:
     """Return the objects `index`, in that order, with their outlines.
 
@@ -120,20 +109,20 @@ def take(objects: Objects, index: NDArray[np.int64]) -> Objects:
         M objects that share no memory with the input.
     """
     ring_counts = np.diff(objects.rings)[index]
-    ring_index = _ranges(objects.rings[:-1][index], ring_counts)
+    ring_index = gathered(objects.rings[:-1][index], ring_counts)
     corner_counts = np.diff(objects.offsets)[ring_index]
-    corner_index = _ranges(objects.offsets[:-1][ring_index], corner_counts)
+    corner_index = gathered(objects.offsets[:-1][ring_index], corner_counts)
     cell_offsets, cell_corners = objects.cell_offsets, objects.cell_corners
     if cell_offsets is not None and cell_corners is not None:
         lengths = np.diff(cell_offsets)[index]
-        cell_corners = cell_corners[_ranges(cell_offsets[:-1][index], lengths)]
-        cell_offsets = _offsets(lengths)
+        cell_corners = cell_corners[gathered(cell_offsets[:-1][index], lengths)]
+        cell_offsets = offsets_of(lengths)
     return Objects(
         first=objects.first[index],
         pixels=objects.pixels[index],
-        rings=_offsets(ring_counts),
+        rings=offsets_of(ring_counts),
         shells=objects.shells[ring_index],
-        offsets=_offsets(corner_counts),
+        offsets=offsets_of(corner_counts),
         corners=objects.corners[corner_index],
         classes=objects.classes[index],
         measurements={name: values[index] for name, values in objects.measurements.items()},
@@ -174,13 +163,13 @@ def concatenate(parts: Sequence[Objects]) -> Objects:
     return Objects(
         first=np.concatenate([part.first for part in parts]),
         pixels=np.concatenate([part.pixels for part in parts]),
-        rings=_offsets(rings),
+        rings=offsets_of(rings),
         shells=np.concatenate([part.shells for part in parts]),
-        offsets=_offsets(lengths),
+        offsets=offsets_of(lengths),
         corners=np.concatenate([part.corners for part in parts]),
         classes=np.concatenate([part.classes for part in parts]),
         measurements={name: np.concatenate([part.measurements[name] for part in parts]) for name in names},
-        cell_offsets=_offsets(np.concatenate(cell_lengths)) if cell_lengths else None,
+        cell_offsets=offsets_of(np.concatenate(cell_lengths)) if cell_lengths else None,
         cell_corners=np.concatenate(cell_corners) if cell_corners else None,
     )
 
@@ -228,3 +217,22 @@ def _hilbert_index(cells: NDArray[np.int64]) -> NDArray[np.int64]:
         x[~low], y[~low] = y[~low].copy(), x[~low].copy()
         half //= 2
     return place
+
+
+def centroids(objects: Objects) -> NDArray[np.float64]:
+    """Return the centres of gravity of the outlines' areas (N, 2), in pixels at the model's scale.
+
+    Green's theorem: with a = p x q for each edge from p to q, area = sum(a) / 2 and centroid =
+    sum(a (p + q)) / (6 area). Holes have the opposite orientation, so they are subtracted.
+    """
+    if not len(objects):
+        return np.zeros((0, 2))
+    first = objects.offsets[objects.rings[:-1]]
+    own = np.repeat(np.arange(len(objects)), np.diff(np.append(first, objects.offsets[-1])))
+    here = objects.corners.astype(np.float64) - objects.first[own]  # small numbers keep the sums exact
+    following = np.arange(1, len(here) + 1)
+    following[objects.offsets[1:] - 1] = objects.offsets[:-1]
+    there = here[following]
+    cross = here[:, 0] * there[:, 1] - here[:, 1] * there[:, 0]
+    moments = np.add.reduceat((here + there) * cross[:, None], first, axis=0)
+    return moments / (3 * np.add.reduceat(cross, first))[:, None] + objects.first

@@ -14,6 +14,7 @@ from nuclix.engine.errors import UsageError
 from nuclix.engine.files import checksum
 from nuclix.engine.run_config import AUTO_FORMAT, AUTO_FORMATS, LARGE_SLIDE
 from nuclix.engine.segmentation.annotations import tissue_annotations
+from nuclix.engine.segmentation.regions import region_annotations
 from nuclix.engine.segmentation.store import ObjectStore
 
 WritersByFormat = Mapping[str, Writer]
@@ -115,6 +116,9 @@ def write_outputs(
     header = store.slide.header
     if annotations and store.tissue is not None:
         header = replace(header, annotations=tissue_annotations(header, store.tissue, store.first()))
+    if store.slide.regions:
+        regions = region_annotations(store.slide.regions, store.slide.record["regions"])
+        header = replace(header, annotations=(*header.annotations, *regions))
     with ExitStack() as stack:
         sessions = _open_all(targets, writers, header, stack)
         for objects in store.blocks():

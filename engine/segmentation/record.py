@@ -1,4 +1,4 @@
-"""The record beside a slide's result: what was run, with what, and what came of it."""
+"""The record next to a slide's result: what was run, with what, and what came of it."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ class SlideRecord:
         The result files: format, path in the output folder, SHA-256, options.
     result : mapping
         What the objects depend on, and the state of the slide's files.
+    regions : list of dict
+        Of a run that was limited to regions: name, class, area, nuclei and density of each.
     """
 
     slide: Mapping[str, Any]
@@ -48,6 +50,7 @@ class SlideRecord:
     warnings: list[str] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     result: Mapping[str, Any] = field(default_factory=dict)
+    regions: list[dict[str, Any]] = field(default_factory=list)
 
 
 def versions() -> dict[str, str]:

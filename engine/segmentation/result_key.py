@@ -14,7 +14,13 @@ from nuclix.engine.segmentation.classes import class_map_hash
 RESULT_FORMAT = 2
 
 
-def result_key(slide_fingerprint: str, model_sha256: str, config: RunConfig, user_mpp: float | None) -> str:
+def result_key(
+    slide_fingerprint: str,
+    model_sha256: str,
+    config: RunConfig,
+    user_mpp: float | None,
+    side_files: Mapping[str, str] | None = None,
+) -> str:
     """Return what a slide's result depends on.
 
     Block size and threads are not in it, because results do not depend on them; neither is the device, which each
@@ -31,6 +37,9 @@ def result_key(slide_fingerprint: str, model_sha256: str, config: RunConfig, use
     user_mpp : float or None
         The um/px that the user gave, where it was used; None where the file's own scale was.
 
+    side_files : mapping of str to str, optional
+        Hashes of the slide's regions and tissue mask, by option.
+
     Returns
     -------
     str
@@ -39,7 +48,7 @@ def result_key(slide_fingerprint: str, model_sha256: str, config: RunConfig, use
     facts: dict[str, Any] = {"slide": slide_fingerprint, "model": model_sha256, "format": RESULT_FORMAT}
     if user_mpp is not None:
         facts["mpp"] = user_mpp
-    return json.dumps({**facts, **result_settings(config), **class_map_hash(config.class_map)})
+    return json.dumps({**facts, **result_settings(config), **class_map_hash(config.class_map), **(side_files or {})})
 
 
 def read_key(text: str | None) -> dict[str, Any]:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nuclix.engine.contracts import PostProcessor
-from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError, SlideError
-from nuclix.engine.inference.tiling import TileGrid
-from nuclix.engine.parameters import as_mapping
-from nuclix.engine.run_config import RunConfig, result_settings
-from nuclix.engine.segmentation.cells import CellMaker
-from nuclix.engine.segmentation.checkpoint import Checkpoint, committed_key
+from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
+from nuclix.engine.run_config import RunConfig
+from nuclix.engine.segmentation.checkpoint import committed_key
 from nuclix.engine.segmentation.classes import Classes, prepare_classes
-from nuclix.engine.segmentation.description import slide_header, slide_record
-from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts, slide_colours
-from nuclix.engine.segmentation.hooks import PipelineFigures, Progress, RunHooks
-from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, measurement_settings
-from nuclix.engine.segmentation.objects import Objects
+from nuclix.engine.segmentation.computation import checkpoint_key, compute_objects
+from nuclix.engine.segmentation.hooks import Progress, RunHooks
+from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_settings
 from nuclix.engine.segmentation.outputs import (
     WritersByFormat,
     chosen_formats,
@@ -33,20 +22,17 @@ from nuclix.engine.segmentation.outputs import (
     output_files,
     write_outputs,
 )
-from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
 from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
 from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
-from nuclix.engine.segmentation.result_key import RESULT_FORMAT, result_key
+from nuclix.engine.segmentation.regions import ViewRegions, regions_of, side_file_hashes
+from nuclix.engine.segmentation.result_key import result_key
 from nuclix.engine.segmentation.slide_files import SlideOutcome, SlidePaths
-from nuclix.engine.segmentation.slide_stains import SlideStains, slide_stains
-from nuclix.engine.segmentation.store import ObjectStore, StoredSlide, StoreWriter, open_store
-from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
+from nuclix.engine.segmentation.store import ObjectStore, open_store
+from nuclix.engine.slide.colour import managed
 from nuclix.engine.slide.damage import DamageTolerant
 from nuclix.engine.slide.identity import ContentHash, SlideState, slide_state
 from nuclix.engine.slide.open import fingerprint, open_slide
-from nuclix.engine.slide.scale import SlideScale, UserScale, configured_scale, resolve_scale
-from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
-from nuclix.engine.slide.tissue import TissueMask, read_overview, tissue_mask
+from nuclix.engine.slide.scale import SlideScale, UserScale, check_upsampling, configured_scale, resolve_scale
 from nuclix.engine.slide.view import SlideView
 
 if TYPE_CHECKING:
@@ -147,7 +133,9 @@ class SlideContext:
     scale : SlideScale
         The scale that is used, and where it comes from.
     content : ContentHash
-        The SHA-256 of the slide's bytes, computed meanwhile.
+        The digest of the slide's bytes, computed meanwhile.
+    regions : ViewRegions or None
+        What the run is limited to.
     """
 
     paths: SlidePaths
@@ -160,6 +148,7 @@ class SlideContext:
     state: SlideState
     scale: SlideScale
     content: ContentHash
+    regions: ViewRegions | None = None
 
 
 def segment_slide(
@@ -203,9 +192,9 @@ def segment_slide(
 
 def _stored_objects(paths: SlidePaths, context: SegmentationContext, user: UserScale) -> ObjectStore | None:
     """Return the stored objects of the slide that this run would compute, if they are there."""
-    mark = fingerprint(paths.slide)
+    mark, files = fingerprint(paths.slide), side_file_hashes(context.config, paths.slide)
     for mpp in (user.mpp,) if user.overrules else dict.fromkeys((None, user.mpp)):
-        store = open_store(paths.objects, result_key(mark, context.model.sha256, context.config, mpp))
+        store = open_store(paths.objects, result_key(mark, context.model.sha256, context.config, mpp, files))
         if store is not None:
             if store.slide.record.get("result", {}).get("slide_state") == slide_state(paths.slide).text:
                 return store
@@ -215,28 +204,27 @@ def _stored_objects(paths: SlidePaths, context: SegmentationContext, user: UserS
 
 def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, user: UserScale) -> None:
     """Segment a slide and store its objects."""
-    started, state, content = time.perf_counter(), slide_state(paths.slide), ContentHash(paths.slide)
-    config = context.config
+    started, state, config = time.perf_counter(), slide_state(paths.slide), context.config
     reader = open_slide(paths.slide, config.reader)
+    content = ContentHash(paths.slide, reader, full=config.full_hash)
     try:
         if isinstance(reader, DamageTolerant):
             reader.tolerate_damage(config.tolerate_damage)
+        if config.icc:
+            reader = managed(reader)
         scale = resolve_scale(reader.info, user)
+        check_upsampling(reader.info, scale.scale, context.model.card.scale, config)
+        regions = regions_of(config, paths.slide)
         view = SlideView(reader, context.model.card.scale, scale.scale)
         mark = fingerprint(paths.slide)
-        key = result_key(mark, context.model.sha256, config, scale.scale.mpp if scale.from_user else None)
-        slide = SlideContext(paths, context, hooks, view, mark, key, started, state, scale, content)
+        used = scale.scale.mpp if scale.from_user else None
+        key = result_key(mark, context.model.sha256, config, used, side_file_hashes(config, paths.slide))
+        limits = ViewRegions.of(regions, view) if regions else None
+        slide = SlideContext(paths, context, hooks, view, mark, key, started, state, scale, content, limits)
         _retry_with_smaller_batch(slide)
     finally:
         content.cancel()
         reader.close()
-
-
-def _check_unchanged(slide: SlideContext) -> None:
-    """Raise `SlideError` if the slide's file is not the one that processing started with."""
-    path = slide.paths.slide
-    if slide_state(path) != slide.state:
-        raise SlideError(f"{path}: was changed while it was being processed; run the same command again")
 
 
 def _write_results(
@@ -274,12 +262,12 @@ def _retry_with_smaller_batch(slide: SlideContext) -> None:
     predictor.use_batch(predictor.asked)  # memory that was short for an earlier slide may be there again
     committed = committed_key(slide.paths.checkpoint)
     smaller = [predictor.batch >> halvings for halvings in range(predictor.batch.bit_length())]
-    earlier = next((batch for batch in smaller if _checkpoint_key(slide, batch) == committed), predictor.batch)
+    earlier = next((batch for batch in smaller if checkpoint_key(slide, batch) == committed), predictor.batch)
     if earlier < predictor.batch:
         predictor.use_batch(earlier)  # an attempt before this one had to make do with it
     while True:
         try:
-            _segment(slide)
+            compute_objects(slide)
             return
         except DeviceMemoryError as error:
             if predictor.batch == 1:
@@ -288,131 +276,3 @@ def _retry_with_smaller_batch(slide: SlideContext) -> None:
                 ) from error
         # Outside the handler, for the exception's traceback holds on to the tensors.
         predictor.use_batch(predictor.batch // 2)
-
-
-def _segment(slide: SlideContext) -> None:
-    """Run the pipeline into the checkpoint, and store the objects from it."""
-    shared, config, view = slide.shared, slide.shared.config, slide.view
-    started = time.perf_counter()
-    overview = read_overview(view.reader, view) if config.tissue else None
-    tissue = tissue_mask(view.reader, view, overview) if config.tissue else None
-    tissue_seconds = time.perf_counter() - started
-    for folder in (slide.paths.thumbnail.parent, slide.paths.objects.parent, slide.paths.checkpoint.parent):
-        _make_folder(slide.paths.out, folder)
-    write_thumbnail(slide.paths.thumbnail, thumbnail(view.reader, overview))
-    thumbnail_seconds = time.perf_counter() - started - tissue_seconds
-    colours = slide_colours(overview, tissue) if overview is not None and tissue is not None else None
-    del overview
-    grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
-    key = _checkpoint_key(slide, shared.predictor.batch)
-    names = measurement_names(view.scale.mpp, shared.measurements)
-    checkpoint = Checkpoint(slide.paths.checkpoint, names, key)
-    try:
-        rule = shared.classes.rule
-        stains = slide_stains(shared.measurements, view, tissue)
-        inputs = PipelineInputs(
-            view, tissue, shared.predictor, shared.post, checkpoint, rule, stains.settings, config.min_score
-        )
-        figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
-        spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
-        figures.seconds = {**spent, **figures.seconds}
-        _store(slide, checkpoint, figures, _Background(tissue, colours), stains)
-    finally:
-        checkpoint.close()
-
-
-def _make_folder(out: Path, folder: Path) -> None:
-    """Make a sub-folder of the output folder, which itself must be there: one that has vanished stays away."""
-    try:
-        out.stat()
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: can't be written: {error.strerror}") from error
-
-
-def _checkpoint_key(slide: SlideContext, batch: int) -> str:
-    """Return what a checkpoint depends on: only a run that agrees in all of it resumes from it."""
-    import torch
-
-    from nuclix.engine.inference.device import hardware_name
-
-    shared, config = slide.shared, slide.shared.config
-    facts = {
-        "format": RESULT_FORMAT,
-        "nuclix": version("nuclix"),
-        "torch": torch.__version__,
-        "slide": slide.fingerprint,
-        "slide_state": slide.state.text,
-        "reader": type(slide.view.reader).__name__,
-        "model": shared.model.sha256,
-        "parameters": dict(as_mapping(shared.post)),
-        "min_score": config.min_score,
-        "mpp": slide.view.scale.mpp,
-        "block": config.block,
-        "tissue": config.tissue,
-        "measurements": as_mapping(shared.measurements),
-        "device": hardware_name(shared.predictor.device),
-        "precision": shared.predictor.precision_name,
-        "tta": shared.predictor.tta,
-        "batch": batch,
-    }
-    return json.dumps(facts, sort_keys=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Background:
-    """What is known of a slide before its objects: its tissue, and the colours of tissue and background."""
-
-    tissue: TissueMask | None
-    colours: SlideColours | None
-
-
-def _finished(slide: SlideContext, checkpoint: Checkpoint, settings: MeasurementSettings) -> Iterator[Objects]:
-    """Yield the objects to store in canonical order: nuclei, or the cells made of them."""
-    if settings.cell_expansion is None or not len(checkpoint):
-        return checkpoint.blocks()
-    return CellMaker(checkpoint.everything(), slide.view, settings).blocks(slide.shared.config.threads)
-
-
-def _store(
-    slide: SlideContext,
-    checkpoint: Checkpoint,
-    figures: PipelineFigures,
-    background: _Background,
-    stains: SlideStains,
-) -> None:
-    """Store the checkpoint's objects in canonical order, with what is known of the slide."""
-    started = time.perf_counter()
-    end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
-    view = slide.view
-    summary = SummaryAccumulator(view)
-    tissue = background.tissue
-    outside = BackgroundCounter(tissue)
-    writer = StoreWriter(slide.paths.objects)
-    mapping = slide.shared.classes.mapping
-    by_class = np.zeros(len(mapping.classes), np.int64)
-    try:
-        for block in _finished(slide, checkpoint, stains.settings):
-            objects = mapping.apply(block)
-            by_class += np.bincount(objects.classes, minlength=len(by_class))
-            writer.write(objects)
-            summary.add(objects)
-            outside.add(objects.first)
-            slide.hooks.on_progress(end)
-        checkpoint.check()
-        digest = slide.content.result(lambda: slide.hooks.on_progress(end))
-        _check_unchanged(slide)
-        totals = summary.result()
-        write_summary(slide.paths.summary, totals)
-        found = Findings(figures.tiles_total, totals, outside.count, background.colours)
-        figures.doubts = [*stains.warnings, *doubts(found, slide.shared.model.card)]
-        figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
-        record = slide_record(slide, figures, tissue)
-        record.result = {"key": slide.key, "slide_state": slide.state.text, "content": digest}
-        record.counts = {**record.counts, "nuclei_by_class": mapping.named(by_class)}
-        settings = {**result_settings(slide.shared.config), **stains.vectors}
-        header = slide_header(view, mapping.classes, slide.shared.model, slide.fingerprint, settings)
-        writer.commit(StoredSlide(slide.key, header, as_mapping(record)), tissue)
-    except BaseException:
-        writer.abort()
-        raise

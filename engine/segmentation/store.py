@@ -4,6 +4,7 @@ A zip of numpy arrays, which numpy and the standard library read alone::
 
     header.json          format, key, slide, record, measurements, number of objects and blocks
     tissue.npy           mask of tissue as bits, where tissue was looked for
+    regions.json         regions that the run was limited to, where there are any
     000000/first.npy     columns of `Objects`, in canonical order, some thousand objects to a folder
     000000/corners.npy   relative to each object's first pixel, in units of ``corner_unit`` to a pixel
 
@@ -31,8 +32,10 @@ from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.pending_file import PendingFile
 from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.slide.tissue import TissueMask
+from nuclix.ext.ragged import offsets_of
 
 FORMAT = 1
+_REGIONS = "regions.json"
 _HEADER, _TISSUE, _VALUES = "header.json", "tissue.npy", "measurements.npy"
 # Columns of corners, and where their unit is stored.
 _CORNERS = {"corners": "corner_unit", "cell_corners": "cell_corner_unit"}
@@ -65,11 +68,14 @@ class StoredSlide:
         For writers; without annotations.
     record : mapping
         The content of the slide's record.
+    regions : bytes
+        The regions that the run was limited to, from `regions.stored_regions`; empty where it was not.
     """
 
     key: str
     header: SlideHeader
     record: Mapping[str, Any]
+    regions: bytes = b""
 
 
 class StoreWriter:
@@ -157,6 +163,8 @@ class StoreWriter:
         with self._aborting():
             if tissue is not None:
                 self._put(_TISSUE, np.packbits(tissue.mask))
+            if slide.regions:
+                self._put_bytes(_REGIONS, slide.regions, compressed=True)
             self._put_bytes(_HEADER, json.dumps(content, indent=1).encode(), compressed=False)
             self._archive.close()
         self._pending.commit()
@@ -211,7 +219,8 @@ class ObjectStore:
             self._blocks, self._count = int(content["blocks"]), int(content["objects"])
             self._names = tuple(content["measurements"])
             header = from_mapping(SlideHeader, content["slide"], str(path), DataError)
-            self.slide = StoredSlide(str(content["key"]), header, dict(content["record"]))
+            regions = self._archive.read(_REGIONS) if _REGIONS in self._archive.NameToInfo else b""
+            self.slide = StoredSlide(str(content["key"]), header, dict(content["record"]), regions)
             self.tissue = self._read_tissue(content["tissue"])
         except (*_DAMAGED, TypeError) as error:
             self.close()
@@ -256,12 +265,31 @@ class ObjectStore:
         DataError
             If the file is damaged.
         """
-        for block in range(self._blocks):
-            try:
-                objects = self._block(f"{block:06d}")
-            except _DAMAGED as error:
-                raise self._damaged(error) from error
-            yield objects
+        for number in range(self.block_count):
+            yield self.read_block(number)
+
+    @property
+    def block_count(self) -> int:
+        """Number of blocks that `blocks` yields."""
+        return self._blocks
+
+    def read_block(self, number: int) -> Objects:
+        """Return one block of objects; safe from several threads.
+
+        Parameters
+        ----------
+        number : int
+            0 to ``block_count - 1``, in canonical order.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged.
+        """
+        try:
+            return self._block(f"{number:06d}")
+        except _DAMAGED as error:
+            raise self._damaged(error) from error
 
     def _block(self, folder: str) -> Objects:
         columns: dict[str, Any] = {}
@@ -272,7 +300,7 @@ class ObjectStore:
                 columns[item.name] = self._array(name) if name in present or item.default is MISSING else None
         for name, dtype in _INTEGERS.items():
             if columns[name] is not None:
-                columns[name] = _starts(columns[name]) if name in _COUNTED else columns[name].astype(dtype)
+                columns[name] = offsets_of(columns[name]) if name in _COUNTED else columns[name].astype(dtype)
         values = self._array(f"{folder}/{_VALUES}")
         columns["measurements"] = {name: values[:, k].copy() for k, name in enumerate(self._names)}
         for name, unit in _CORNERS.items():
@@ -315,10 +343,6 @@ def _packed(column: NDArray[Any]) -> NDArray[Any]:
     if not column.size:
         return column
     return column.astype(np.result_type(np.min_scalar_type(column.min()), np.min_scalar_type(column.max())))
-
-
-def _starts(counts: NDArray[Any]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
 def _first_of_corners(name: str, columns: Mapping[str, Any]) -> NDArray[Any]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nuclix.engine.contracts import SlideInfo
+from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Scale
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.slide.open import slide_scale
 
 # Values that differ by less than this fraction are the same scale: files round um/px to a few digits.
 _TOLERANCE = 0.02
+# A slide may be coarser than the model by this factor: 20x slides for models of 40x are usual, 10x are not.
+MAX_UPSAMPLING = 2.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,28 @@ def configured_scale(config: RunConfig) -> UserScale:
     if config.force_mpp is not None:
         return UserScale(config.force_mpp, "--force-mpp", overrules=True)
     return UserScale(config.mpp, "--mpp")
+
+
+def check_upsampling(info: SlideInfo, scale: Scale, model: Scale, config: RunConfig) -> None:
+    """Raise `SlideError` if a slide is far coarser than the model and the options do not allow it.
+
+    Parameters
+    ----------
+    info : SlideInfo
+        The slide.
+    scale : Scale
+        Its scale at level 0.
+    model : Scale
+        The model's.
+    config : RunConfig
+        The options of the run.
+    """
+    ratio = scale.mpp / model.mpp
+    if ratio > MAX_UPSAMPLING and not config.allow_upsampling:
+        raise SlideError(
+            f"{info.path}: has {scale.mpp:g} um/px, {ratio:.1f} times coarser than the model's {model.mpp:g} um/px; "
+            "its nuclei would be guessed. Use a model for this scale, or give --allow-upsampling"
+        )
 
 
 def resolve_scale(info: SlideInfo, user: UserScale) -> SlideScale:

@@ -94,9 +94,14 @@ def read_overview(reader: SlideReader, view: SlideView) -> Overview:
     SlideError
         If the slide's file is damaged.
     """
-    base = Scale(view.scale.mpp / view.downsample)
-    low = SlideView(reader, max(TISSUE_SCALE, base, key=lambda scale: scale.mpp), base)
+    low = tissue_view(reader, view)
     return Overview(low.read(low.box), low.downsample, low.scale)
+
+
+def tissue_view(reader: SlideReader, view: SlideView) -> SlideView:
+    """Return a slide at the scale at which tissue is looked for: `TISSUE_SCALE`, or its own where that is coarser."""
+    base = Scale(view.scale.mpp / view.downsample)
+    return SlideView(reader, max(TISSUE_SCALE, base, key=lambda scale: scale.mpp), base)
 
 
 def tissue_mask(reader: SlideReader, view: SlideView, overview: Overview | None = None) -> TissueMask:

@@ -7,20 +7,19 @@ after scaling and bending. All random numbers come from one generator that the c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.training.filters import blur
+from nuclix.ext.stains import EOSIN, HEMATOXYLIN
 
 if TYPE_CHECKING:
     import torch
 
 OD_FLOOR = 1.0  # added to 0..255 so that black has a finite optical density
 OD_RANGE = 256.0
-# Optical density of haematoxylin and eosin in R, G, B: Ruifrok & Johnston, Anal Quant Cytol Histol 23 (2001).
-HAEMATOXYLIN = (0.650, 0.704, 0.286)
-EOSIN = (0.072, 0.990, 0.105)
-LEAST_SIGMA = 0.4  # px; a narrower Gaussian does nothing
+MIN_SIGMA = 0.4  # px; a narrower Gaussian does nothing
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -36,6 +35,8 @@ class Augmentation:
         Probability of turning by any angle.
     scale : float
         Largest magnification s; drawn log-uniformly from 1/s..s. 1 keeps the size.
+    shear : float
+        Largest shear along either axis, drawn uniformly: 0.1 moves a row by a tenth of its distance to the centre.
     elastic, elastic_spacing : float, int
         Standard deviation (px) of random displacements on a grid of that spacing (px), interpolated between.
     stain_gain, stain_shift, stain_turn : float
@@ -43,13 +44,16 @@ class Augmentation:
         density) and of the stain vectors' components (DIST paper, section VI-B).
     brightness, contrast, saturation : float
         Standard deviations: grey levels, log factor about mid-grey, log factor about the grey axis.
+    channel_shuffle : float
+        Probability of a random order of the channels. For images whose colours mean nothing, such as fluorescence and
+        stains of every kind together; it takes from H&E what tells the stains apart.
     blur, blur_sigma, sharpen : float
         Probability of a Gaussian of up to that sigma (px), and the probability of its opposite.
     low_resolution : float
         Probability of halving the resolution, as a 20x slide scaled up to 40x has it.
     noise, noise_sigma : float
         Probability of additive noise of up to that standard deviation (grey levels).
-    glass, streaks : float
+    background, streaks : float
         Probabilities of a patch of empty background instead of the image, and of one that is drawn out to streaks;
         neither has nuclei (see `nuclix.engine.training.negatives`).
     """
@@ -57,6 +61,7 @@ class Augmentation:
     mirror: bool = True
     rotation: float = 0.6
     scale: float = 1.33
+    shear: float = 0.0
     elastic: float = 1.6
     elastic_spacing: int = 32
     stain_gain: float = 0.25
@@ -65,25 +70,42 @@ class Augmentation:
     brightness: float = 8.0
     contrast: float = 0.1
     saturation: float = 0.15
+    channel_shuffle: float = 0.0
     blur: float = 0.25
     blur_sigma: float = 1.5
     sharpen: float = 0.15
     low_resolution: float = 0.2
     noise: float = 0.25
     noise_sigma: float = 9.0
-    glass: float = 0.03
+    background: float = 0.03
     streaks: float = 0.04
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{item.name} must be 0 or more, not {value}")
+        if self.scale < 1:
+            raise ValueError(f"scale must be 1 (no change of size) or more, not {self.scale}")
+
+
+FORMER_NAMES = {"glass": "background"}  # of fields; accepted for one release
+
+
+def present_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of an augmentation with former names of fields replaced by the present ones."""
+    return {FORMER_NAMES.get(name, name): value for name, value in settings.items()}
 
 
 NONE = Augmentation(
     mirror=False, rotation=0, scale=1, elastic=0, stain_gain=0, stain_shift=0, stain_turn=0, brightness=0, contrast=0,
-    saturation=0, blur=0, sharpen=0, low_resolution=0, noise=0, glass=0,
+    saturation=0, blur=0, sharpen=0, low_resolution=0, noise=0, background=0,
     streaks=0,
 )  # fmt: skip
 
 
 def _linear_map(settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
-    """Return the (2, 2) matrix from patch to image offsets: a symmetry of the square, a turn and a scale."""
+    """Return the (2, 2) matrix from patch to image offsets: a symmetry of the square, a turn, shear and a scale."""
     import torch
 
     flip, swap, turned, angle, zoom = torch.rand(5, generator=rng).tolist()
@@ -96,6 +118,9 @@ def _linear_map(settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
     if turned < settings.rotation:
         sine, cosine = math.sin(angle * math.tau), math.cos(angle * math.tau)
         matrix = matrix @ torch.tensor([[cosine, -sine], [sine, cosine]])
+    if settings.shear > 0:  # drawn only where asked for: other settings keep the random numbers that they had
+        along_rows, along_columns = ((2 * torch.rand(2, generator=rng) - 1) * settings.shear).tolist()
+        matrix = matrix @ torch.tensor([[1.0, along_rows], [along_columns, 1.0]])
     return matrix * float(settings.scale ** (2 * zoom - 1))
 
 
@@ -197,7 +222,7 @@ def _colour_maps(count: int, settings: Augmentation, rng: torch.Generator) -> tu
     import torch
     from torch.nn.functional import normalize
 
-    stains = torch.tensor([HAEMATOXYLIN, EOSIN])
+    stains = torch.tensor([HEMATOXYLIN, EOSIN])
     stains = normalize(torch.cat([stains, torch.linalg.cross(stains[0], stains[1])[None]]), dim=1)
     gain = torch.exp(settings.stain_gain * torch.randn(count, 3, generator=rng))
     shift = settings.stain_shift * torch.randn(count, 3, generator=rng)
@@ -207,7 +232,7 @@ def _colour_maps(count: int, settings: Augmentation, rng: torch.Generator) -> tu
 
 
 def stain(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
-    """Vary haematoxylin, eosin and the rest in optical density, then brightness, contrast and saturation.
+    """Vary the stains in optical density, then brightness, contrast, saturation and the order of the channels.
 
     Parameters
     ----------
@@ -237,7 +262,13 @@ def stain(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) ->
         contrast = torch.exp(settings.contrast * torch.randn(count, 1, 1, generator=rng))
         colour = torch.exp(settings.saturation * torch.randn(count, 1, 1, generator=rng))
         flat = torch.baddbmm(128 * (1 - contrast) + level, contrast * (grey + colour * (torch.eye(3) - grey)), flat)
-    return flat.clamp(0, 255).view_as(images)
+    images = flat.clamp(0, 255).view_as(images)
+    if settings.channel_shuffle > 0:
+        chosen = torch.rand(count, generator=rng) < settings.channel_shuffle
+        orders = torch.rand(count, images.shape[1], generator=rng).argsort(1)
+        shuffled = images.gather(1, orders[:, :, None, None].expand_as(images))
+        images = torch.where(chosen[:, None, None, None], shuffled, images)
+    return images
 
 
 def focus(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
@@ -267,7 +298,7 @@ def focus(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) ->
     sharpened = ~blurred & (draws[0] < settings.blur + settings.sharpen)
     chosen = blurred | sharpened
     if chosen.any():
-        sigma = LEAST_SIGMA + (settings.blur_sigma - LEAST_SIGMA) * draws[1]
+        sigma = MIN_SIGMA + (settings.blur_sigma - MIN_SIGMA) * draws[1]
         amount = torch.where(blurred, torch.ones(count), -draws[2])
         images[chosen] = blur(images[chosen], sigma[chosen], amount[chosen])
     coarse = draws[3] < settings.low_resolution

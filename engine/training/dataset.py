@@ -19,6 +19,7 @@ from nuclix.engine.training.splits import PARTS, TRAIN, VALIDATION, SplitOptions
 IMAGE_SUFFIXES = (".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 OUTLINE_SUFFIXES = (".geojson", ".geojson.gz", ".xml")  # QuPath's annotations or detections; ImageScope's and MoNuSeg's
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", *OUTLINE_SUFFIXES)
+_MASK_VALUES = (1, 255)  # of nuclei in a mask
 _USUAL_SPLIT = SplitOptions()
 
 
@@ -87,7 +88,7 @@ def load_dataset(folder: Path, options: SplitOptions = _USUAL_SPLIT, mpp: float 
     ----------
     folder : Path
         Holds the two folders, and perhaps ``split.csv``, ``groups.csv`` and ``images.csv`` (columns image and
-        um_per_px).
+        mpp).
     options : SplitOptions
         Which images train and which validate.
     mpp : float, optional
@@ -116,7 +117,10 @@ def load_dataset(folder: Path, options: SplitOptions = _USUAL_SPLIT, mpp: float 
         loaded[split.parts[name]].append(item)
     for part in (TRAIN,) if options.train_on_all else PARTS:
         if not loaded[part]:
-            raise DataError(f"{folder}: the split ({split.source}) leaves no image for {part}")
+            raise DataError(
+                f"{folder}: the split ({split.source}) leaves no image for {part} of {len(used)} in all; name "
+                "them with --split CSV (columns image and split), hold out a --fold, or --train-on-all"
+            )
     return Dataset(tuple(loaded[TRAIN]), tuple(loaded[VALIDATION]), split.source)
 
 
@@ -177,7 +181,24 @@ def load_annotated(image: Path, labels: Path) -> Annotated:
         raise DataError(f"{labels}: a label image has one channel of whole numbers, this is {_kind(numbers)}")
     if pixels.shape[:2] != numbers.shape:
         raise DataError(f"{labels}: is {_size(numbers)} but {image.name} is {_size(pixels)}")
+    _check_labels(numbers, labels)
     return Annotated(image.stem, pixels, numbers.astype(np.int32))
+
+
+def _check_labels(numbers: NDArray[np.generic], path: Path) -> None:
+    """Raise `DataError` for numbers that are no labels: negative or huge ones, and masks."""
+    least, most = int(numbers.min(initial=0)), int(numbers.max(initial=0))  # type: ignore[call-overload]
+    if least < 0 or most >= 2**31:
+        raise DataError(f"{path}: holds the label {least if least < 0 else most}; labels are from 1 to {2**31 - 1}")
+    if most in _MASK_VALUES and not ((numbers != 0) & (numbers != most)).any():
+        from nuclix.ext.components import connected_components
+
+        pieces = connected_components(numbers != 0, 8)[1]
+        if pieces > 1:
+            raise DataError(
+                f"{path}: holds the one label {most} in {pieces:,} pieces: a mask, not a label image, in which every "
+                "nucleus has its own number. Label its components first, such as with skimage.measure.label"
+            )
 
 
 def _matched(folder: Path) -> dict[str, tuple[Path, Path]]:

@@ -15,7 +15,8 @@ from nuclix.engine.training.contracts import BatchShape, BatchSource, CustomLoss
 from nuclix.engine.training.dataset import Dataset
 from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.log import Progress, TrainingLog
-from nuclix.engine.training.sampler import Sampler, drawn_ahead
+from nuclix.engine.training.pretrained import load_encoder
+from nuclix.engine.training.sampler import Sampler, drawn_ahead, loaded
 from nuclix.engine.training.schedule import Schedule
 from nuclix.engine.training.state import Best, TrainingState
 from nuclix.engine.training.validation import Validation, validate
@@ -50,6 +51,10 @@ class Place:
         Time between checkpoints.
     start : Path, optional
         An earlier run's checkpoint, whose averaged weights are the first weights, or a model file.
+    encoder_weights : Path, optional
+        State dict of a network trained elsewhere, for the encoder alone (see `nuclix.engine.training.pretrained`).
+    num_workers : int
+        Processes that draw batches ahead; 0 draws them here. Batches are the same.
     """
 
     folder: Path
@@ -58,6 +63,8 @@ class Place:
     validate_every: int = 1000
     checkpoint_seconds: float = 120.0
     start: Path | None = None
+    encoder_weights: Path | None = None
+    num_workers: int = 0
 
 
 def train(
@@ -97,6 +104,7 @@ def train(
     source = _source(recipe, dataset, schedule)
     state = _begin(recipe, schedule, place, execution, source)
     settings = {**as_mapping(schedule), "recipe": repr(recipe), "start": place.start and place.start.name}
+    settings["encoder weights"] = place.encoder_weights and place.encoder_weights.name
     checkpoint, log = place.folder / CHECKPOINT, TrainingLog(place.folder / LOG)
     if checkpoint.exists():
         if not place.resume:
@@ -106,7 +114,9 @@ def train(
     ahead = BATCHES_AHEAD if execution.device.type == "cuda" else 0
     clock, losses = _Clock(state.seconds), _Losses()
     learn = _learner(recipe, state, schedule, execution)
-    for images, targets in drawn_ahead(source, _steps_left(state, schedule), ahead):
+    steps = _steps_left(state, schedule)
+    batches = loaded(source, steps, place.num_workers) if place.num_workers else drawn_ahead(source, steps, ahead)
+    for images, targets in batches:
         losses.add(learn(images, targets))
         state.step, state.seconds = state.step + 1, clock.seconds()
         last = state.step == schedule.steps
@@ -166,6 +176,8 @@ def _begin(
         network = recipe.network()
     if place.start is not None:
         initialise(network, place.start, lambda: normalise(source.batch(0)[0]))
+    if place.encoder_weights is not None:
+        load_encoder(_encoder(network, "--encoder-weights"), place.encoder_weights)
     network = execution.place_module(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     average = deepcopy(network).eval().requires_grad_(False)
@@ -181,11 +193,14 @@ def _learner(
     from nuclix.engine.training.unet import normalise
 
     objective = recipe.objective() if isinstance(recipe, CustomLoss) else _usual_objective(recipe)
+    encoder = _encoder(state.network, "--freeze-encoder") if schedule.freeze_encoder else None
 
     def learn(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         for group in state.optimizer.param_groups:
             group["lr"] = schedule.rate(state.step)
         state.network.train()
+        if encoder is not None:
+            _freeze(encoder, state.step < schedule.freeze_encoder)
         with execution.autocast():
             loss = objective(state.network, normalise(execution.place(images)), execution.place(targets))
         state.optimizer.zero_grad(set_to_none=True)
@@ -198,6 +213,21 @@ def _learner(
         return loss.detach()
 
     return learn
+
+
+def _encoder(network: torch.nn.Module, option: str) -> torch.nn.Module:
+    """Return the network's encoder; raise `UsageError` where it has none."""
+    encoder = getattr(network, "encoder", None)
+    if encoder is None:
+        raise UsageError(f"{option}: this recipe's network has no encoder")
+    found: torch.nn.Module = encoder
+    return found
+
+
+def _freeze(encoder: torch.nn.Module, frozen: bool) -> None:
+    """Keep an encoder's weights and batch-norm statistics as they are, or let them learn again."""
+    encoder.requires_grad_(not frozen)
+    encoder.train(not frozen)
 
 
 def _usual_objective(recipe: Recipe) -> Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]:

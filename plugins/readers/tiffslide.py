@@ -1,11 +1,12 @@
 """Slides in TIFF: SVS, NDPI, SCN, Philips and OME TIFF, generic pyramids, and plain TIFF images.
 
 tiffslide and tifffile read the metadata. Pixels are decoded tile by tile here: tiffslide's own way leads through zarr,
-which decodes every tile of every box anew and costs more than the JPEG decoding itself.
+which decodes every tile of every box again and costs more than the JPEG decoding itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Hashable
 from pathlib import Path
@@ -114,6 +115,13 @@ class TiffSlideReader:
     def tolerate_damage(self, max_tiles: int) -> None:
         """Show up to `max_tiles` tiles that do not decode as background; one more is a `SlideError`."""
         self._tolerated = max_tiles
+
+    def tile_index(self) -> str:
+        """Return a digest of the offset and length of every tile of every level."""
+        digest = hashlib.sha256()
+        for plane in (plane for level in self._pages for page in level for plane in page.planes):
+            digest.update(plane.offsets.astype("<i8").tobytes() + plane.counts.astype("<i8").tobytes())
+        return digest.hexdigest()
 
     def uniform(self, level: int, box: Box) -> tuple[int, int, int] | None:
         """Return the colour of a box inside the level where it is known to be of one without decoding it."""

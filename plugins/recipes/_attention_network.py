@@ -247,6 +247,11 @@ class SelfSupervised(nn.Module):
         if dark:
             attention.begin_dark()
 
+    @property
+    def encoder(self) -> nn.Module:
+        """What may begin with weights from ImageNet: the convolutions of G, a ResNet (section 3.2)."""
+        return nn.ModuleDict({"stem": self.classifier.stem, "blocks": self.classifier.blocks})
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logit of the attention (N, 1, H, W) of a batch of normalised images."""
         logit: torch.Tensor = self.attention(image)

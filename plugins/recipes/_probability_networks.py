@@ -1,4 +1,4 @@
-"""The three networks beside the U-Net that the ISBI 2017 draft compares (section 5): BaochuanNet, FCN-8s, DeconvNet.
+"""The three networks besides the U-Net that the ISBI 2017 draft compares (section 5): BaochuanNet, FCN-8s, DeconvNet.
 
 Like `nuclix.engine.training.unet` this module imports torch at its top; import it where it is used.
 """
@@ -168,7 +168,7 @@ class FCN8s(nn.Module):
 
     def __init__(self, width: float) -> None:
         super().__init__()
-        self.stages = vgg_stages(width)
+        self.encoder = vgg_stages(width)
         self.dense = dense(width)
         self.score = nn.Conv2d(scaled(DENSE_MAPS, width), CLASSES, 1)
         self.score4 = nn.Conv2d(scaled(VGG_STAGES[3][0], width), CLASSES, 1)
@@ -179,7 +179,7 @@ class FCN8s(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the raw outputs of a batch of normalised images."""
         x, pooled = image, []
-        for stage in self.stages:
+        for stage in self.encoder:
             x = max_pool2d(stage(x), 2)
             pooled.append(x)
         scores = self.twice(self.score(self.dense(x))) + self.score4(pooled[3])
@@ -220,7 +220,7 @@ class DeconvNet(nn.Module):
 
     def __init__(self, width: float) -> None:
         super().__init__()
-        self.stages = vgg_stages(width)
+        self.encoder = vgg_stages(width)
         self.dense = dense(width)
         inputs = scaled(VGG_STAGES[-1][0], width)
         self.widen = block(scaled(DENSE_MAPS, width), inputs, DENSE_KERNEL)
@@ -236,7 +236,7 @@ class DeconvNet(nn.Module):
         x = image
         wide: list[torch.Tensor] = []
         places: list[torch.Tensor] = []
-        for stage in self.stages:
+        for stage in self.encoder:
             wide.append(stage(x))
             x, found = max_pool2d(wide[-1], 2, return_indices=True)
             places.append(found)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import SlideHeader
 from nuclix.engine.errors import PluginError
-from nuclix.engine.pending_file import PendingFile
 from nuclix.engine.segmentation.coordinates import centroids, level0_corners, object_ids
 from nuclix.engine.segmentation.objects import Objects
+from nuclix.plugins.writers._session import FileSession
 
 
-class AnnDataSession:
+class AnnDataSession(FileSession):
     """An AnnData file being written; measurements and centroids of all objects are held in memory, outlines are not.
 
     Parameters
@@ -34,25 +34,14 @@ class AnnDataSession:
     """
 
     def __init__(self, path: Path, header: SlideHeader) -> None:
-        self._header = header
+        super().__init__(path, header)
         self._names: tuple[str, ...] = ()
         self._values: list[NDArray[np.float32]] = []
         self._points: list[NDArray[np.float64]] = []
         self._classes: list[NDArray[np.int32]] = []
         self._identifiers: list[str] = []
-        self._file = PendingFile(path)
 
-    def write(self, objects: Objects) -> None:
-        """Append objects; calls come in canonical order.
-
-        Raises
-        ------
-        OutputError
-            If the file is closed.
-        ValueError
-            If the measurements have other names than before.
-        """
-        self._file.check_open()
+    def _append(self, objects: Objects) -> None:
         names = tuple(objects.measurements)
         if self._values and names != self._names:
             raise ValueError(f"every object of a file has the same measurements: {self._names}, not {names}")
@@ -81,26 +70,12 @@ class AnnDataSession:
             uns={"nuclix": json.dumps(facts)},
         )
 
-    def commit(self) -> None:
-        """Finish: flush to disk, then give the file its final name and make that durable.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
-        """
+    def _finish(self) -> None:
         import h5py
         from anndata.io import write_elem
 
-        self._file.check_open()
-        content = self._content()
-        with self._file.aborting() as file, h5py.File(file, "w") as target:
-            write_elem(target, "/", content)
-        self._file.commit()
-
-    def abort(self) -> None:
-        """Remove what was written; nothing to do after `commit` or a second time."""
-        self._file.abort()
+        with h5py.File(self._pending.file, "w") as target:
+            write_elem(target, "/", self._content())
 
 
 class AnnDataWriter:

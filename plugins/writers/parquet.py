@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import SlideHeader
 from nuclix.engine.errors import PluginError
-from nuclix.engine.pending_file import PendingFile
 from nuclix.engine.segmentation.coordinates import centroids, level0_corners, object_ids
 from nuclix.engine.segmentation.objects import Objects, concatenate, take
+from nuclix.plugins.writers._session import FileSession
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +25,7 @@ _NUCLEI = "nucleus_geometry"  # of cells; "geometry" is then the boundary of the
 GROUP_OBJECTS = 20_000  # per row group: one region of the slide each, whose bounding box readers skip by
 
 
-class ParquetSession:
+class ParquetSession(FileSession):
     """A GeoParquet file being written.
 
     Parameters
@@ -43,35 +42,14 @@ class ParquetSession:
     """
 
     def __init__(self, path: Path, header: SlideHeader) -> None:
-        self._header = header
-        self._pending = PendingFile(path)
+        super().__init__(path, header)
         self._writer: Any = None
         self._rest: list[Objects] = []
         self._waiting = 0
         self._extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
         self._kinds: dict[str, set[str]] = {}
 
-    @contextlib.contextmanager
-    def _aborting(self) -> Iterator[None]:
-        try:
-            with self._pending.aborting():
-                yield
-        except BaseException:
-            if self._pending.closed:
-                self.abort()
-            raise
-
-    def write(self, objects: Objects) -> None:
-        """Append objects; calls come in canonical order.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or gone; the file is then aborted.
-        ValueError
-            If the measurements have other names than before.
-        """
-        self._pending.check_open()
+    def _append(self, objects: Objects) -> None:
         self._rest.append(objects)
         self._waiting += len(objects)
         if self._waiting >= GROUP_OBJECTS:
@@ -174,29 +152,17 @@ class ParquetSession:
         geo = {"version": GEOPARQUET_VERSION, "primary_column": "geometry", "columns": columns}
         return {"geo": json.dumps(geo), "nuclix": json.dumps(facts)}
 
-    def commit(self) -> None:
-        """Finish: flush to disk, then give the file its final name and make that durable.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
-        """
-        self._pending.check_open()
+    def _finish(self) -> None:
         rest = concatenate(self._rest) if self._rest else _nothing()
         if self._writer is None or len(rest):
             self._put_group(rest)
-        with self._aborting():
-            self._writer.add_key_value_metadata(self._metadata())
-            self._writer.close()
-        self._pending.commit()
+        self._writer.add_key_value_metadata(self._metadata())
+        self._writer.close()
 
-    def abort(self) -> None:
-        """Remove what was written; nothing to do after `commit` or a second time."""
+    def _release(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             if self._writer is not None:
                 self._writer.close()
-        self._pending.abort()
 
 
 def _nothing() -> Objects:

@@ -118,7 +118,7 @@ def test_targets_are_those_of_the_warped_labels() -> None:
 
     seen: list[np.ndarray] = []
     data = blob_dataset()
-    settings = dataclasses.replace(Augmentation(), glass=0.0, streaks=0.0)
+    settings = dataclasses.replace(Augmentation(), background=0.0, streaks=0.0)
     _, targets = Sampler(Echo(), data.train, settings, BatchShape(3, 48), 1).batch(5)
     for wide, target in zip(seen, targets, strict=True):
         assert wide.shape == (48 + 2 * CONTEXT,) * 2
@@ -174,8 +174,8 @@ def test_sharpening_undoes_part_of_a_blur() -> None:
     assert float((crisp - image).abs().mean()) < float((soft - image).abs().mean())
 
 
-def test_glass_is_bright_and_has_no_nuclei() -> None:
-    settings = dataclasses.replace(Augmentation(), glass=1.0)
+def test_background_is_bright_and_has_no_nuclei() -> None:
+    settings = dataclasses.replace(Augmentation(), background=1.0)
     images, targets = Sampler(DistRecipe(), blob_dataset().train, settings, BatchShape(4, 48), 0).batch(0)
     assert float(images.mean()) > 200
     assert float(targets.abs().max()) == 0
@@ -189,7 +189,7 @@ def test_streaks_have_no_nuclei() -> None:
 
 
 def test_a_share_of_the_patches_is_glass_and_streaks() -> None:
-    settings = only(glass=0.3, streaks=0.2)
+    settings = only(background=0.3, streaks=0.2)
     nuclei = blobs("full")
     full = dataclasses.replace(nuclei, labels=np.ones_like(nuclei.labels))
     sampler = Sampler(DistRecipe(), [full], settings, BatchShape(50, 16), 0)
@@ -228,3 +228,21 @@ def test_batches_drawn_ahead_are_the_same_in_the_same_order(ahead: int) -> None:
     found = [images for images, _ in drawn_ahead(sampler, range(2, 7), ahead)]
     assert len(found) == 5
     assert all(torch.equal(images, sampler.batch(step)[0]) for step, images in enumerate(found, 2))
+
+
+@given(st.integers(0, 10_000))
+def test_shear_keeps_lines_parallel_and_stays_within_its_limit(seed: int) -> None:
+    grid = sampling_grid((400, 400), 40, 0, only(shear=0.2), rng(seed))
+    steps = torch.stack([grid[1, 0] - grid[0, 0], grid[0, 1] - grid[0, 0]])
+    assert torch.allclose(grid[-1, -1] - grid[0, 0], 39 * steps.sum(0), atol=1e-2)
+    assert torch.allclose(steps.diag(), torch.ones(2), atol=1e-4)
+    assert (steps - torch.diag(steps.diag())).abs().max() <= 0.2 + 1e-4
+
+
+def test_shuffled_channels_are_the_images_own() -> None:
+    images = 255 * torch.rand(64, 3, 8, 8, generator=rng())
+    shuffled = stain(images, only(channel_shuffle=1.0), rng(1))
+    assert torch.equal(shuffled.sort(1).values, images.sort(1).values)
+    orders = {tuple(int(order) for order in shuffled[i, :, 0, 0].argsort()) for i in range(64)}
+    assert len(orders) == 6 and not torch.equal(shuffled, images)
+    assert torch.equal(stain(images, only(channel_shuffle=1e-9), rng(1)), images)

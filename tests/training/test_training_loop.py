@@ -179,3 +179,29 @@ def test_mixed_precision_on_a_gpu(tmp_path: Path) -> None:
     state = train(RECIPE, blob_dataset(), schedule, Place(tmp_path, "cuda"), lambda _: None)
     assert state.step == schedule.steps
     assert all(item.device.type == "cpu" and torch.isfinite(item).all() for item in weights(state))
+
+
+def test_batches_drawn_by_processes_give_the_same_weights(tmp_path: Path) -> None:
+    schedule = dataclasses.replace(SHORT, steps=12)
+    here = run(tmp_path / "here", schedule)
+    place = Place(tmp_path / "processes", "cpu", validate_every=10_000, num_workers=2)
+    assert same(here, train(RECIPE, blob_dataset(), schedule, place, lambda progress: None))
+
+
+def test_a_frozen_encoder_keeps_its_weights_and_statistics_until_its_time_is_over(tmp_path: Path) -> None:
+    torch.manual_seed(SHORT.seed)
+    fresh = RECIPE.network().state_dict()
+    frozen = run(tmp_path / "frozen", dataclasses.replace(SHORT, steps=6, freeze_encoder=6)).network.state_dict()
+    for name, value in fresh.items():
+        if name.startswith("encoder."):
+            assert torch.equal(frozen[name], value), name
+    assert not torch.equal(frozen["decoder.0.0.weight"], fresh["decoder.0.0.weight"])
+    thawed = run(tmp_path / "thawed", dataclasses.replace(SHORT, steps=8, freeze_encoder=6)).network.state_dict()
+    assert not torch.equal(thawed["encoder.0.0.weight"], fresh["encoder.0.0.weight"])
+
+
+def test_the_rate_does_not_fall_below_its_lower_bound() -> None:
+    schedule = Schedule(steps=1000, warmup=10, learning_rate=1e-3, decay=0.5, decay_every=100, min_learning_rate=1e-4)
+    rates = [schedule.rate(step) for step in range(1000)]
+    assert rates[0] == 1e-4 and max(rates) == 1e-3 and rates[-1] == 1e-4
+    assert rates[250] == 1e-3 * 0.25
