@@ -17,6 +17,13 @@ EOSIN = (0.2158989, 0.8011960, 0.5580972)
 BACKGROUND = 255.0  # the level of a channel without stain
 
 _LEVELS = 256
+# Estimation (Macenko et al. 2009): optical density below which a pixel counts as unstained (theirs is 0.15 in natural
+# logarithms), their percentiles of the angles between stained pixels, and what an estimate must rest on.
+_MIN_DENSITY = 0.15 / np.log(10)
+_ANGLE_PERCENTILES = (1.0, 99.0)
+_MIN_STAINED = 1000
+_MIN_ANGLE = np.radians(5.0)
+_VECTOR_DECIMALS = 4  # as QuPath shows them; further digits differ between machines
 _MIN_CROSS_PRODUCT = 1e-6  # of unit vectors: below it the stains can't be told apart
 
 
@@ -76,6 +83,45 @@ def stain_inverse(hematoxylin: ArrayLike = HEMATOXYLIN, eosin: ArrayLike = EOSIN
     if np.linalg.norm(third) < _MIN_CROSS_PRODUCT:
         raise ValueError(f"the stain vectors {hematoxylin!r} and {eosin!r} point the same way")
     return np.ascontiguousarray(np.linalg.inv([*vectors, third / np.linalg.norm(third)])[:, :2])
+
+
+def estimate_stains(pixels: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Estimate the stain vectors of hematoxylin and eosin from the pixels of a slide.
+
+    Optical densities of stained pixels lie in the plane of their two largest principal components; the stains are the
+    directions between which nearly all of them lie, and hematoxylin is the one that absorbs more red (Macenko et al.,
+    A method for normalizing histology slides for quantitative analysis, 2009).
+
+    Parameters
+    ----------
+    pixels : (N, 3) uint8
+        RGB of tissue.
+
+    Returns
+    -------
+    hematoxylin, eosin : tuple of float
+        Unit vectors: optical densities of red, green, blue.
+
+    Raises
+    ------
+    ValueError
+        If fewer than 1,000 pixels are stained, or all of them with one stain.
+    """
+    density = optical_density()[np.asarray(pixels)]
+    stained = density[(density > _MIN_DENSITY).all(axis=1)]
+    if len(stained) < _MIN_STAINED:
+        raise ValueError(f"{len(stained)} stained pixels are too few to estimate stain vectors")
+    _, components = np.linalg.eigh(np.cov(stained.T))
+    plane = components[:, ::-1][:, :2]
+    plane = plane * np.where(plane.sum(axis=0) < 0, -1, 1)
+    along = stained @ plane
+    angles = np.percentile(np.arctan2(along[:, 1], along[:, 0]), _ANGLE_PERCENTILES)
+    if angles[1] - angles[0] < _MIN_ANGLE:
+        raise ValueError("the pixels are stained with one stain, or all alike")
+    vectors = np.clip(plane @ np.stack([np.cos(angles), np.sin(angles)]), 0.0, None).T
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors[np.argsort(-vectors[:, 0])].round(_VECTOR_DECIMALS)
+    return tuple(vectors[0].tolist()), tuple(vectors[1].tolist())
 
 
 def optical_density() -> NDArray[np.float64]:

@@ -43,6 +43,12 @@ class RegionShapes:
         shapely.prepare(self._parts)
         self._tree = shapely.STRtree(self._parts)
 
+    def expanded(self, distance: float) -> RegionShapes:
+        """Return these shapes grown by a distance (px) at least; corners stay corners."""
+        import shapely
+
+        return RegionShapes(shapely.buffer(self._parts, distance, join_style="mitre", mitre_limit=2.0))
+
     def bounds(self) -> tuple[float, float, float, float]:
         """Return the least and greatest x and y as (x, y, x_end, y_end)."""
         import shapely
