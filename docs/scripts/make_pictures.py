@@ -2,7 +2,8 @@
 
     python docs/scripts/make_pictures.py docs/images
 
-Needs the extra ``plots``. With a Chromium on the path it also makes pictures of the run report, a slide's page and the viewer.
+Needs the extra ``plots``. With a Chromium on the path it also makes pictures of the run report, a slide's page and the
+viewer.
 """
 
 from __future__ import annotations

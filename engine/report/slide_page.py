@@ -40,7 +40,7 @@ from nuclix.engine.slide.thumbnail import DIRECT_PIXELS
 from nuclix.engine.slide.view import SlideView, slide_bounds
 
 # Changes with what pages look like: those of another number are made again.
-PAGE_FORMAT = 2
+PAGE_FORMAT = 1
 MAP_EDGE = 1000  # pixels of the picture of the whole slide
 LISTED_VALUES = 4  # of a parameter; the record has all of them
 _HEAD_BYTES = 400  # of a page, in which its mark stands

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 GEOPARQUET_VERSION = "1.1.0"
+_NUCLEI = "nucleus_geometry"  # of cells; "geometry" is then the boundary of the cell
 GROUP_OBJECTS = 20_000  # per row group: one region of the slide each, whose bounding box readers skip by
 
 
@@ -46,7 +47,7 @@ class ParquetSession(FileSession):
         self._rest: list[Objects] = []
         self._waiting = 0
         self._extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
-        self._kinds: set[str] = set()
+        self._kinds: dict[str, set[str]] = {}
 
     def _append(self, objects: Objects) -> None:
         self._rest.append(objects)
@@ -72,13 +73,15 @@ class ParquetSession(FileSession):
         import pyarrow as pa
 
         header = self._header
-        corners = level0_corners(objects, header)
-        points = centroids(objects, corners).points
+        shown = objects.boundaries
+        corners = level0_corners(shown, header)
+        points = centroids(shown, corners).points
         names = [kind.name for kind in header.classes] or [""]
         columns: dict[str, Any] = {
             "id": pa.array(object_ids(objects, header), pa.string()),
-            "geometry": pa.array(self._geometries(objects, corners), pa.binary()),
-            "bbox": self._boxes(objects, corners),
+            "geometry": pa.array(self._geometries("geometry", shown, corners), pa.binary()),
+            **self._nuclei(objects),
+            "bbox": self._boxes(shown, corners),
             "classification": pa.DictionaryArray.from_arrays(
                 pa.array(objects.classes, pa.int32()), pa.array(names, pa.string())
             ),
@@ -88,7 +91,17 @@ class ParquetSession(FileSession):
         }
         return pa.table(columns)
 
-    def _geometries(self, objects: Objects, corners: NDArray[np.float64]) -> NDArray[np.object_]:
+    def _nuclei(self, objects: Objects) -> dict[str, Any]:
+        """Return the column of nuclei, where the objects are cells."""
+        import pyarrow as pa
+
+        if not objects.are_cells:
+            return {}
+        return {
+            _NUCLEI: pa.array(self._geometries(_NUCLEI, objects, level0_corners(objects, self._header)), pa.binary())
+        }
+
+    def _geometries(self, column: str, objects: Objects, corners: NDArray[np.float64]) -> NDArray[np.object_]:
         """Return each object as WKB: a Polygon, or a MultiPolygon where it has several shells."""
         import shapely
 
@@ -100,7 +113,9 @@ class ParquetSession(FileSession):
         multi = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, corners[order], (rings, shells, parts))
         single = np.diff(parts) == 1
         found = np.where(single, shapely.get_geometry(multi, 0), multi)
-        self._kinds |= {kind for kind, some in (("Polygon", single.any()), ("MultiPolygon", (~single).any())) if some}
+        self._kinds.setdefault(column, set()).update(
+            kind for kind, some in (("Polygon", single.any()), ("MultiPolygon", (~single).any())) if some
+        )
         wkb: NDArray[np.object_] = shapely.to_wkb(found)
         return wkb
 
@@ -123,15 +138,18 @@ class ParquetSession(FileSession):
         covering = {"bbox": {edge: ["bbox", edge] for edge in ("xmin", "ymin", "xmax", "ymax")}}
         column: dict[str, Any] = {
             "encoding": "WKB",
-            "geometry_types": sorted(self._kinds),
+            "geometry_types": sorted(self._kinds["geometry"]),
             "crs": None,  # pixels of a slide, no place on Earth
             "covering": covering,
         }
+        columns = {"geometry": column}
+        if _NUCLEI in self._kinds:
+            columns[_NUCLEI] = {"encoding": "WKB", "geometry_types": sorted(self._kinds[_NUCLEI]), "crs": None}
         if np.isfinite(self._extent).all():
             column["bbox"] = self._extent.tolist()
         header = self._header
         facts = {**header.provenance, "slide": header.name, "mpp": header.mpp, "unit": "level-0 pixel"}
-        geo = {"version": GEOPARQUET_VERSION, "primary_column": "geometry", "columns": {"geometry": column}}
+        geo = {"version": GEOPARQUET_VERSION, "primary_column": "geometry", "columns": columns}
         return {"geo": json.dumps(geo), "nuclix": json.dumps(facts)}
 
     def _finish(self) -> None:

@@ -54,7 +54,9 @@ class TableSession(FileSession):
         if not len(objects):
             return
         header = self._header
-        points = centroids(objects, level0_corners(objects, header)).points * (header.mpp or 1.0)
+        shown = objects.boundaries
+        points = centroids(shown, level0_corners(shown, header)).points * (header.mpp or 1.0)
+        object_type = "Cell" if objects.are_cells else "Detection"
         values = np.column_stack([points, *objects.measurements.values()])
         kinds = [kind.name for kind in header.classes] or [""]
         classes = [kinds[index] for index in objects.classes.tolist()]
@@ -62,7 +64,7 @@ class TableSession(FileSession):
         for start in range(0, len(objects), _BLOCK):
             rows = zip(identifiers[start:], classes[start:], values[start : start + _BLOCK].tolist(), strict=False)
             self._pending.write(
-                _lines([header.name, identifier, "Detection", kind, *map(_text, row)] for identifier, kind, row in rows)
+                _lines([header.name, identifier, object_type, kind, *map(_text, row)] for identifier, kind, row in rows)
             )
 
     def _finish(self) -> None:
