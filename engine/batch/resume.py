@@ -29,7 +29,8 @@ from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.outputs import load_writers
 from nuclix.engine.segmentation.record import SlideRecord, read_record
 from nuclix.engine.segmentation.regions import side_file_hashes
-from nuclix.engine.segmentation.result_key import differences, read_key, result_key
+from nuclix.engine.segmentation.result_key import CLASS_MAP, differences, objects_key, read_key, result_key
+from nuclix.engine.segmentation.store import open_store
 from nuclix.engine.slide.identity import agree, content_hash, file_state, is_quick, quick_digest, slide_state
 from nuclix.engine.slide.open import fingerprint, open_slide
 
@@ -170,6 +171,10 @@ class ResultChecker:
         if mark == known.key.get("slide") and known.slide_state != state.text and not self._same_content(job, known):
             mark = f"{mark} with other content"
         changed = self._changes(job, known, mark)
+        only_classes = changed == (CLASS_MAP,) and self._config.recompute is not False
+        if only_classes and self._are_stored(job, known, mark, state.text):
+            notice = f"{job.path.name}: writing the stored objects again with another class map"
+            return replace(found, notice=notice, set_aside=files.changed)
         if changed and files.known:
             return replace(found, changed=changed, set_aside=files.changed)
         if changed or files.missing or files.changed:
@@ -197,12 +202,24 @@ class ResultChecker:
 
     def _changes(self, job: SlideJob, known: KnownResult, mark: str) -> tuple[str, ...]:
         """Return what differs between a known result and the one that this run would make."""
+        return differences(known.key, read_key(self._wanted_key(job, known, mark)))
+
+    def _wanted_key(self, job: SlideJob, known: KnownResult, mark: str) -> str:
+        """Return the key of the result that this run would make."""
         used = known.key.get("mpp")
         asked = job.scale.mpp
         same = asked is None or (used is None and not job.scale.overrules) or asked in (used, known.mpp)
         files = side_file_hashes(self._config, job.path)
-        wanted = read_key(result_key(mark, self._model, self._config, used if same else asked, files))
-        return differences(known.key, wanted)
+        return result_key(mark, self._model, self._config, used if same else asked, files)
+
+    def _are_stored(self, job: SlideJob, known: KnownResult, mark: str, state: str) -> bool:
+        """Return whether the objects that this run would write with its class map are stored."""
+        key = objects_key(self._wanted_key(job, known, mark))
+        store = open_store(slide_paths(self._out, job).objects, key)
+        if store is None:
+            return False
+        with store:
+            return bool(store.slide.record.get("result", {}).get("slide_state") == state)
 
     def _same_content(self, job: SlideJob, known: KnownResult) -> bool:
         """Return whether the slide's content is as before, as far as was recorded; True where it was not."""
