@@ -151,6 +151,8 @@ class ResultChecker:
         paths = slide_paths(self._out, job)
         if paths.checkpoint.is_symlink():
             return SlideCheck(job, error=f"{paths.checkpoint}: is a link, which nuclix never makes; remove it")
+        if (unchanged := self._untouched(job)) is not None:
+            return unchanged
         record = None if paths.record.is_symlink() else read_record(paths.record)
         known, files = self._known_result(job, record)
         try:
@@ -181,6 +183,28 @@ class ResultChecker:
             stored = paths.objects.is_file() and not changed
             return replace(found, notice=_notice(job, files, stored=stored), set_aside=files.changed)
         return self._finished(found, known, state.text)
+
+    def _untouched(self, job: SlideJob) -> SlideCheck | None:
+        """Return the check of a slide that is finished by the ledger and the folders' listings alone, or None.
+
+        With a thousand finished slides most of a start is spent here: no record is read.
+        """
+        row = self.rows.get(str(job.name))
+        known = from_ledger(row, None) if row is not None and row.state == DONE else None
+        if known is None or known.slide_state is None or not known.output_states:
+            return None
+        try:
+            state = slide_state(job.path)
+            states = {path: file_state(self._out / path) for path in known.output_states}
+        except (SlideError, OSError):
+            return None
+        mark = str(known.key.get("slide", ""))
+        if state.text != known.slide_state or states != known.output_states or self._changes(job, known, mark):
+            return None
+        files = self._files(job, known)
+        if files.missing or files.changed or files.deleted:
+            return None
+        return self._finished(SlideCheck(job, state.size, mark), known, state.text)
 
     def _finished(self, slide: SlideCheck, known: KnownResult, state: str) -> SlideCheck:
         """Return the check of a finished slide, with what the ledger should be told."""
