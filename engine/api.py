@@ -68,7 +68,11 @@ class Model:
 
 
 def load_model(
-    name_or_path: str | Path = DEFAULT_MODEL, device: str = "auto", config: RunConfig | None = None
+    name_or_path: str | Path = DEFAULT_MODEL,
+    device: str = "auto",
+    config: RunConfig | None = None,
+    *,
+    trust: bool = False,
 ) -> Model:
     """Load a model onto a device.
 
@@ -81,6 +85,8 @@ def load_model(
     config : RunConfig, optional
         The other options of ``nuclix run`` for the model, outlines, measurements and threads, such as
         ``RunConfig(tta=True, outline="pixel")``. Options of slides, results and fault tolerance are not used.
+    trust : bool
+        Run the model file's program without checking that it only computes, as ``--trust-model`` does.
 
     Returns
     -------
@@ -98,6 +104,7 @@ def load_model(
     from nuclix.engine.segmentation.slide import make_context
 
     options = replace(config or RunConfig(), model=str(name_or_path), device=device)
+    options = replace(options, trust_model=trust or options.trust_model)
     return Model(make_context(options, time.time()))
 
 

@@ -6,8 +6,8 @@ Command line, TOML file, record and result key are made from these fields.
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -354,16 +354,18 @@ class RunConfig:
         _ = self.output_folder
 
 
-def option_specs() -> Iterator[OptionSpec]:
-    """Yield every option in the order in which it is listed."""
-    hints = typing.get_type_hints(RunConfig)
+@cache
+def option_specs() -> tuple[OptionSpec, ...]:
+    """Return every option in the order in which it is listed."""
+    hints, specs = typing.get_type_hints(RunConfig), []
     for item in fields(RunConfig):
         inner = [hint for hint in typing.get_args(hints[item.name]) if hint not in (type(None), Ellipsis)]
         kind = typing.get_origin(hints[item.name]) or hints[item.name]
         optional = type(None) in typing.get_args(hints[item.name])
         default = item.default if item.default_factory is MISSING else item.default_factory()
         facts = {"name": item.name, "type": inner[0] if optional else kind, "optional": optional, "default": default}
-        yield replace(item.metadata["option"], **facts)
+        specs.append(replace(item.metadata["option"], **facts))
+    return tuple(specs)
 
 
 def result_settings(config: RunConfig) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from nuclix.engine.parameters import as_mapping
 from nuclix.engine.run_config import NORMALISATIONS, result_settings
 from nuclix.engine.segmentation.cells import CellMaker, nuclei_reach
 from nuclix.engine.segmentation.checkpoint import Checkpoint
+from nuclix.engine.segmentation.classes import identity_mapping
 from nuclix.engine.segmentation.description import slide_header, slide_record
 from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts, slide_colours
 from nuclix.engine.segmentation.hooks import PipelineFigures, Progress
@@ -26,7 +27,7 @@ from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
 from nuclix.engine.segmentation.region_search import limited_inputs
 from nuclix.engine.segmentation.regions import RegionCounter, side_file_hashes, stored_regions
-from nuclix.engine.segmentation.result_key import RESULT_FORMAT
+from nuclix.engine.segmentation.result_key import RESULT_FORMAT, objects_key
 from nuclix.engine.segmentation.slide_stains import SlideStains, slide_stains
 from nuclix.engine.segmentation.store import StoredSlide, StoreWriter
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
@@ -173,15 +174,15 @@ def _store(
     started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     view, tissue = slide.view, background.tissue
-    mapping = slide.shared.classes.mapping
-    summary = SummaryAccumulator(view, len(mapping.classes))
+    classes = slide.shared.model.card.classes  # a class map is applied when files are written
+    summary = SummaryAccumulator(view, len(classes))
     outside = BackgroundCounter(tissue)
     writer = StoreWriter(slide.paths.objects)
-    by_class = np.zeros(len(mapping.classes), np.int64)
-    regions = slide.regions and RegionCounter(slide.regions, mapping.classes, view.scale.mpp)
+    by_class = np.zeros(len(classes), np.int64)
+    regions = slide.regions and RegionCounter(slide.regions, classes, view.scale.mpp)
     try:
         for block in _finished(slide, checkpoint, stains.settings):
-            objects = regions.kept(mapping.apply(block)) if regions else mapping.apply(block)
+            objects = regions.kept(block) if regions else block
             by_class += np.bincount(objects.classes, minlength=len(by_class))
             writer.write(objects)
             summary.add(objects)
@@ -198,14 +199,14 @@ def _store(
         figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
         record = slide_record(slide, figures, tissue)
         record.result = {"key": slide.key, "slide_state": slide.state.text, "content": digest}
-        record.counts = {**record.counts, "nuclei_by_class": mapping.named(by_class)}
+        record.counts = {**record.counts, "nuclei_by_class": identity_mapping(classes).named(by_class)}
         if slide.regions and regions:
             record.regions = regions.facts()
             record.counts = {**record.counts, "tissue_mm2": slide.regions.tissue_mm2(tissue, view)}
         settings = {**result_settings(slide.shared.config), **stains.vectors}
-        header = slide_header(view, mapping.classes, slide.shared.model, slide.fingerprint, settings)
+        header = slide_header(view, classes, slide.shared.model, slide.fingerprint, settings)
         shapes = stored_regions(slide.regions.regions) if slide.regions else b""
-        writer.commit(StoredSlide(slide.key, header, as_mapping(record), shapes), tissue)
+        writer.commit(StoredSlide(objects_key(slide.key), header, as_mapping(record), shapes), tissue)
     except BaseException:
         writer.abort()
         raise
