@@ -137,7 +137,7 @@ def pack_model(network: Path, card_file: Path, out: Path, image: NDArray[np.uint
         warnings.append(f"the margin of {card.patch.margin} px is less than the {reach} px that the border reaches")
     if card.patch.valid < card.patch.size * USUAL_SHARE:
         warnings.append(
-            f"of each patch of {card.patch.size} px only the middle {card.patch.valid} px are used: a larger patch.size "
+            f"of a patch of {card.patch.size} px only the middle {card.patch.valid} px are used: a larger patch.size "
             "is faster, and patch.margin can be less if the nuclei do not change"
         )
     done = replace(card, crop=trial.crop)
