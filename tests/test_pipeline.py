@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,8 +54,11 @@ class RedPredictor:
     channels = 1
     patch = PATCH
 
-    def __init__(self, batch: int = 1) -> None:
-        self.batch = batch
+    def __init__(self, batch: int = 1, in_flight: int = 0) -> None:
+        self.batch, self.in_flight = batch, in_flight
+
+    def submit(self, patches: list[np.ndarray]) -> Callable[[], np.ndarray]:
+        return lambda: self(patches)  # as late as it can be
 
     def __call__(self, patches: list[np.ndarray]) -> np.ndarray:
         inner = slice(PATCH.margin, PATCH.size - PATCH.margin)

@@ -1,8 +1,8 @@
 """How large the margin of a model's patches must be: the same image through grids of several margins, compared.
 
-The patch grid of a slide is fixed, so results never depend on how a run is cut, whatever the margin is. A margin that is
-smaller than what the network can see changes maps near the edges of the grid. This module measures by how much, and
-what it means for nuclei.
+The patch grid of a slide is fixed, so results never depend on how a run is cut, whatever the margin is. A margin that
+is smaller than what the network can see changes maps near the edges of the grid. This module measures by how much,
+and what it means for nuclei.
 """
 
 from __future__ import annotations

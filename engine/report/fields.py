@@ -65,15 +65,16 @@ def choose_fields(scan: SlideScan, seed: str) -> tuple[Field, ...]:
     enough = min(MIN_NUCLEI, int(counts.max(initial=0)))
     populated = counts >= max(1, enough)
     wanted = [(DENSEST, counts), (DOUBTFUL, -means), (RANDOM, lot)]
-    fields = []
-    for kind, values in wanted:
-        if kind == DOUBTFUL and not scored:
-            continue
-        for row, col in _greatest(values, free, populated):
-            place = scan.corner + np.array([row, col]) * scan.cell
-            box = np.concatenate([place, place + scan.cell * CELLS_A_FIELD])
-            fields.append(Field(kind, box, int(counts[row, col]), float(means[row, col]) if scored else None))
-    return tuple(fields)
+    chosen: dict[str, list[Field]] = {DENSEST: [], DOUBTFUL: [], RANDOM: []}
+    # By turns: on a small slide the densest fields would leave no place to the others.
+    for kind, values in wanted * FIELDS_OF_A_KIND:
+        place = _greatest(values, free, populated) if scored or kind != DOUBTFUL else None
+        if place is not None:
+            low = scan.corner + np.array(place) * scan.cell
+            box = np.concatenate([low, low + scan.cell * CELLS_A_FIELD])
+            score = float(means[place]) if scored else None
+            chosen[kind].append(Field(kind, box, int(counts[place]), score))
+    return tuple(field for fields in chosen.values() for field in fields)
 
 
 def choose_doubtful(scan: SlideScan) -> tuple[Field, ...]:
@@ -99,16 +100,12 @@ def _windows(cells: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _greatest(
     values: NDArray[np.float64], free: NDArray[np.bool_], allowed: NDArray[np.bool_]
-) -> list[tuple[int, int]]:
-    """Return the places of the greatest values, and mark them and what overlaps them as taken."""
-    found = []
-    for _ in range(FIELDS_OF_A_KIND):
-        open_places = free & allowed
-        if not open_places.any():
-            break
-        place = int(np.where(open_places, values, -np.inf).argmax())
-        row, col = divmod(place, values.shape[1])
-        reach = CELLS_A_FIELD - 1
-        free[max(0, row - reach) : row + reach + 1, max(0, col - reach) : col + reach + 1] = False
-        found.append((row, col))
-    return found
+) -> tuple[int, int] | None:
+    """Return the place of the greatest value, and mark it and what overlaps it as taken; None if nothing is left."""
+    open_places = free & allowed
+    if not open_places.any():
+        return None
+    row, col = divmod(int(np.where(open_places, values, -np.inf).argmax()), values.shape[1])
+    reach = CELLS_A_FIELD - 1
+    free[max(0, row - reach) : row + reach + 1, max(0, col - reach) : col + reach + 1] = False
+    return row, col

@@ -16,7 +16,7 @@ INSTALL = "--runtime openvino needs OpenVINO: pip install openvino"
 
 
 class OpenVinoSource:
-    """Converts a model file's network when it is loaded; computes in float32, or in bfloat16 under autocast."""
+    """Converts a model file's network when it is loaded; computes in float32 or, under autocast, bfloat16."""
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
