@@ -95,7 +95,7 @@ class SlideReader(Protocol):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Say from the file's first bytes (never its name alone) whether this reader can open it."""
+        """Return whether this reader can open a file, by its first bytes (never its name alone)."""
         ...
 
     @classmethod
@@ -236,7 +236,7 @@ class WriterSession(Protocol):
         ...
 
     def abort(self) -> None:
-        """Remove what was written; nothing bears the final name."""
+        """Remove what was written; no file has the final name."""
         ...
 
 

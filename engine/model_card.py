@@ -138,7 +138,7 @@ class ObjectClass:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a model file says of itself (``nuclix.json`` inside it, or a TOML file beside it).
+    """What a model file says of itself (``nuclix.json`` inside it, or a TOML file next to it).
 
     Attributes
     ----------
@@ -165,6 +165,9 @@ class ModelCard:
         What the network takes, and where its channels are found; by default RGB bytes and one tensor.
     stride, crop : int
         Pixels between the network's output pixels, and those that it leaves out on every side.
+    margin_test : mapping
+        What a margin smaller than the network's reach changes, as ``nuclix bench margin`` has measured it: reference
+        margin, nuclei, nuclei lost and changed, AJI. Empty for a margin that changes nothing.
     """
 
     name: str
@@ -182,6 +185,7 @@ class ModelCard:
     outputs: tuple[OutputPart, ...] = ()
     stride: int = 1
     crop: int = 0
+    margin_test: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_plain(self) -> bool:

@@ -5,13 +5,13 @@ Command line, TOML file, record and result key are made from these fields.
 
 from __future__ import annotations
 
-import os
 import typing
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nuclix.engine.cpus import usable_cpus
 from nuclix.engine.errors import UsageError
 from nuclix.engine.option_spec import OptionSpec
 from nuclix.engine.parameters import as_mapping
@@ -35,6 +35,8 @@ MAX_RETRIES = 100
 # Smaller blocks cost more in calls than in work (64 s a megapixel at 1 px); larger ones gain nothing.
 BLOCK_RANGE = (16, 65536)
 NORMALISATIONS = ("none", "reinhard", "macenko")
+# Cells reach some 5 um beyond their nucleus; far more is a typing error, and its context would fill the memory.
+MAX_EXPANSION_UM = 50.0
 OUTLINES = ("smooth", "pixel")
 MEASUREMENTS = ("shape", "stain", "stain-od")
 
@@ -49,8 +51,8 @@ _OUTPUT = "messages"
 
 
 def default_threads() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of CPUs that this process may use: by its affinity and its control groups' quotas."""
+    return usable_cpus()
 
 
 def _option(default: Any, spec: OptionSpec) -> Any:
@@ -243,6 +245,17 @@ class RunConfig:
             affects_results=True,
         ),
     )
+    cell_expansion: float | None = _option(
+        None,
+        OptionSpec(
+            _OBJECTS,
+            "make cells: grow nuclei by up to UM micrometres, without overlap",
+            "UM",
+            above=0,
+            maximum=MAX_EXPANSION_UM,
+            affects_results=True,
+        ),
+    )
     measurements: tuple[str, ...] = _option(
         ("shape", "stain"),
         OptionSpec(
@@ -256,7 +269,10 @@ class RunConfig:
     stains: tuple[str, ...] = _option(
         (),
         OptionSpec(
-            _OBJECTS, "stain vectors of hematoxylin and eosin (QuPath's default)", "R,G,B,R,G,B", affects_results=True
+            _OBJECTS,
+            "stain vectors of hematoxylin and eosin: numbers, default (QuPath's), or estimate (from each slide)",
+            "R,G,B,R,G,B",
+            affects_results=True,
         ),
     )
     device: str = _option("auto", OptionSpec(_MACHINE, "auto, cpu, cuda, cuda:N or mps (Apple GPU)", "DEVICE"))

@@ -170,21 +170,22 @@ cdef inline Py_ssize_t place_of(const Places* places, const Run* run) noexcept n
     return (run.row - places.row) * places.stride + run.start - places.col
 
 
+include "_marked_clumps.pxi"
+
+
 cdef uint64_t* ordered_items(Work* work, const Job* job, const Run* runs, Py_ssize_t count,
-                     const Places* places) noexcept nogil:
+                     const Places* places, Py_ssize_t* listed) noexcept nogil:
     """Return a clump's pixels in the order of flooding."""
     cdef uint64_t* items = work.items
     cdef const Run* ahead
     cdef uint32_t low = 0xFFFFFFFF, high = 0
-    cdef Py_ssize_t k, length, filled = 0
+    cdef Py_ssize_t k, filled = 0
     for k in range(count):
         ahead = &runs[min(k + AHEAD, count - 1)]
         fetch(job.rule.image + ahead.row * job.width + ahead.start)
         fetch(job.rule.image + ahead.row * job.width + ahead.stop)
-        length = runs[k].stop - runs[k].start
-        list_pixels(length, job.rule.image + runs[k].row * job.width + runs[k].start,
-                    <uint32_t> place_of(places, &runs[k]), items + filled, &low, &high)
-        filled += length
+        filled += list_run(items + filled, job, &runs[k], <uint32_t> place_of(places, &runs[k]), &low, &high)
+    listed[0] = filled
     return sort_items(items, items + work.room, filled, low, high)
 
 
@@ -227,6 +228,7 @@ cdef int assign_labels(Work* work, const Job* job, const Run* runs, Py_ssize_t c
 cdef void paint(Work* work, const Job* job, const Run* runs, Py_ssize_t count, const Places* places) noexcept nogil:
     cdef const int32_t* basin
     cdef int32_t* out
+    cdef const int32_t* marker
     cdef const Run* ahead
     cdef Py_ssize_t k, col
     work.pool.items[0].label = 0
@@ -236,8 +238,13 @@ cdef void paint(Work* work, const Job* job, const Run* runs, Py_ssize_t count, c
         fetch(job.out + ahead.row * job.width + ahead.stop)
         basin = places.basins + place_of(places, &runs[k])
         out = job.out + runs[k].row * job.width + runs[k].start
-        for col in range(runs[k].stop - runs[k].start):
-            out[col] = work.pool.items[basin[col]].label
+        if job.rule.markers == NULL:
+            for col in range(runs[k].stop - runs[k].start):
+                out[col] = work.pool.items[basin[col]].label
+            continue
+        marker = job.rule.markers + runs[k].row * job.width + runs[k].start
+        for col in range(runs[k].stop - runs[k].start):     # without a basin: inside a marker
+            out[col] = work.pool.items[basin[col]].label if basin[col] else marker[col]
 
 
 cdef void outline_peaks(Work* work, const Job* job, const Places* places) noexcept nogil:
@@ -272,9 +279,13 @@ cdef int flood_clump(Work* work, const Job* job, const Run* runs, Py_ssize_t cou
     """Label one clump, given as its runs in raster order; return -1 without memory."""
     cdef Places places
     cdef Py_ssize_t pixels
+    cdef uint64_t* items
+    if job.rule.markers != NULL and paint_single(job, runs, count):
+        return 0
     if allocate_frame(work, job, runs, count, &places, &pixels):
         return -1
-    if flood(&work.pool, &places, &job.rule, ordered_items(work, job, runs, count, &places), pixels):
+    items = ordered_items(work, job, runs, count, &places, &pixels)
+    if flood(&work.pool, &places, &job.rule, items, pixels):
         return -1
     if assign_labels(work, job, runs, count, &places):
         return -1

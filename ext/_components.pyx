@@ -6,6 +6,7 @@ Run-based labelling: rows become runs, runs of neighbouring rows are joined with
 first, and one sweep over the runs numbers and paints them. Its cost follows the runs, not the pixels.
 """
 
+from libc.stdint cimport int64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memset
 
@@ -33,36 +34,64 @@ cdef int find_components(const uint8_t* mask, Py_ssize_t height, Py_ssize_t widt
     return status
 
 
-cdef int32_t paint(Runs* runs, int32_t* out, Py_ssize_t width) noexcept nogil:
-    """Number components in raster order and write their runs; return how many there are."""
+cdef void find_areas(Runs* runs, int64_t* areas) noexcept nogil:
+    """Count the pixels of every component at its first run; every run's parent becomes that run."""
+    cdef Py_ssize_t k
+    cdef Run* run
+    for k in range(runs.count):
+        run = &runs.items[k]
+        if run.parent == k:
+            areas[k] = 0
+        else:
+            run.parent = runs.items[run.parent].parent
+        areas[run.parent] += run.stop - run.start
+
+
+cdef int32_t paint(Runs* runs, const int64_t* areas, int64_t min_area, int32_t* out, Py_ssize_t width) noexcept nogil:
+    """Number components in raster order and write their runs; return how many there are.
+
+    Where `areas` is not NULL, components of fewer than `min_area` pixels are left out.
+    """
     cdef Py_ssize_t k, col
     cdef int32_t count = 0, label
     cdef int32_t* line
     cdef Run* run
     for k in range(runs.count):
         run = &runs.items[k]
-        if run.parent == k:
+        if run.parent != k:
+            label = runs.items[run.parent].parent
+        elif areas != NULL and areas[k] < min_area:
+            label = 0
+        else:
             count += 1
             label = count
-        else:
-            label = runs.items[run.parent].parent
         run.parent = label
+        if label == 0:
+            continue
         line = out + run.row * width
         for col in range(run.start, run.stop):
             line[col] = label
     return count
 
 
-def connected_components(const uint8_t[:, ::1] mask, int32_t[:, ::1] out, bint corners):
-    """Label `mask`, which is not empty, into `out`, which is zero; return the number of components."""
+def connected_components(const uint8_t[:, ::1] mask, int32_t[:, ::1] out, bint corners, int64_t min_area):
+    """Label `mask`, which is not empty, into `out`, which is zero; return the number of components kept."""
     cdef Runs runs
+    cdef int64_t* areas = NULL
     cdef int status
     cdef int32_t count = 0
     memset(&runs, 0, sizeof(Runs))
     with nogil:
         status = find_components(&mask[0, 0], mask.shape[0], mask.shape[1], corners, &runs)
+        if status == 0 and min_area > 1:
+            areas = <int64_t*> malloc((runs.count + 1) * sizeof(int64_t))
+            if areas == NULL:
+                status = -1
+            else:
+                find_areas(&runs, areas)
         if status == 0:
-            count = paint(&runs, &out[0, 0], mask.shape[1])
+            count = paint(&runs, areas, min_area, &out[0, 0], mask.shape[1])
+        free(areas)
         free(runs.items)
     if status:
         raise MemoryError("no memory for the runs of a mask")
@@ -97,6 +126,31 @@ def label_boxes(const int32_t[:, ::1] labels, int32_t[:, ::1] boxes):
                 box[2] = <int32_t> (r + 1)
                 if c > box[3]:
                     box[3] = <int32_t> c
+
+
+def label_areas(const int32_t[:, ::1] labels, int64_t[::1] areas):
+    """Add every label's pixels to `areas`. Precondition: labels lie in 0..len(areas) - 1."""
+    cdef Py_ssize_t height = labels.shape[0], width = labels.shape[1], r, c, start
+    cdef int32_t label
+    with nogil:
+        for r in range(height):
+            c = 0
+            while c < width:
+                label = labels[r, c]
+                start = c
+                c += 1
+                while c < width and labels[r, c] == label:
+                    c += 1
+                areas[label] += c - start
+
+
+def rename_labels(const int32_t[:, ::1] labels, const int32_t[::1] names, int32_t[:, ::1] out):
+    """Set out to names[label], pixel by pixel. Precondition: labels lie in 0..len(names) - 1."""
+    cdef Py_ssize_t height = labels.shape[0], width = labels.shape[1], r, c
+    with nogil:
+        for r in range(height):
+            for c in range(width):
+                out[r, c] = names[labels[r, c]]
 
 
 def select_labels(const int32_t[:, ::1] labels, const uint8_t[::1] wanted, uint8_t[:, ::1] mask):

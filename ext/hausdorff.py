@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nuclix.ext._check import as_labels
 from nuclix.ext.overlap import OverlapTable, flat_unsigned
+from nuclix.ext.ragged import offsets_of
 
 
 def overlap_distances(truth: NDArray[Any], prediction: NDArray[Any], table: OverlapTable) -> NDArray[np.float64]:
@@ -54,9 +55,9 @@ def overlap_distances(truth: NDArray[Any], prediction: NDArray[Any], table: Over
 
     first, second = flat_unsigned(truth, prediction)
     rows = (
-        _offsets(table.truth_areas),
+        offsets_of(table.truth_areas),
         np.searchsorted(table.truth_index, np.arange(len(table.truth_labels) + 1)),
-        _offsets(table.intersection),
+        offsets_of(table.intersection),
     )
     labels = (
         table.truth_labels.astype(first.dtype),
@@ -65,7 +66,3 @@ def overlap_distances(truth: NDArray[Any], prediction: NDArray[Any], table: Over
     edges = kernels.collect_edges(first, second, truth.shape[1], rows, labels)
     squared = kernels.overlap_distances(first, second, truth.shape[1], rows, edges)
     return np.where(squared < 0, -1.0, np.sqrt(np.maximum(squared, 0)))
-
-
-def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.ext import _outlines, _smoothing
+from nuclix.ext.ragged import gathered, offsets_of
 
 OutlineStyle = Literal["smooth", "pixel"]
 DEFAULT_TOLERANCE = 0.5  # pixels
@@ -107,11 +108,11 @@ def outlines(
 ) -> Outlines:
     """Return a valid polygon for every label.
 
-    A smooth outline is drawn through the midpoints of the pixel edges, low-pass filtered, simplified (Douglas and
-    Peucker 1973), and shifted outwards or inwards so that it encloses the area of its pixels within 1 % (0.5 px below
-    50 px). No two of its edges come closer than a quarter of a pixel unless they share a corner, so it stays valid when
-    coordinates are rounded. Where the simplified polygon would break this, it is simplified less, down to the midpoints
-    themselves. It may reach a quarter of a pixel over the edge of the image.
+    A smooth outline is drawn through the midpoints of the pixel edges, low-pass filtered, simplified by chords as long
+    as the tolerance admits, and shifted outwards or inwards so that it encloses the area of its pixels within 1 % (0.5
+    px below 50 px). No two of its edges come closer than a quarter of a pixel unless they share a corner, so it stays
+    valid when coordinates are rounded. Where the simplified polygon would break this, it is simplified less, down to
+    the midpoints themselves. It may reach half a pixel over the edge of the image.
 
     Parameters
     ----------
@@ -162,13 +163,13 @@ def outlines(
     polygons = _smoothing.largest_polygons(rings, shells, offsets, corners)
     if not keep_holes:
         polygons[:, 1] = polygons[:, 0] + 1
-    ends = np.cumsum(polygons[:, 1] - polygons[:, 0])
+    kept_rings = offsets_of(polygons[:, 1] - polygons[:, 0])
     kept = Outlines(
         names,
         first,
         pixels,
-        np.concatenate([[0], ends]),
-        np.zeros(int(ends[-1]) if len(ends) else 0, bool),
+        kept_rings,
+        np.zeros(kept_rings[-1], bool),
         offsets,
         corners,
     )
@@ -178,9 +179,7 @@ def outlines(
         return replace(kept, offsets=offsets, corners=(drawn / np.float32(UNITS_PER_PIXEL)).astype(np.float32))
     rows = polygons[:, 0]
     lengths = offsets[rows + 1] - offsets[rows]
-    ends = np.cumsum(lengths)
-    index = np.arange(int(lengths.sum())) + np.repeat(offsets[rows] - (ends - lengths), lengths)
-    return replace(kept, offsets=np.concatenate([[0], ends]), corners=corners[index])
+    return replace(kept, offsets=offsets_of(lengths), corners=corners[gathered(offsets[rows], lengths)])
 
 
 def label_outlines(labels: NDArray[Any]) -> Outlines:

@@ -32,11 +32,11 @@ from nuclix.engine.training.contracts import (
     SeesWholePatch,
 )
 from nuclix.engine.training.schedule import Schedule
-from nuclix.engine.training.targets import guide_of, targets_of
+from nuclix.engine.training.targets import auxiliary_maps_of, targets_of
 from nuclix.engine.training.unet import normalise
 
 Check = Callable[[Recipe], None]
-LEAST_EDGE = 32  # px: the nuclei of smaller examples would be too small to be nuclei
+MIN_EDGE = 32  # px: the nuclei of smaller examples would be too small to be nuclei
 MARGIN_TOLERANCE = 1e-4  # float32 kernels may choose another order of sums for another size of image
 
 
@@ -53,7 +53,7 @@ def example_labels(size: int) -> NDArray[np.int32]:
 def example_images(recipe: Recipe, count: int = 1) -> torch.Tensor:
     """Return random normalised images of a size that the network takes."""
     multiple = recipe.patch.multiple
-    size = max(2, -(-LEAST_EDGE // multiple)) * multiple
+    size = max(2, -(-MIN_EDGE // multiple)) * multiple
     return torch.randint(0, 256, (count, 3, size, size), generator=torch.Generator().manual_seed(0)).float()
 
 
@@ -73,8 +73,8 @@ def renamed(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 def example_targets(recipe: Recipe, size: int) -> torch.Tensor:
     """Return what training makes of an annotated image for this recipe, (1, channels, size, size)."""
     labels = example_labels(size)
-    guide = guide_of(recipe, Annotated("example", example_photo(labels), labels))
-    return torch.from_numpy(targets_of(recipe, labels, guide))[None]
+    auxiliary = auxiliary_maps_of(recipe, Annotated("example", example_photo(labels), labels))
+    return torch.from_numpy(targets_of(recipe, labels, auxiliary))[None]
 
 
 def check_gradients(network: torch.nn.Module, loss: torch.Tensor) -> None:
@@ -146,7 +146,7 @@ def check_targets(recipe: Recipe) -> None:
 def check_guide(recipe: Recipe) -> None:
     """Check that auxiliary maps are finite float32 planes, depend on image and label partition, and change neither.
 
-    Patches that show no nuclei (background, streaks) come with a guide of zeros, whatever the image was.
+    Patches that show no nuclei (background, streaks) come with auxiliary maps of zeros, whatever the image was.
     """
     if not isinstance(recipe, AuxiliaryMaps):
         return
@@ -154,25 +154,25 @@ def check_guide(recipe: Recipe) -> None:
     image = example_photo(labels)
     for array in (labels, image):
         array.setflags(write=False)
-    guide = recipe.guide(image, labels)
-    assert guide.dtype == np.float32
-    assert guide.ndim == 3 and guide.shape[1:] == labels.shape
-    assert np.isfinite(guide).all()
-    assert np.array_equal(recipe.guide(np.asfortranarray(image), np.asfortranarray(labels)), guide)
-    assert np.array_equal(recipe.guide(image, renamed(labels)), guide)
-    guide.setflags(write=False)
-    targets = recipe.targets_with_auxiliary(labels, guide)
+    auxiliary = recipe.auxiliary_maps(image, labels)
+    assert auxiliary.dtype == np.float32
+    assert auxiliary.ndim == 3 and auxiliary.shape[1:] == labels.shape
+    assert np.isfinite(auxiliary).all()
+    assert np.array_equal(recipe.auxiliary_maps(np.asfortranarray(image), np.asfortranarray(labels)), auxiliary)
+    assert np.array_equal(recipe.auxiliary_maps(image, renamed(labels)), auxiliary)
+    auxiliary.setflags(write=False)
+    targets = recipe.targets_with_auxiliary(labels, auxiliary)
     assert targets.dtype == np.float32
     assert targets.shape == recipe.targets(labels).shape
     assert np.isfinite(targets).all()
-    assert np.array_equal(recipe.targets_with_auxiliary(renamed(labels), guide), targets)
-    assert np.array_equal(recipe.targets_with_auxiliary(labels[:, ::-1], guide[:, :, ::-1])[:, :, ::-1], targets)
+    assert np.array_equal(recipe.targets_with_auxiliary(renamed(labels), auxiliary), targets)
+    assert np.array_equal(recipe.targets_with_auxiliary(labels[:, ::-1], auxiliary[:, :, ::-1])[:, :, ::-1], targets)
     for shade in (0, 255):
         plain = np.full((32, 32, 3), shade, np.uint8)
         for everywhere in (0, 1):
             same = np.full((32, 32), everywhere, np.int32)
-            assert np.isfinite(recipe.targets_with_auxiliary(same, recipe.guide(plain, same))).all()
-    assert np.isfinite(recipe.targets_with_auxiliary(np.zeros_like(labels), np.zeros_like(guide))).all()
+            assert np.isfinite(recipe.targets_with_auxiliary(same, recipe.auxiliary_maps(plain, same))).all()
+    assert np.isfinite(recipe.targets_with_auxiliary(np.zeros_like(labels), np.zeros_like(auxiliary))).all()
 
 
 def check_objective(recipe: Recipe) -> None:

@@ -120,7 +120,7 @@ def kill_repeatedly(
     *,
     pace: float = 1.5,
 ) -> KillLog:
-    """Run `command` and kill it at random moments until it has been killed so often; begin anew whenever it is done.
+    """Run `command` and kill it at random moments until it has been killed so often; start again whenever it is done.
 
     At work a kill comes after 1 / `pace` seconds on average.
     """

@@ -9,6 +9,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import numpy as np
 
 from nuclix.engine.batch import events
 from nuclix.engine.batch.events import RunEvent
+from nuclix.engine.cli.main import main
 from nuclix.engine.contracts import ModelCard, ObjectClass, PatchShape
 from nuclix.engine.geometry import Scale
 from nuclix.engine.inference.model_file import save_model
@@ -180,6 +184,23 @@ def nuclix(*arguments: object, environment: Mapping[str, str] | None = None) -> 
         start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
     )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of a command: exit code, stdout and stderr."""
+
+    code: int
+    said: str
+    errors: str
+
+
+def nuclix_here(*arguments: object) -> Finished:
+    """Run the command line in this process, for tests that are not about processes: PyTorch is loaded already."""
+    said, errors = StringIO(), StringIO()
+    with redirect_stdout(said), redirect_stderr(errors):
+        code = main(list(map(str, arguments)))
+    return Finished(code, said.getvalue(), errors.getvalue())
 
 
 def run_options(out: Path, model: Path, *, block: int = BLOCK) -> list[object]:

@@ -1,4 +1,4 @@
-"""The field's post-processing as its papers and programs describe it, written anew with NumPy, SciPy and scikit-image.
+"""The field's post-processing as its papers and programs describe it, written again with NumPy, SciPy and scikit-image.
 
 Each works on a whole map. Where nuclix' rule differs on purpose, so that a clump is split by itself, an argument
 switches between the published rule and nuclix'.

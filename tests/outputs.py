@@ -1,4 +1,4 @@
-"""Output folders as runs leave them, made up: a ledger, runs, thumbnails and sketches."""
+"""Output folders as runs leave them, made up: a ledger, runs, thumbnails and summaries."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def _enter(ledger: Ledger, out: Path, slide: FakeSlide, period: tuple[float, flo
     if slide.error:
         ledger.fail(slide.name, slide.error)
     else:
-        sketch, image = drawn(slide)
+        summary, image = drawn(slide)
         report_path(out, slide.name, ".npz").parent.mkdir(parents=True, exist_ok=True)
-        write_summary(report_path(out, slide.name, ".npz"), sketch)
+        write_summary(report_path(out, slide.name, ".npz"), summary)
         write_thumbnail(report_path(out, slide.name, ".jpg"), image)
-        ledger.finish(slide.name, outcome(slide, int(sketch.counts.sum()), period[1] - period[0]))
+        ledger.finish(slide.name, outcome(slide, int(summary.counts.sum()), period[1] - period[0]))
     ledger._db.execute("UPDATE slides SET begun = ?, ended = ? WHERE name = ?", (*period, slide.name))
 
 

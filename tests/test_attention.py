@@ -142,7 +142,7 @@ def test_specks_go_and_pinholes_close():
 
 
 def test_halo_is_needed():
-    """A pixel as far as the halo can matter: with one pixel less the promise would be broken somewhere."""
+    """A pixel as far as the context can matter: with one pixel less the promise would be broken somewhere."""
     processor = AttentionSplit(coarse=1, fine=0)
     reach = 0
     for seed in range(40):

@@ -175,11 +175,11 @@ def test_a_damaged_checkpoint_is_begun_anew(tmp_path: Path, how: str) -> None:
     "name", ["first", "pixels", "ring_counts", "shells", "corner_counts", "corners", "classes", "m0"]
 )
 def test_a_flipped_bit_in_any_column_is_noticed(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    spool = Checkpoint(tmp_path / "s", NAMES, "key")
-    spool.append(some_objects(np.random.default_rng(3), 20))
-    spool.commit({"row": np.array([0])})
-    spool.close()
-    file = spool.folder / f"{name}.bin"
+    checkpoint = Checkpoint(tmp_path / "s", NAMES, "key")
+    checkpoint.append(some_objects(np.random.default_rng(3), 20))
+    checkpoint.commit({"row": np.array([0])})
+    checkpoint.close()
+    file = checkpoint.folder / f"{name}.bin"
     content_before = bytearray(file.read_bytes())
     content_before[len(content_before) // 2] ^= 1
     file.write_bytes(content_before)
@@ -193,12 +193,12 @@ def test_damage_of_every_kind_at_any_place_is_noticed(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     for trial in range(60):
         folder = tmp_path / str(trial)
-        spool = Checkpoint(folder, NAMES, "key")
-        spool.append(some_objects(rng, 20))
-        spool.commit({"row": np.array([0]), "edge": rng.random(5)})
-        expected, state = content(spool), spool.state
-        spool.close()
-        files = sorted(spool.folder.iterdir())
+        checkpoint = Checkpoint(folder, NAMES, "key")
+        checkpoint.append(some_objects(rng, 20))
+        checkpoint.commit({"row": np.array([0]), "edge": rng.random(5)})
+        expected, state = content(checkpoint), checkpoint.state
+        checkpoint.close()
+        files = sorted(checkpoint.folder.iterdir())
         file = files[rng.integers(len(files))]
         damaged = bytearray(file.read_bytes())
         place = int(rng.integers(len(damaged)))

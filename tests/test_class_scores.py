@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -15,8 +16,9 @@ from PIL import Image
 
 from nuclix.engine.cli import main
 from nuclix.engine.errors import DataError
+from nuclix.engine.evaluation.centres import centres_of, pair_centres
 from nuclix.engine.evaluation.class_files import read_classes
-from nuclix.engine.evaluation.class_scores import count_classes, score_classes
+from nuclix.engine.evaluation.class_scores import count_classes, mean_class_quality, score_classes
 from nuclix.engine.evaluation.evaluate import evaluate
 from nuclix.engine.evaluation.scores import score
 from nuclix.ext.overlap import overlap_table
@@ -37,7 +39,9 @@ def only(labels: np.ndarray, kinds: np.ndarray, kind: int) -> np.ndarray:
 
 def counted(truth: np.ndarray, prediction: np.ndarray, of_truth: np.ndarray, of_prediction: np.ndarray):
     table = overlap_table(truth, prediction)
-    return count_classes(table, of_truth[table.truth_labels], of_prediction[table.prediction_labels], CLASSES)
+    pairs = pair_centres(centres_of(truth, table.truth_labels), centres_of(prediction, table.prediction_labels), 2.0)
+    kinds = of_truth[table.truth_labels], of_prediction[table.prediction_labels]
+    return count_classes(table, *kinds, CLASSES, pairs)
 
 
 @given(st.data())
@@ -60,23 +64,72 @@ def test_a_class_has_the_panoptic_quality_of_its_nuclei_alone(data) -> None:
 
 
 @given(st.data())
-def test_classified_f1_counts_pairs_as_its_equation_does(data) -> None:
+def test_mpq_is_the_mean_over_images_of_the_classes_that_each_holds(data) -> None:
+    """PanNuke's program: the mean over the classes that an image's truth holds, then over images."""
+    given_images = [images(data.draw) for _ in range(data.draw(st.integers(1, 3)))]
+    found = score_classes([counted(*item) for item in given_images], ["a", "b", "c"])
+    means = []
+    for truth, prediction, of_truth, of_prediction in given_images:
+        alone = [(only(truth, of_truth, kind), only(prediction, of_prediction, kind)) for kind in range(CLASSES)]
+        values = [score(t, p).pq for t, p in alone if t.any()]
+        means.append(np.mean(values) if values else math.nan)
+    np.testing.assert_allclose(found.image_pq, means)
+    held = [value for value in means if not math.isnan(value)]
+    assert found.mpq == pytest.approx(np.mean(held) if held else 0)
+    names = [str(k) for k in range(len(means))]
+    groups = {name: "ab"[k % 2] for k, name in enumerate(names)}
+    for group, value in mean_class_quality(found, names, groups).items():
+        mine = [means[k] for k, name in enumerate(names) if groups[name] == group and not math.isnan(means[k])]
+        assert value == pytest.approx(np.mean(mine))
+    assert mean_class_quality(found, names, {}) == {}
+
+
+@given(st.data())
+def test_classified_f1_counts_pairs_as_hovernets_program_does(data) -> None:
+    """Pairs by centre; of class c, true positives and errors of class (twice) and of detection, no true negatives."""
     truth, prediction, of_truth, of_prediction = images(data.draw)
     found = score_classes([counted(truth, prediction, of_truth, of_prediction)], ["a", "b", "c"])
     table = overlap_table(truth, prediction)
-    met = table.iou > 0.5
+    ends = centres_of(truth, table.truth_labels), centres_of(prediction, table.prediction_labels)
+    rows, cols = pair_centres(*ends, 2.0)
     pairs = [
         (of_truth[table.truth_labels[i]], of_prediction[table.prediction_labels[j]])
-        for i, j in zip(table.truth_index[met], table.prediction_index[met], strict=True)
+        for i, j in zip(rows, cols, strict=True)
     ]
-    lone = [of_truth[v] for k, v in enumerate(table.truth_labels) if k not in table.truth_index[met]]
-    lone += [of_prediction[v] for k, v in enumerate(table.prediction_labels) if k not in table.prediction_index[met]]
+    lone = [of_truth[v] for k, v in enumerate(table.truth_labels) if k not in rows]
+    lone += [of_prediction[v] for k, v in enumerate(table.prediction_labels) if k not in cols]
     for kind in range(CLASSES):
-        right = sum((a == kind) == (b == kind) for a, b in pairs)
-        below = 2 * right + 2 * (len(pairs) - right) + lone.count(kind)
+        right = pairs.count((kind, kind))
+        wrong = sum((a == kind) != (b == kind) for a, b in pairs)
+        below = 2 * right + 2 * wrong + lone.count(kind)
         expected = 2 * right / below if below else math.nan
         assert found.f1_classified[kind] == pytest.approx(expected, nan_ok=True)
-    assert found.confusion.sum() == len(pairs) + len(lone)
+    total = 2 * len(pairs) + len(lone)
+    assert found.f1_detected == pytest.approx(2 * len(pairs) / total if total else 0)
+
+
+places = hnp.arrays(np.float64, st.tuples(st.integers(0, 6), st.just(2)), elements=st.integers(0, 12).map(float))
+
+
+@given(places, places)
+def test_as_many_centres_as_can_be_are_paired_at_the_least_distance(truth: np.ndarray, prediction: np.ndarray) -> None:
+    rows, cols = pair_centres(truth, prediction, 3.0)
+    assert len(set(rows)) == len(rows) == len(set(cols)) == len(cols)
+    away = np.hypot(*(truth[rows] - prediction[cols]).T)
+    assert (away <= 3).all()
+    best = (0, 0.0)
+    cost = np.hypot(*(truth[:, None] - prediction[None]).transpose(2, 0, 1))
+    short, long = (len(truth), len(prediction)) if len(truth) <= len(prediction) else (len(prediction), len(truth))
+    cost = cost if len(truth) <= len(prediction) else cost.T
+    for chosen in itertools.permutations(range(long), short):
+        near = [cost[k, c] for k, c in enumerate(chosen) if cost[k, c] <= 3]
+        best = min(best, (-len(near), sum(near)))
+    assert (-len(rows), away.sum()) == (best[0], pytest.approx(best[1]))
+
+
+def test_the_centre_of_a_label_is_its_centre_of_mass() -> None:
+    labels = np.array([[0, 3, 3], [7, 0, 3]])
+    np.testing.assert_allclose(centres_of(labels, np.array([3, 7])), [[1 / 3, 5 / 3], [1, 0]])
 
 
 def test_everything_right_scores_one() -> None:

@@ -66,6 +66,6 @@ def assigned(body: list[ast.stmt]) -> Iterator[str]:
 
 
 def test_kernels_have_wrappers_and_plain_headers() -> None:
-    """Every compiled module is private (``_name``): what users call is the validating function beside it."""
+    """Every compiled module is private (``_name``): what users call is the validating function next to it."""
     assert all(path.name.startswith("_") for path in (ROOT / "ext").glob("*.pyx"))
     assert all(path.name.startswith("_") for path in (ROOT / "ext").glob("*.pxi"))

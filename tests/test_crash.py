@@ -13,7 +13,7 @@ from end_to_end import LONG, RecordingObserver, config_for, make_model, make_sli
 from nuclix.engine.batch.run_state import StopFlag
 from nuclix.engine.batch.runner import run_batch
 
-KILLS = 2
+KILLS = 2  # while a worker is at work
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,7 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(slides: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     out = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        run_batch(config_for(out, model, slides), RecordingObserver(), StopFlag())
+    run_batch(config_for(out, model, slides), RecordingObserver(), StopFlag())
     found = results(out)
     assert set(found) == {"a.geojson", "sub/b.geojson"}
     return found
@@ -42,7 +40,10 @@ def undisturbed(slides: Path, model: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize(
     ("kill", "allowed"),
-    [(kill_group, {-signal.SIGKILL}), (terminate_group, {128 + signal.SIGTERM, -signal.SIGTERM})],
+    [
+        (kill_group, {-signal.SIGKILL}),
+        pytest.param(terminate_group, {128 + signal.SIGTERM, -signal.SIGTERM}, marks=pytest.mark.slow),
+    ],
     ids=["kill", "terminate"],
 )
 def test_killed_with_all_its_workers(
@@ -54,6 +55,7 @@ def test_killed_with_all_its_workers(
     assert all(completion == undisturbed for completion in found.completions)
 
 
+@pytest.mark.slow  # at random moments; test_worker.py kills them at a chosen one
 def test_killed_workers_cost_a_row(slides: Path, model: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
     for attempt in range(8):  # a fast machine may be done before it is hit
         out = tmp_path / f"out{attempt}"

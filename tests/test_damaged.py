@@ -1,4 +1,4 @@
-"""A sample of the damaged slides of tests/chaos: each is done, or fails with a message that names it."""
+"""A sample of the damaged slides of tests/crash: each is done, or fails with a message that names it."""
 
 from __future__ import annotations
 

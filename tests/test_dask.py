@@ -31,7 +31,7 @@ from nuclix.engine.batch.run_state import RunSummary, StopFlag
 from nuclix.engine.batch.runner import run_batch
 from nuclix.engine.errors import UsageError
 
-WORKERS = 4
+WORKERS = 2
 
 CLUSTER = f"""
 import sys
@@ -158,6 +158,7 @@ def test_a_killed_worker_costs_a_row_and_the_files_are_those_of_a_local_run(
     assert len(again.skipped) == 6 and set(again.failed) == {"sub/raise-always"}
 
 
+@pytest.mark.slow
 def test_a_stop_leaves_the_slides_after_a_row_and_a_resume_completes(
     cluster: Cluster, model: Path, tmp_path: Path
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_stop_leaves_the_slides_after_a_row_and_a_resume_completes(
     assert len(summary.done) + len(summary.skipped) == 6 and leftovers(out) == []
 
 
+@pytest.mark.slow
 def test_a_slide_that_hangs_fails_and_its_worker_is_restarted(cluster: Cluster, model: Path, tmp_path: Path) -> None:
     make_slide(tmp_path / "slides" / "hang-always.tif", 1)
     make_slide(tmp_path / "slides" / "memory-once.tif", 2)

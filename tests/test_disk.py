@@ -15,7 +15,18 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from crash_harness import committed_rows
-from end_to_end import LONG, config_for, leftovers, make_model, make_slide, nuclix, results, run_options, wait_until
+from end_to_end import (
+    LONG,
+    config_for,
+    leftovers,
+    make_model,
+    make_slide,
+    nuclix,
+    nuclix_here,
+    results,
+    run_options,
+    wait_until,
+)
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.executor import Done, FromWorker, OutputUnavailable
 from nuclix.engine.batch.layout import slide_paths
@@ -156,18 +167,15 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(model: Path, tmp_pat
         make_slide(tmp_path / "slides" / f"{seed}.tif", seed, 800, 500)
     out = tmpfs / "out"
     command = ["run", tmp_path / "slides", *run_options(out, model)]
-    process = nuclix(*command)
-    said, errors = process.communicate(timeout=LONG)
-    assert process.returncode == 1, errors
-    assert (
-        "No space left on device" in errors or "disk is full" in errors
-    ) and "fix this, then run the same command to resume" in errors
-    assert "Traceback" not in errors and "0 failed" in said
+    end = nuclix_here(*command)
+    assert end.code == 1, end.errors
+    assert "No space left on device" in end.errors or "disk is full" in end.errors
+    assert "fix this, then run the same command to resume" in end.errors
+    assert "Traceback" not in end.errors and "0 failed" in end.said
     assert results(out) == {}
     assert remount(tmpfs, "size=50m")
-    process = nuclix(*command)
-    _, errors = process.communicate(timeout=LONG)
-    assert process.returncode == 0, errors
+    end = nuclix_here(*command)
+    assert end.code == 0, end.errors
     assert len(results(out)) == 2 and leftovers(out) == []
 
 
@@ -196,10 +204,8 @@ def test_a_disk_that_becomes_read_only(model: Path, tmp_path: Path, tmpfs: Path)
     process.kill()
     process.communicate()
     wait_until(lambda: remount(tmpfs, "ro"))  # once the worker's files are closed
-    process = nuclix(*command)
-    _, errors = process.communicate(timeout=LONG)
-    assert process.returncode == 2 and "can't be written: Read-only file system" in errors
+    end = nuclix_here(*command)
+    assert end.code == 2 and "can't be written: Read-only file system" in end.errors
     assert remount(tmpfs, "rw")
-    process = nuclix(*command)
-    _, errors = process.communicate(timeout=LONG)
-    assert process.returncode == 0, errors
+    end = nuclix_here(*command)
+    assert end.code == 0, end.errors

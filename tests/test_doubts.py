@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from end_to_end import blobs, make_model, make_slide, nuclix, run_options
+from end_to_end import blobs, make_model, make_slide, nuclix_here, run_options
 from nuclix.engine.inference.model_file import read_card
 from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts
 from nuclix.engine.segmentation.summary import AREA_BIN_UM2, AREA_BINS, SlideSummary
@@ -68,10 +68,9 @@ def test_a_run_over_a_dark_an_empty_and_a_brown_slide_says_so_in_the_last_line(t
     brown = blobs(3, 420, 380).astype(np.float32)
     brown[..., 2] *= 0.6
     write_slide(slides / "brown.tif", brown.astype(np.uint8), mpp=0.25, compression="none")
-    process = nuclix("run", slides, *run_options(tmp_path / "out", make_model(tmp_path / "red.pt")))
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert "4 done, 0 failed" in output and output.rstrip().endswith("; 3 done with warnings")
+    end = nuclix_here("run", slides, *run_options(tmp_path / "out", make_model(tmp_path / "red.pt")))
+    assert end.code == 0, end.errors
+    assert "4 done, 0 failed" in end.said and end.said.rstrip().endswith("; 3 done with warnings")
 
     def warnings(name: str) -> str:
         return " ".join(json.loads((tmp_path / "out" / f"{name}.json").read_text())["warnings"])
@@ -80,4 +79,4 @@ def test_a_run_over_a_dark_an_empty_and_a_brown_slide_says_so_in_the_last_line(t
     assert "no tissue was found" in warnings("empty")
     assert "the slide is dark" in warnings("dark")
     assert "colours of H&E" in warnings("brown")
-    assert "the slide is dark" in errors and "the slide is dark" in (tmp_path / "out" / "report.html").read_text()
+    assert "the slide is dark" in end.errors and "the slide is dark" in (tmp_path / "out" / "report.html").read_text()

@@ -38,7 +38,7 @@ PLUGINS = {
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the package with pip, as a stranger would, into a folder of its own."""
     copy = tmp_path_factory.mktemp("dummy") / "source"
-    shutil.copytree(SOURCE, copy)  # building leaves traces beside the sources
+    shutil.copytree(SOURCE, copy)  # building leaves traces next to the sources
     site = copy.parent / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     done = subprocess.run([*pip, "--target", site, copy], capture_output=True, text=True, timeout=300, check=False)

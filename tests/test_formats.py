@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 import tifffile
 
-from end_to_end import blobs, make_model, make_slide, nuclix, run_options
+from end_to_end import blobs, make_model, make_slide, nuclix_here, run_options
 from slides import Image, damage_tile, lose_tile, write_slide
 from vendors import write_czi, write_ndpi, write_ome, write_scn, write_vms
 
@@ -25,9 +25,8 @@ def run(folder: Path, *slides: Path, options: tuple[object, ...] = ()) -> tuple[
     model = folder / "red.pt"
     if not model.exists():
         make_model(model)
-    process = nuclix("run", *slides, *run_options(folder / "out", model), *options)
-    said, errors = process.communicate()
-    return process.returncode, said + errors
+    end = nuclix_here("run", *slides, *run_options(folder / "out", model), *options)
+    return end.code, end.said + end.errors
 
 
 def record_of(folder: Path, slide: Path) -> dict[str, Any]:

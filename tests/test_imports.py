@@ -35,12 +35,16 @@ LAYERS = {
     "inference": set(),
     "segmentation": {"inference", "slide"},
     "batch": {"inference", "segmentation", "slide"},
+    "bench": {"batch", "inference", "segmentation", "slide"},
     "evaluation": set(),
     "training": {"evaluation", "inference", "slide"},
     "progress": {"batch", "segmentation"},
     "report": {"batch", "progress", "segmentation", "slide"},
     "qupath": {"batch", "segmentation"},
+    "viewer": {"batch", "report", "segmentation", "slide"},
 }  # fmt: skip
+# `nuclix bench kernels` compares with them where they are installed; the extra `bench` has them.
+PEERS = {"cv2", "skimage"}
 # Modules at the engine's top that stand above all packages: nothing in a package imports them.
 TOP = {"api", "benchmark"}
 
@@ -129,8 +133,9 @@ IMPORT_NAMES = {
 }  # fmt: skip
 # Extras for developing nuclix, which its packages do not import.
 DEVELOPMENT = {"test", "bench", "docs", "wheel"}
-# Installed for others' sake: imagecodecs has tifffile's decoders, openslide-bin is the library of openslide-python.
-INDIRECT = {"imagecodecs", "openslide-bin"}
+# Installed for others' sake: imagecodecs has tifffile's decoders, openslide-bin is the library of openslide-python,
+# aiohttp and s3fs read addresses for fsspec.
+INDIRECT = {"imagecodecs", "openslide-bin", "aiohttp", "s3fs"}
 
 
 def distributions(requirements: list[str]) -> set[str]:
@@ -144,4 +149,4 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     }
     declared = {IMPORT_NAMES.get(name, name) for name in asked_for - INDIRECT}
     used = {seen.name.partition(".")[0] for path in modules(*PACKAGES) for seen in imports(path)}
-    assert used - set(sys.stdlib_module_names) - {"nuclix"} == declared
+    assert used - set(sys.stdlib_module_names) - {"nuclix"} - PEERS == declared

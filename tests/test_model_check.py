@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from end_to_end import config_for, make_model, make_slide, nuclix, run_options
+from end_to_end import config_for, make_model, make_slide, nuclix_here, run_options
 from nuclix.engine.errors import ModelError, NuclixError, UsageError
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context
 
@@ -190,9 +190,8 @@ def test_a_wrong_parameter_is_wrong_usage(tmp_path: Path, words: str, said: str)
 
 
 def run(tmp_path: Path, model: Path, *options: object) -> tuple[int, str]:
-    process = nuclix("run", tmp_path / "slides", *run_options(tmp_path / "out", model), *options)
-    output, errors = process.communicate(timeout=300)
-    return process.returncode, output + errors
+    end = nuclix_here("run", tmp_path / "slides", *run_options(tmp_path / "out", model), *options)
+    return end.code, end.said + end.errors
 
 
 def test_one_message_exit_code_2_and_no_slide_is_begun(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
-"""ONNX files and OpenVINO give the maps and the nuclei that TorchScript in PyTorch gives."""
+"""ONNX files, archives of torch.export and OpenVINO give the maps and the nuclei that TorchScript in PyTorch gives."""
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from nuclix.engine.inference.device import choose_device
 from nuclix.engine.inference.model_file import load_model, model_hash, read_card
 from nuclix.engine.inference.model_source import ModelSource, choose_source, source_of
 from nuclix.engine.inference.predictor import InferenceSettings, Predictor
+from nuclix.plugins.model_sources.exported import ExportedSource, checked_export
 from nuclix.plugins.model_sources.onnx import OnnxSource, check_weights_inside
 from nuclix.plugins.model_sources.openvino import OpenVinoSource
 
@@ -61,6 +66,24 @@ def make_onnx(path: Path, card: dict[str, Any] | None = None) -> Path:
     return path
 
 
+class Red(torch.nn.Module):
+    """(255 - red) / 16, as `make_model` does, beside another output."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        dark = 255 - images[:, :1]
+        return {"dark": dark, "map": dark / 16}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of torch.export with a card inside, for batches of 1 or 2 patches of any size."""
+    path = tmp_path_factory.mktemp("exported") / "red.pt2"
+    auto = torch.export.Dim.AUTO
+    program = torch.export.export(Red(), (torch.zeros(2, 3, 64, 64),), dynamic_shapes=({0: auto, 2: auto, 3: auto},))
+    torch.export.save(program, path, extra_files={"nuclix.json": json.dumps(CARD)})
+    return path
+
+
 def maps_of(path: Path, runtime: str = "auto") -> np.ndarray:
     device = choose_device("cpu")
     model = load_model(path, runtime=runtime)
@@ -96,14 +119,14 @@ def nuclei(out: Path) -> list[Any]:
     return [feature["geometry"] for feature in features]
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_a_run_finds_the_same_nuclei(tmp_path: Path, kind: str) -> None:
-    pytest.importorskip("onnxruntime" if kind == "onnx" else "openvino")
+@pytest.mark.parametrize("kind", ["onnx", "openvino", "exported"])
+def test_a_run_finds_the_same_nuclei(tmp_path: Path, kind: str, exported: Path) -> None:
+    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino", "exported": "torch"}[kind])
     slide, torchscript = make_slide(tmp_path / "slide.tif"), make_model(tmp_path / "red.pt")
     command = ["run", str(slide), "--threads", "1", "--device", "cpu", "--quiet", "--precision", "float32"]
     assert main([*command, "--model", str(torchscript), "--out", str(tmp_path / "torch")]) == 0
-    other = make_onnx(tmp_path / "red.onnx", CARD) if kind == "onnx" else torchscript
-    more = [] if kind == "onnx" else ["--runtime", "openvino"]
+    other = {"exported": exported, "openvino": torchscript}.get(kind) or make_onnx(tmp_path / "red.onnx", CARD)
+    more = ["--runtime", "openvino"] if kind == "openvino" else []
     assert main([*command, "--model", str(other), *more, "--out", str(tmp_path / "other")]) == 0
     assert nuclei(tmp_path / "other") == nuclei(tmp_path / "torch")
     assert len(nuclei(tmp_path / "other")) > 50
@@ -120,6 +143,7 @@ def test_openvino_runs_torchscript_as_pytorch_does(tmp_path: Path) -> None:
 def test_sources_follow_the_contract() -> None:
     assert isinstance(OnnxSource(), ModelSource)
     assert isinstance(OpenVinoSource(), ModelSource)
+    assert isinstance(ExportedSource(), ModelSource)
 
 
 def test_a_file_runs_where_it_can(tmp_path: Path) -> None:
@@ -174,3 +198,90 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(
         monkeypatch.setitem(__import__("sys").modules, name, None)
         with pytest.raises(ModelError, match=f"pip install {name}"):
             load_model(file, runtime=runtime)
+
+
+# ---- archives of torch.export ----
+
+
+def altered(path: Path, entry: str, change: Callable[[bytes], bytes]) -> bytes:
+    """Return an archive in which one entry is another."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(buffer, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, change(content) if name.endswith(entry) else content)
+    return buffer.getvalue()
+
+
+def test_an_exported_program_gives_the_maps_of_torchscript(tmp_path: Path, exported: Path) -> None:
+    assert source_of(exported) is ExportedSource
+    assert source_of(make_model(tmp_path / "red.pt")) is None
+    assert read_card(exported).outputs[0].key == "map"
+    np.testing.assert_allclose(maps_of(exported), maps_of(tmp_path / "red.pt"), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        (b"torch.ops.aten.div.Tensor", b"torch.ops.aten.from_file.default", "from_file"),
+        (b"torch.ops.aten.div.Tensor", b"torch.hub.load", "hub"),
+        (b"torch.ops.aten.div.Tensor", b"#extension", "extension"),
+        (b'"name": "images"', b'"name": "images):import os#"', "import os"),
+        (b"builtins.tuple", b"collections.defaultdict", "defaultdict"),
+    ],
+    ids=["file", "hub", "extension", "name", "container"],
+)
+def test_an_exported_program_that_does_more_is_refused(exported: Path, old: bytes, new: bytes, named: str) -> None:
+    content = altered(exported, "models/model.json", lambda text: text.replace(old, new))
+    with pytest.raises(ModelError, match=named):
+        checked_export(content, "a.pt2")
+
+
+@pytest.mark.parametrize("size", ["__import__('os').getcwd()", "Symbol('s0').a", "open", "Max(1, print(2))"])
+def test_sizes_that_are_more_than_arithmetic_are_refused(exported: Path, size: str) -> None:
+    def change(text: bytes) -> bytes:
+        return json.dumps({**json.loads(text), "extra": {"expr_str": size}}).encode()
+
+    with pytest.raises(ModelError, match="uses"):
+        checked_export(altered(exported, "models/model.json", change), "a.pt2")
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("a pickle was loaded",))
+
+
+def test_what_an_archive_would_run_when_it_is_loaded_is_left_out(tmp_path: Path, exported: Path) -> None:
+    content = altered(exported, "sample_inputs/model.pt", lambda _: pickle.dumps(Evil()))
+    (tmp_path / "a.pt2").write_bytes(content)
+    guarded = altered(
+        tmp_path / "a.pt2",
+        "models/model.json",
+        lambda text: json.dumps({**json.loads(text), "guards_code": ["__import__('os').abort()"]}).encode(),
+    )
+    (tmp_path / "a.pt2").write_bytes(guarded)
+    np.testing.assert_array_equal(maps_of(tmp_path / "a.pt2"), maps_of(exported))
+
+
+def test_pickled_weights_are_refused(exported: Path) -> None:
+    config = json.dumps({"config": {"w": {"path_name": "weight_0", "use_pickle": True}}}).encode()
+    with pytest.raises(ModelError, match="pickle"):
+        checked_export(altered(exported, "model_weights_config.json", lambda _: config), "a.pt2")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "exported"])
+def test_pack_writes_the_card_into_the_file(tmp_path: Path, kind: str, exported: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    network = exported if kind == "exported" else make_onnx(tmp_path / "red.onnx")
+    out = tmp_path / f"packed{network.suffix}"
+    (tmp_path / "card.toml").write_text(
+        'name = "mine"\nmethod = "t"\nscale = { mpp = 0.25 }\npatch = { size = 64, multiple = 16 }\n'
+        'maps = ["distance"]\npostprocessor = "dist"\nparameters = {}\noutputs = [{ key = "map" }]\n'
+        'classes = [{ name = "N", color = [1, 2, 3] }]\ninput = { dtype = "float32" }\n'
+    )
+    command = ["pack", str(network), "--card", str(tmp_path / "card.toml"), "--out"]
+    assert main([*command, str(tmp_path / "packed.pt")]) == 1
+    assert main([*command, str(out)]) == 0
+    assert (read_card(out).name, read_card(out).patch.margin) == ("mine", 0)
+    expected = maps_of(exported)
+    np.testing.assert_allclose(maps_of(out)[..., 16:-16, 16:-16], expected, rtol=1e-6)

@@ -196,9 +196,9 @@ def test_a_card_beside_the_network_does_the_same(tmp_path: Path) -> None:
     more = '[input]\ndtype = "float32"\nrange = "0-1"\nchannels = "BGR"\n'
     _, model = packed(tmp_path, Smooth(), more, margin=16)
     card(tmp_path / "net.toml", more, margin=16)
-    beside = load_model(tmp_path / "net.pt")
-    assert beside.card.input.channels == "BGR"
-    np.testing.assert_array_equal(run(beside, image()[:96, :96]), run(model, image()[:96, :96]))
+    reloaded = load_model(tmp_path / "net.pt")
+    assert reloaded.card.input.channels == "BGR"
+    np.testing.assert_array_equal(run(reloaded, image()[:96, :96]), run(model, image()[:96, :96]))
 
 
 @pytest.mark.parametrize(
@@ -244,3 +244,12 @@ def test_the_command_packs_and_says_what_it_found(tmp_path: Path, capsys: pytest
 def test_defaults_ask_for_nothing() -> None:
     assert InputFormat().dtype == "uint8"
     assert OutputPart().activation == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("a.pth", "torch.jit.trace"), ("a.h5", "tf2onnx"), ("a.xml", "--runtime openvino")]
+)
+def test_a_file_of_another_kind_is_told_what_to_do(tmp_path: Path, name: str, advice: str) -> None:
+    (tmp_path / name).write_bytes(b"abc")
+    with pytest.raises(ModelError, match=advice):
+        pack_model(tmp_path / name, card(tmp_path / "card.toml"), tmp_path / "m.pt", image())

@@ -78,7 +78,7 @@ def test_readme_gives_a_reason_for_every_dependency() -> None:
         assert re.search(rf"^\| `{re.escape(name)}` \| \S", readme, re.MULTILINE), f"{name} stands there without one"
 
 
-def test_changelog_tells_of_this_version() -> None:
+def test_changelog_has_this_version() -> None:
     assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
 
 

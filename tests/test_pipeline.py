@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,8 +54,11 @@ class RedPredictor:
     channels = 1
     patch = PATCH
 
-    def __init__(self, batch: int = 1) -> None:
-        self.batch = batch
+    def __init__(self, batch: int = 1, in_flight: int = 0) -> None:
+        self.batch, self.in_flight = batch, in_flight
+
+    def submit(self, patches: list[np.ndarray]) -> Callable[[], np.ndarray]:
+        return lambda: self(patches)  # as late as it can be
 
     def __call__(self, patches: list[np.ndarray]) -> np.ndarray:
         inner = slice(PATCH.margin, PATCH.size - PATCH.margin)
@@ -66,8 +70,8 @@ def red_map(pixels: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Haloed:
-    """A post-processor whose foreground looks two pixels around: the halo must bring them."""
+class Surrounded:
+    """A post-processor whose foreground looks two pixels around: the context must bring them."""
 
     maps = ("distance",)
     context: int = 2
@@ -97,7 +101,7 @@ def slide_of(seed: int, height: int = 230, width: int = 310) -> np.ndarray:
     return np.concatenate([red[..., None], other], axis=2).astype(np.uint8)
 
 
-def expected(pixels: np.ndarray, post: Dist | Haloed) -> Objects:
+def expected(pixels: np.ndarray, post: Dist | Surrounded) -> Objects:
     """The whole map in one go."""
     context = post.context
     maps = np.pad(red_map(pixels)[None], ((0, 0), (context, context), (context, context)))
@@ -110,7 +114,7 @@ def expected(pixels: np.ndarray, post: Dist | Haloed) -> Objects:
 @dataclass(frozen=True)
 class Job:
     pixels: np.ndarray
-    post: Dist | Haloed
+    post: Dist | Surrounded
     block: int
     workers: int = 2
     batch: int = 1
@@ -135,13 +139,13 @@ def assert_same(found: Objects, wanted: Objects) -> None:
         np.testing.assert_array_equal(found.measurements[name], values, err_msg=name)
 
 
-POSTS = pytest.mark.parametrize("post", [Dist(p1=0.5, p2=1.0), Haloed()], ids=["dist", "halo"])
+POSTS = pytest.mark.parametrize("post", [Dist(p1=0.5, p2=1.0), Surrounded()], ids=["dist", "context"])
 
 
 @POSTS
 @pytest.mark.parametrize("block", [7, 20, 32, 64, 100, 1000])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Haloed, block: int, batch: int) -> None:
+def test_blocks_and_batches_do_not_show(tmp_path: Path, post: Dist | Surrounded, block: int, batch: int) -> None:
     pixels = slide_of(1)
     checkpoint = Checkpoint(tmp_path / "checkpoint", NAMES, "key")
     figures = pipeline(Job(pixels, post, block, batch=batch), checkpoint)
@@ -174,11 +178,11 @@ def test_a_resumed_slide_has_the_batches_of_an_undisturbed_one(tmp_path: Path) -
 
     def run(folder: Path, stop) -> RecordingPredictor:
         predictor = RecordingPredictor(3)
-        spool = Checkpoint(folder, NAMES, "key")
-        inputs = PipelineInputs(view, None, predictor, post, spool, None, SETTINGS)
+        checkpoint = Checkpoint(folder, NAMES, "key")
+        inputs = PipelineInputs(view, None, predictor, post, checkpoint, None, SETTINGS)
         with suppress(Interrupted):
             SlidePipeline(inputs, grid, 1, RunHooks(lambda _: None, stop)).run()
-        spool.close()
+        checkpoint.close()
         return predictor
 
     undisturbed = run(tmp_path / "a", lambda: False).batches
@@ -223,11 +227,11 @@ def test_a_clump_over_every_limit_gives_each_nucleus_once_and_whole(
     limits = ClumpLimits(pixels=9000, overlap=8, window=50)
     monkeypatch.setattr(clumps, "ClumpLimits", lambda: limits)
     pixels, post = grid_image(230, 310), Cells()
-    spool = Checkpoint(tmp_path / "spool", NAMES, "key")
-    figures = pipeline(Job(pixels, post, block), spool)
+    checkpoint = Checkpoint(tmp_path / "checkpoint", NAMES, "key")
+    figures = pipeline(Job(pixels, post, block), checkpoint)
     assert figures.clumps_cut > 0
-    assert_same(objects_in(spool), expected(pixels, post))
-    spool.remove()
+    assert_same(objects_in(checkpoint), expected(pixels, post))
+    checkpoint.remove()
 
 
 class Stop(Exception):  # noqa: N818
@@ -236,7 +240,7 @@ class Stop(Exception):  # noqa: N818
 
 @POSTS
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Haloed, seed: int) -> None:
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, post: Dist | Surrounded, seed: int) -> None:
     pixels = slide_of(seed)
     pick = random.Random(seed)
     resumed = []
@@ -300,7 +304,7 @@ class HalfTissue:
         return box.col < 100
 
 
-def test_glass_is_not_computed(tmp_path: Path) -> None:
+def test_background_is_not_computed(tmp_path: Path) -> None:
     pixels, post = slide_of(3), Dist(p2=1.0)
     checkpoint = Checkpoint(tmp_path / "checkpoint", NAMES, "key")
     figures = pipeline(Job(pixels, post, 64, tissue=HalfTissue()), checkpoint)

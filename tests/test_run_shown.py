@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from end_to_end import BLOCK, make_model, make_slide, nuclix, wait_until
+from end_to_end import BLOCK, make_model, make_slide, nuclix, nuclix_here, wait_until
 from nuclix.engine.batch.layout import report_path
 from nuclix.engine.cli.main import main
 from nuclix.engine.config_file import config_as_toml
@@ -39,9 +39,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (folder / "run.toml").write_text(config_as_toml(config))
     (folder / "config.json").write_text(json.dumps(config_as_json(config)))
-    process = nuclix("run", "--config", folder / "run.toml")
-    (folder / "stdout").write_text("".join(process.communicate(timeout=120)))
-    assert process.returncode == 1
+    end = nuclix_here("run", "--config", folder / "run.toml")
+    (folder / "stdout").write_text(end.said + end.errors)
+    assert end.code == 1
     return folder
 
 
@@ -55,10 +55,10 @@ def test_all_that_is_to_be_seen_is_there(finished: Path) -> None:
     for slide in facts.slides:
         if slide.state == "done":
             features = json.loads((out / slide.output).read_bytes())["features"]
-            sketch = read_summary(report_path(out, slide.name, ".npz"))
-            assert sketch is not None and sketch.counts.sum() == len(features) == slide.nuclei > 50
+            summary = read_summary(report_path(out, slide.name, ".npz"))
+            assert summary is not None and summary.counts.sum() == len(features) == slide.nuclei > 50
             areas = [feature["properties"]["measurements"]["Area µm^2"] for feature in features]
-            assert sketch.area_sum == pytest.approx(np.sum(areas))
+            assert summary.area_sum == pytest.approx(np.sum(areas))
             assert report_path(out, slide.name, ".jpg").is_file()
     page = (out / "report.html").read_text()
     assert page.count("data:image/jpeg") == page.count('class="density"') == 2

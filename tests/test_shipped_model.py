@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from crash_harness import committed_rows
-from end_to_end import LONG, nuclix, results, wait_until
+from end_to_end import LONG, nuclix, nuclix_here, results, wait_until
 from nuclix.engine.evaluation.evaluate import evaluate
 from nuclix.engine.geometry import Box
 from nuclix.engine.slide.synthetic import SyntheticSlide, make_synthetic_slide
 
-EDGE = 1792  # px: three rows and columns of the model's patches
+EDGE = 1280  # px: two rows and columns of the model's patches
 # The smallest block, a patch, gives the most rows to resume from; the default block holds the whole slide.
 REFERENCE = ("--threads", 1, "--batch", 1, "--block", 800)
 ANY_DEVICE = [pytest.param("cpu", id="cpu"), pytest.param("cuda", id="cuda", marks=pytest.mark.gpu)]
@@ -34,9 +34,8 @@ def command(slide: SyntheticSlide, out: Path, device: str, *options: object) -> 
 
 
 def run(slide: SyntheticSlide, out: Path, device: str, *options: object) -> dict[str, str]:
-    process = nuclix(*command(slide, out, device, *options))
-    _, errors = process.communicate(timeout=LONG)
-    assert process.returncode == 0, errors
+    end = nuclix_here(*command(slide, out, device, *options))
+    assert end.code == 0, end.errors
     return results(out)
 
 

@@ -19,6 +19,7 @@ from end_to_end import (
     make_model,
     make_slide,
     nuclix,
+    nuclix_here,
     results,
     run_options,
     wait_until,
@@ -50,7 +51,7 @@ def begun(out: Path) -> bool:
     return bool(listed(out, ".*.checkpoint/0*/first.bin"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_the_first_signal_finishes_the_row_and_says_how_to_go_on(number: int, model: Path, tmp_path: Path) -> None:
     make_slide(tmp_path / "slides" / "a.tif", 1, 1600, 900)
     command = ["run", tmp_path / "slides", *run_options(tmp_path / "out", model)]
@@ -80,9 +81,8 @@ def test_the_second_signal_ends_a_run_that_hangs(model: Path, tmp_path: Path, fa
     assert "stopped immediately; the same command resumes" in errors
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     assert states(tmp_path / "out") == {"hang-once": RUNNING}
-    again = nuclix(*command, environment=faults)
-    _, errors = again.communicate(timeout=LONG)
-    assert again.returncode == 0, errors
+    end = nuclix_here(*command)  # the slide's own reader will do
+    assert end.code == 0, end.errors
     assert len(results(tmp_path / "out")) == 1 and leftovers(tmp_path / "out") == []
 
 
@@ -95,6 +95,7 @@ def test_the_time_limit_holds_even_if_a_slide_hangs(model: Path, tmp_path: Path,
     assert "stopped: the time limit of 6 s is reached; the same command resumes" in errors
 
 
+@pytest.mark.slow  # the clock that it takes for this is tested by itself, and the end by the limit above
 def test_the_time_limit_leaves_a_slide_after_a_row(model: Path, tmp_path: Path, faults: dict[str, str]) -> None:
     make_slide(tmp_path / "slides" / "slow-always.tif", 1, 1000, 380)
     command = ["run", tmp_path / "slides", *run_options(tmp_path / "out", model)]
@@ -103,9 +104,8 @@ def test_the_time_limit_leaves_a_slide_after_a_row(model: Path, tmp_path: Path, 
     assert process.returncode == 75, errors
     assert "stopped: the time limit of 6 s " in errors and "the same command resumes" in errors
     assert states(tmp_path / "out") == {"slow-always": PENDING} and results(tmp_path / "out") == {}
-    process = nuclix(*command)
-    _, errors = process.communicate(timeout=LONG)
-    assert process.returncode == 0, errors
+    end = nuclix_here(*command)
+    assert end.code == 0, end.errors
     assert len(results(tmp_path / "out")) == 1 and leftovers(tmp_path / "out") == []
 
 
@@ -114,13 +114,11 @@ def test_slides_that_fail_are_exit_code_1_and_75_with_fail_fast(model: Path, tmp
     for name in "ab":
         (tmp_path / "slides" / f"{name}.svs").write_text("no slide\n" * 99)
     command = ["run", tmp_path / "slides", *run_options(tmp_path / "out", model)]
-    process = nuclix(*command)
-    out, errors = process.communicate(timeout=LONG)
-    assert process.returncode == 1 and "2 failed" in out
-    assert errors.count("not an image") >= 2
-    process = nuclix(*command, "--fail-fast")
-    out, errors = process.communicate(timeout=LONG)
-    assert process.returncode == 75 and "1 failed" in out and "--fail-fast" in errors
+    end = nuclix_here(*command)
+    assert end.code == 1 and "2 failed" in end.said
+    assert end.errors.count("not an image") >= 2
+    end = nuclix_here(*command, "--fail-fast")
+    assert end.code == 75 and "1 failed" in end.said and "--fail-fast" in end.errors
 
 
 def test_a_second_run_in_the_folder_is_refused(model: Path, tmp_path: Path, faults: dict[str, str]) -> None:
@@ -128,9 +126,9 @@ def test_a_second_run_in_the_folder_is_refused(model: Path, tmp_path: Path, faul
     command = ["run", tmp_path / "slides", *run_options(tmp_path / "out", model)]
     first = nuclix(*command, environment=faults)
     wait_until(lambda: begun(tmp_path / "out"))
-    second = nuclix(*command)
-    _, errors = second.communicate(timeout=LONG)
-    assert second.returncode == 2 and f"process {first.pid}" in errors and "another nuclix run is using" in errors
+    second = nuclix_here(*command)
+    assert second.code == 2
+    assert f"process {first.pid}" in second.errors and "another nuclix run is using" in second.errors
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from end_to_end import make_model, make_slide, nuclix, results, run_options
+from end_to_end import make_model, make_slide, nuclix_here, results, run_options
 from nuclix.engine.contracts import ModelCard, ObjectClass, PatchShape
 from nuclix.engine.geometry import Scale
 from nuclix.engine.inference.model_file import load_model, save_model
@@ -74,9 +74,8 @@ def test_a_run_with_flips_says_so_and_does_not_mix_with_one_without(tmp_path: Pa
     model, out = make_model(tmp_path / "red.pt"), tmp_path / "out"
     make_slide(tmp_path / "a.tif")
     for options, said in ((), ""), (("--tta", "--recompute"), "tta"):
-        run = nuclix("run", tmp_path / "a.tif", *run_options(out, model), *options)
-        output, errors = run.communicate(timeout=120)
-        assert run.returncode == 0, errors
-        assert said in output + errors
+        end = nuclix_here("run", tmp_path / "a.tif", *run_options(out, model), *options)
+        assert end.code == 0, end.errors
+        assert said in end.said + end.errors
     assert '"tta": true' in (out / "a.json").read_text(encoding="utf-8")
     assert set(results(out)) == {"a.geojson"}

@@ -1,4 +1,4 @@
-"""Calibrate the detection scores of a `dist` model file on the validation images of its data, and write it anew.
+"""Calibrate the detection scores of a `dist` model file on the validation images of its data, and write it again.
 
     python docs/papers/calibrate.py kumar16 plugins/weights/dist-kumar16.pt plugins/recipes/kumar16.csv
 

@@ -1,4 +1,4 @@
-"""Say what DIST models have learned of the distance map: section V-B of their paper in numbers.
+"""Print what DIST models have learned of the distance map: section V-B of their paper in numbers.
 
     python docs/papers/regressed.py DATA MODEL...
 

@@ -18,7 +18,7 @@ from nuclix.engine.run_config import default_threads
 from nuclix.engine.segmentation.hooks import Progress, RunHooks
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context
 
-# Progress is told at most this often, in seconds: all of it passes through the scheduler.
+# Progress is reported at most this often, in seconds: all of it passes through the scheduler.
 _PROGRESS_INTERVAL = 1.0
 
 

@@ -145,7 +145,7 @@ def _named(found: Mapping[Path, PurePosixPath], known: Mapping[str, str]) -> tup
 def _stem(name: PurePosixPath) -> PurePosixPath:
     """Return a name without its ending, which of OME-TIFF is ``.ome.tif``: QuPath shortens names in the same way."""
     short = name.with_suffix("")
-    double = short.suffix.lower() == ".ome" and name.suffix.lower() in (".tif", ".tiff")
+    double = short.suffix.lower() == ".ome" and name.suffix.lower() in (".tif", ".tiff", ".zarr")
     return short.with_suffix("") if double else short
 
 

@@ -6,10 +6,13 @@
     OUT/.NAME.checkpoint/               committed objects of a slide in progress
     OUT/.nuclix/slides/NAME.jpg, .npz   thumbnail and summary, for the report
     OUT/.nuclix/objects/NAME.npz        finished objects, from which further formats are written
+    OUT/.nuclix/remote/                 copies of slides that were given as https:// or s3:// addresses
     OUT/.nuclix/runs/                   status of each run
     OUT/summary.csv                     one line per slide
+    OUT/regions.csv                     one line per region, where a run was limited to regions
     OUT/nuclix-index.json               the result file of each slide, for import into QuPath
     OUT/nuclix.db, run.log, report.html, .nuclix.lock
+    OUT/report-slides/NAME.html         page of each slide
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ LOG_NAME = "run.log"
 REPORT_NAME = "report.html"
 INDEX_NAME = "nuclix-index.json"
 SUMMARY_NAME = "summary.csv"
+REGIONS_NAME = "regions.csv"
 _HIDDEN = ".nuclix"
 _PROBE = ".nuclix-probe-"
 
@@ -61,9 +65,19 @@ def report_path(out: Path, name: str, suffix: str) -> Path:
     return _with_suffix(out / _HIDDEN / "slides" / PurePosixPath(name), suffix)
 
 
+def slide_page_path(report: Path, name: str) -> Path:
+    """Return the path of a slide's page: in a folder beside the report, which may lie outside the output folder."""
+    return _with_suffix(report.with_name(f"{report.stem}-slides") / PurePosixPath(name), ".html")
+
+
 def objects_path(out: Path, name: str) -> Path:
     """Return the path of a slide's stored objects."""
     return _with_suffix(out / _HIDDEN / "objects" / PurePosixPath(name), ".npz")
+
+
+def remote_folder(out: Path) -> Path:
+    """Return the folder with copies of slides that were given by their addresses."""
+    return out / _HIDDEN / "remote"
 
 
 def runs_folder(out: Path) -> Path:

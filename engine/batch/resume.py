@@ -207,7 +207,7 @@ class ResultChecker:
         return self._finished(SlideCheck(job, state.size, mark), known, state.text)
 
     def _finished(self, slide: SlideCheck, known: KnownResult, state: str) -> SlideCheck:
-        """Return the check of a finished slide, with what the ledger should be told."""
+        """Return the check of a finished slide, with what should be written to the ledger."""
         paths = [str(item["path"]) for item in known.outputs]
         present = {path: file_state(self._out / path) for path in paths if (self._out / path).is_file()}
         states = {"slide_state": state, "output_state": json.dumps(present)}

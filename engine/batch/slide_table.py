@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nuclix.engine.batch.discover import Discovery, SlideJob, discover
+from nuclix.engine.batch.layout import remote_folder
+from nuclix.engine.batch.remote import local_inputs
 from nuclix.engine.errors import UsageError
 from nuclix.engine.run_config import COARSEST_MPP, FINEST_MPP, RunConfig
 from nuclix.engine.slide.region_file import box_regions
@@ -114,7 +116,7 @@ def with_scales(jobs: Sequence[SlideJob], config: RunConfig, table: SlideTable |
     return tuple(replace(job, scale=scale(job)) for job in jobs)
 
 
-def list_slides(config: RunConfig, known: Mapping[str, str] | None = None) -> Discovery:
+def list_slides(config: RunConfig, known: Mapping[str, str] | None = None, *, download: bool = False) -> Discovery:
     """Return the slides of a run: those of its inputs and of its table, with what the user says of their scales.
 
     Parameters
@@ -123,6 +125,8 @@ def list_slides(config: RunConfig, known: Mapping[str, str] | None = None) -> Di
         The options.
     known : mapping of str to str, optional
         See `discover`.
+    download : bool
+        Whether slides at addresses are copied into the output folder, where they are not there yet.
 
     Raises
     ------
@@ -131,7 +135,9 @@ def list_slides(config: RunConfig, known: Mapping[str, str] | None = None) -> Di
     """
     table = read_slide_table(Path(config.slides)) if config.slides is not None else None
     listed = tuple(str(path) for path in table.mpp) if table is not None else ()
-    found = discover((*config.inputs, *listed), config.output_folder, known)
+    out = config.output_folder
+    inputs = local_inputs(config.inputs, remote_folder(out), download=download)
+    found = discover((*inputs, *listed), config.output_folder, known)
     check_side_files(config.regions, len(found.jobs), "--regions")
     check_side_files(config.tissue_mask, len(found.jobs), "--tissue-mask")
     box_regions(config.region)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from nuclix.engine.cli.bench_parts import add_parsers
 from nuclix.engine.cli.streams import stderr_line, stdout_line
 from nuclix.engine.errors import OutputError, UsageError
 from nuclix.engine.progress.text import grouped, significant
+
+if TYPE_CHECKING:
+    from nuclix.engine.run_config import RunConfig
+
+T = TypeVar("T")
 
 EDGE = 2048  # px: seconds on a CPU, and several patches
 _BYTES_PER_MB = 1e6
@@ -17,6 +23,11 @@ _BYTES_PER_MB = 1e6
 DESCRIPTION = """\
 Segment one slide into a temporary folder and print the time of each stage, the stage that limits the run, rates and
 memory. Without SLIDE, a synthetic slide is used; its size and pixels are always the same.
+
+parts of a run, measured alone (each has its own --help):
+  nuclix bench network   the network by patch size, batch, precision and runtime
+  nuclix bench kernels   the compiled kernels against other libraries
+  nuclix bench margin    how large the margin of a model's patches must be
 """
 # Figures in the order in which they are printed: key, text, unit.
 FIGURES = (
@@ -33,7 +44,12 @@ FIGURES = (
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = subparsers.add_parser("bench", help="measure the speed of a run on this machine", description=DESCRIPTION)
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure the speed of a run on this machine",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("slide", nargs="?", type=Path, metavar="SLIDE", help="slide to segment (a synthetic one)")
     parser.add_argument("--make", type=int, metavar="EDGE", help=f"edge of the synthetic slide in pixels ({EDGE})")
     parser.add_argument("--model", metavar="NAME|FILE", help="installed model or model file (the default of run)")
@@ -48,9 +64,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs=2,
         type=Path,
         metavar=("A.json", "B.json"),
-        help="run nothing; print the ratios B/A of two files written with --json",
+        help="print the ratios B/A of two files written with --json, without a run",
     )
+    parser.add_argument(
+        "--scaling",
+        action="store_true",
+        help="run with 1, 2, 4, ... threads, then with 2, 4, ... processes, and print the speeds",
+    )
+    parser.add_argument("--runtime", default="auto", metavar="NAME", help="what computes the network (%(default)s)")
     parser.set_defaults(command=bench)
+    add_parsers(subparsers)
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -63,7 +86,9 @@ def bench(args: argparse.Namespace) -> int:
         raise UsageError(f"--make must be at least 1, not {args.make}")
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise OutputError(f"{args.json}: can't be written: its folder does not exist")
-    content = _measure(args)
+    if args.scaling:
+        return _with_slide(args, lambda slide: _scaling(args, slide))
+    content = _with_slide(args, lambda slide: _run(args, slide))
     for line in _lines(content):
         stdout_line(line)
     if args.json is not None:
@@ -73,30 +98,60 @@ def bench(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the benchmark on the slide that was given, or on a synthetic one."""
+def _with_slide(args: argparse.Namespace, work: Callable[[Path], T]) -> T:
+    """Return what `work` makes of the slide that was given, or of a synthetic one."""
     import tempfile
 
     if args.slide is not None:
-        return _run(args, args.slide)
+        return work(args.slide)
     from nuclix.engine.slide.synthetic import make_synthetic_slide
 
     edge = args.make or EDGE
     with tempfile.TemporaryDirectory(prefix="nuclix-bench-slide-") as folder:
         slide = make_synthetic_slide(Path(folder) / f"synthetic-{edge}.tif", edge)
-        return _run(args, slide.path)
+        return work(slide.path)
 
 
-def _run(args: argparse.Namespace, slide: Path) -> dict[str, Any]:
-    from nuclix.engine.benchmark import run_benchmark
+def _config(args: argparse.Namespace, slide: Path) -> RunConfig:
     from nuclix.engine.run_config import RunConfig
 
     given = {"model": args.model, "threads": args.threads}
     options = {name: value for name, value in given.items() if value is not None}
     try:
-        config = RunConfig(inputs=(str(slide),), device=args.device, **options)
+        return RunConfig(inputs=(str(slide),), device=args.device, runtime=args.runtime, **options)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _scaling(args: argparse.Namespace, slide: Path) -> int:
+    """Run with more and more threads and processes; print a line each."""
+    from dataclasses import asdict
+
+    from nuclix.engine.bench.scaling import measure_scaling
+
+    def on_run(processes: int, threads: int) -> None:
+        stderr_line(f"{processes} process(es), {threads} thread(s)")
+
+    points = []
+    stdout_line(f"{'processes':>9}{'threads':>9}{'seconds':>10}{'Mpx/s':>9}{'speed-up':>10}")
+    for point in measure_scaling(_config(args, slide), args.threads, on_run):
+        points.append(point)
+        gain = point.mpx_per_second / points[0].mpx_per_second
+        stdout_line(
+            f"{point.processes:>9}{point.threads:>9}{significant(point.seconds):>10}"
+            f"{significant(point.mpx_per_second):>9}{gain:>10.2f}"
+        )
+    if args.json is not None:
+        from nuclix.engine.benchmark import machine_facts, write_benchmark
+
+        write_benchmark(args.json, {"scaling": [asdict(point) for point in points], **machine_facts()})
+    return 0
+
+
+def _run(args: argparse.Namespace, slide: Path) -> dict[str, Any]:
+    from nuclix.engine.benchmark import run_benchmark
+
+    config = _config(args, slide)
 
     def on_run(number: int) -> None:
         if args.repeat > 1:

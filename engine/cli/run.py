@@ -16,6 +16,7 @@ from nuclix.engine.run_config import RunConfig, config_as_json
 
 if TYPE_CHECKING:
     from nuclix.engine.batch.run_state import RunSummary
+    from nuclix.engine.batch.worker_process import WorkerProcess
     from nuclix.engine.cli.signals import SignalHandler
     from nuclix.engine.progress.publisher import EventPublisher, EventSink
 
@@ -65,18 +66,30 @@ def run_config(config: RunConfig) -> int:
     UsageError
         If nothing can be run.
     """
+    config.check_complete()
+    with ExitStack() as stack:
+        first = None
+        if config.scheduler is None:  # its imports take longest, so it is started before all else is imported
+            from nuclix.engine.batch.worker_process import start_worker
+
+            first = start_worker()
+            stack.callback(first.close)
+        return _run(config, first, stack)
+
+
+def _run(config: RunConfig, first: WorkerProcess | None, stack: ExitStack) -> int:
+    """Run, with the process that has been started for the first worker; return the exit code."""
     from nuclix.engine.batch.layout import REPORT_NAME
     from nuclix.engine.batch.run_state import StopFlag
     from nuclix.engine.batch.runner import run_batch
     from nuclix.engine.cli.signals import SignalHandler
 
-    config.check_complete()
     out, flag = config.output_folder, StopFlag()
     signals = SignalHandler(flag)
-    with ExitStack() as stack:
-        publisher = _publisher(config, out, stack)
+    with ExitStack() as sinks:
+        publisher = _publisher(config, out, sinks)
         try:
-            summary = signals.run(lambda: run_batch(config, publisher, flag))
+            summary = signals.run(lambda: run_batch(config, publisher, flag, first))
         except BaseException as error:
             _end(publisher, out, str(error) or type(error).__name__)
             raise
@@ -124,8 +137,9 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
     """Publish the end of the run and write the report; return whether there is one."""
     from nuclix.engine.batch.events import notice
     from nuclix.engine.batch.index import write_index
-    from nuclix.engine.batch.layout import REPORT_NAME, SUMMARY_NAME
+    from nuclix.engine.batch.layout import REGIONS_NAME, REPORT_NAME, SUMMARY_NAME
     from nuclix.engine.report.page import write_report
+    from nuclix.engine.report.region_table import write_region_table
     from nuclix.engine.report.slide_table import write_slide_table
 
     if not publisher.started:
@@ -133,7 +147,10 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
     publisher.run_ended(stopped)
     try:
         _keep_foreign_page(out / REPORT_NAME)
+        if not stopped:  # whoever stopped it is waiting; the next run or `nuclix report` makes them
+            _make_slide_pages(publisher, out)
         write_slide_table(out, out / SUMMARY_NAME)
+        write_region_table(out, out / REGIONS_NAME)
         write_index(out)
         write_report(out, out / REPORT_NAME)
     except (NuclixError, OSError) as error:
@@ -143,6 +160,18 @@ def _end(publisher: EventPublisher, out: Path, stopped: str) -> bool:
         publisher(notice(message))
         return False
     return True
+
+
+def _make_slide_pages(publisher: EventPublisher, out: Path) -> None:
+    """Make the pages of the finished slides, within a time budget; what they lack is said, and fails nothing."""
+    from nuclix.engine.batch.events import notice
+    from nuclix.engine.batch.layout import REPORT_NAME
+    from nuclix.engine.report.collect import collect
+    from nuclix.engine.report.slide_pages import pages_of_run
+
+    lacking = pages_of_run(collect(out), out / REPORT_NAME)
+    if lacking:
+        publisher(notice(f"the slides' pages: {lacking}"))
 
 
 def _keep_foreign_page(page: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ OPTIONS = (
     ("precision", str, "TYPE", "auto, float32, bfloat16 or float16"),
 )
 
+RELIABILITY = "reliability.svg"
 STILL = "none"  # what --augment says to leave patches as they are
 
 
@@ -45,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
         help="train a recipe on annotated images",
         description="Train a recipe on a folder of annotated images and write a model file.",
     )
-    parser.add_argument("recipe", metavar="RECIPE", help="the method, such as dist (see `nuclix plugins`)")
+    parser.add_argument("recipe", metavar="RECIPE", help="method, such as dist (see `nuclix plugins`)")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with images/ and labels/")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model file to write (.pt)")
     _add_split_options(parser)
@@ -65,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a killed run")
+    parser.add_argument("--resume", action="store_true", help="resume from the checkpoint of an interrupted run")
     parser.add_argument("--init-from", type=Path, metavar="FILE", help="checkpoint or model to start from")
     parser.add_argument(
         "--encoder-weights",
@@ -80,7 +82,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--leave-one-out", action="store_true", help="in place of a model: hold out each patient in turn and score it"
     )
-    parser.add_argument("--patients", type=Path, metavar="CSV", help="who is whose (without it by TCGA barcode)")
+    parser.add_argument("--patients", type=Path, metavar="CSV", help="each image's patient (default: by TCGA barcode)")
     parser.add_argument("--patient-column", default="patient", metavar="NAME", help="of that CSV (%(default)s)")
     parser.add_argument("--licence", default="not stated", metavar="TEXT", help="of the data, for the model's card")
     add_former_name(parser, "extra", "extra_data", Path)
@@ -97,7 +99,9 @@ def _add_split_options(parser: argparse.ArgumentParser) -> None:
         "--groups", type=Path, metavar="CSV", help="columns image and group; a group is held out whole (DIR/groups.csv)"
     )
     group.add_argument("--fold", metavar="I/K", help="hold out fold I of K, such as 1/4")
-    group.add_argument("--folds", type=Path, metavar="CSV", help="columns image and fold, for --fold (dealt by group)")
+    group.add_argument(
+        "--folds", type=Path, metavar="CSV", help="columns image and fold, for --fold (default: assigned by group)"
+    )
     group.add_argument(
         "--train-on-all", action="store_true", help="hold nothing out; the model's card then has no scores"
     )
@@ -220,9 +224,20 @@ def train_command(args: argparse.Namespace) -> int:
     data = args.data.resolve().name
     provenance = Provenance(args.out.stem, args.recipe, data, args.licence, settings, _parameters(args, recipe))
     execution = Execution.of(args.device, schedule.precision)
-    print(summary(export(recipe, network, dataset, execution, provenance, args.out)))
+    card = export(recipe, network, dataset, execution, provenance, args.out)
+    _draw_reliability(card, place.folder / RELIABILITY)
+    print(summary(card))
     print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
     return 0
+
+
+def _draw_reliability(card: ModelCard, path: Path) -> None:
+    """Draw how far the calibrated scores of a card are probabilities, if it has them and matplotlib is there."""
+    from nuclix.engine.training.plot import can_plot, reliability_plot
+
+    bins = card.training.get("calibrated scores", {}).get("bins")
+    if bins and can_plot():
+        path.write_bytes(reliability_plot(bins))
 
 
 def _leave_one_out(args: argparse.Namespace, recipe: Recipe, schedule: Schedule, dataset: Dataset) -> int:
@@ -284,10 +299,24 @@ def _schedule(args: argparse.Namespace, recipe: Recipe) -> Schedule:
     settings = dict(recipe.schedule()) if isinstance(recipe, CustomSchedule) else {}
     names = [name.replace("-", "_") for name, *_ in OPTIONS]
     settings.update({name: getattr(args, name) for name in names if getattr(args, name) is not None})
-    views = assignments([word for word in args.augment if word != STILL], Augmentation, "--augment")
+    views = assignments(_present_words(args.augment), Augmentation, "--augment")
     usual = as_mapping(NONE) if STILL in args.augment else settings.get("augmentation", {})
     settings["augmentation"] = {**usual, **views}
     return from_mapping(Schedule, settings, "nuclix train", UsageError)
+
+
+def _present_words(words: Sequence[str]) -> list[str]:
+    """Return NAME=VALUE words with present names; say which names are former ones."""
+    from nuclix.engine.training.augmentation import FORMER_NAMES
+
+    found = []
+    for word in words:
+        name, separator, value = word.partition("=")
+        if name in FORMER_NAMES:
+            sys.stderr.write(f"nuclix train: --augment {name} is deprecated; use {FORMER_NAMES[name]}\n")
+        if word != STILL:
+            found.append(f"{FORMER_NAMES.get(name, name)}{separator}{value}")
+    return found
 
 
 def summary(card: ModelCard) -> str:

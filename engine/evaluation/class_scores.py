@@ -6,7 +6,8 @@ one half, whatever their classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,13 +31,16 @@ class ClassCounts:
         nothing matches.
     iou : (K,) float64
         Sum of the IoUs of matches of one class.
+    by_centre : (K + 1, K + 1) int64
+        As `confusion`, of nuclei that are paired by their centres.
     """
 
     confusion: NDArray[np.int64]
     iou: NDArray[np.float64]
+    by_centre: NDArray[np.int64]
 
     def __add__(self, other: ClassCounts) -> ClassCounts:
-        return ClassCounts(self.confusion + other.confusion, self.iou + other.iou)
+        return ClassCounts(self.confusion + other.confusion, self.iou + other.iou, self.by_centre + other.by_centre)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,16 @@ class ClassScores:
     f1 : (K,) float64
         2 TP / (2 TP + FP + FN) of the nuclei of the class, over all images.
     f1_classified : (K,) float64
-        HoVer-Net's F_c (eq. 11), which weighs errors of class and of detection, over all images.
-    mpq, mpq_plus, mean_f1 : float
+        HoVer-Net's F_c (eq. 11) of nuclei paired by their centres, over all images, as the authors' program computes
+        it: true negatives do not count.
+    image_pq : (I,) float64
+        Mean over the classes that an image's truth holds of their panoptic quality there; NaN where it holds none.
+    mpq : float
+        Mean of `image_pq`, as PanNuke's program averages (there within each tissue).
+    mpq_plus, mean_f1 : float
         Means over the classes of the truth.
+    f1_detected : float
+        2 TP / (2 TP + FP + FN) of pairs by centre, whatever their classes (HoVer-Net's F_d).
     accuracy : float
         Share of the matched nuclei whose class is right.
     confusion : (K + 1, K + 1) int64
@@ -72,15 +83,21 @@ class ClassScores:
     pq_plus: NDArray[np.float64]
     f1: NDArray[np.float64]
     f1_classified: NDArray[np.float64]
+    image_pq: NDArray[np.float64]
     mpq: float
     mpq_plus: float
     mean_f1: float
+    f1_detected: float
     accuracy: float
     confusion: NDArray[np.int64]
 
 
 def count_classes(
-    table: OverlapTable, truth: NDArray[np.int64], prediction: NDArray[np.int64], count: int
+    table: OverlapTable,
+    truth: NDArray[np.int64],
+    prediction: NDArray[np.int64],
+    count: int,
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> ClassCounts:
     """Count an image's nuclei by their classes.
 
@@ -92,6 +109,8 @@ def count_classes(
         Index of each one's class, in the order of the table.
     count : int
         K, the number of classes.
+    pairs : (P,) int64, (P,) int64
+        Indices of truths and predictions that are paired by their centres.
 
     Returns
     -------
@@ -99,16 +118,28 @@ def count_classes(
     """
     found = matches(table)
     rows, cols = table.truth_index[found], table.prediction_index[found]
-    confusion = np.zeros((count + 1, count + 1), np.int64)
-    np.add.at(confusion, (truth[rows], prediction[cols]), 1)
+    same = truth[rows] == prediction[cols]
+    iou = np.bincount(truth[rows][same], weights=table.iou[found][same], minlength=count).astype(np.float64)
+    by_overlap, by_centre = (_confusion(truth, prediction, count, *each) for each in ((rows, cols), pairs))
+    return ClassCounts(by_overlap, iou, by_centre)
+
+
+def _confusion(
+    truth: NDArray[np.int64],
+    prediction: NDArray[np.int64],
+    count: int,
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Count pairs by the classes of both, and in the last column and row those without a partner."""
+    out = np.zeros((count + 1, count + 1), np.int64)
+    np.add.at(out, (truth[rows], prediction[cols]), 1)
     missed, extra = np.ones(len(truth), bool), np.ones(len(prediction), bool)
     missed[rows] = False
     extra[cols] = False
-    confusion[:-1, -1] = np.bincount(truth[missed], minlength=count)
-    confusion[-1, :-1] = np.bincount(prediction[extra], minlength=count)
-    same = truth[rows] == prediction[cols]
-    iou = np.bincount(truth[rows][same], weights=table.iou[found][same], minlength=count).astype(np.float64)
-    return ClassCounts(confusion, iou)
+    out[:-1, -1] = np.bincount(truth[missed], minlength=count)
+    out[-1, :-1] = np.bincount(prediction[extra], minlength=count)
+    return out
 
 
 def score_classes(images: Sequence[ClassCounts], names: Sequence[str]) -> ClassScores:
@@ -132,22 +163,50 @@ def score_classes(images: Sequence[ClassCounts], names: Sequence[str]) -> ClassS
     present = nuclei > 0
     by_image = np.stack([_panoptic_quality(image) for image in images])
     holds = np.stack([image.confusion[:-1].sum(axis=1) > 0 for image in images])
-    pq = _ratio(np.where(holds, by_image, 0).sum(axis=0), holds.sum(axis=0))
-    pq_plus, f1, classified = _panoptic_quality(total), _f1(total), _f1_classified(total)
+    held = np.where(holds, by_image, 0)
+    image_pq = _ratio(held.sum(axis=1), holds.sum(axis=1))
+    pq_plus, f1 = _panoptic_quality(total), _f1(total)
+    pairs = total.by_centre[:-1, :-1].sum()
     matched = total.confusion[:-1, :-1]
     return ClassScores(
         names=tuple(names),
         nuclei=nuclei,
-        pq=pq,
+        pq=_ratio(held.sum(axis=0), holds.sum(axis=0)),
         pq_plus=pq_plus,
         f1=f1,
-        f1_classified=classified,
-        mpq=_mean(pq[present]),
+        f1_classified=_f1_classified(total),
+        image_pq=image_pq,
+        mpq=_mean(image_pq[holds.any(axis=1)]),
         mpq_plus=_mean(pq_plus[present]),
         mean_f1=_mean(f1[present]),
+        f1_detected=float(2 * pairs / (pairs + total.by_centre.sum())) if total.by_centre.any() else 0.0,
         accuracy=float(np.trace(matched) / matched.sum()) if matched.sum() else 0.0,
         confusion=total.confusion,
     )
+
+
+def mean_class_quality(scores: ClassScores, images: Sequence[str], groups: Mapping[str, str]) -> dict[str, float]:
+    """Return the mPQ of each group of images (PanNuke's tissues), in order of name.
+
+    Parameters
+    ----------
+    scores : ClassScores
+        Of the images.
+    images : sequence of str
+        Their names, in the order in which they were counted.
+    groups : mapping of str to str
+        Every image's group, or nothing.
+
+    Returns
+    -------
+    dict of str to float
+        Means over a group's images that hold nuclei; groups without such an image are left out.
+    """
+    members: dict[str, list[float]] = {}
+    for image, quality in zip(images, scores.image_pq.tolist(), strict=True):
+        if groups and not math.isnan(quality):
+            members.setdefault(groups[image], []).append(quality)
+    return {name: sum(members[name]) / len(members[name]) for name in sorted(members)}
 
 
 def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -175,10 +234,9 @@ def _f1(counts: ClassCounts) -> NDArray[np.float64]:
 
 
 def _f1_classified(counts: ClassCounts) -> NDArray[np.float64]:
-    """Return 2 (TP + TN) / (2 (TP + TN) + 2 FP + 2 FN + FP_d + FN_d): of matched nuclei, then of those unmatched."""
-    matched = counts.confusion[:-1, :-1]
-    hits = np.diag(matched).astype(np.float64)
-    wrong = matched.sum(axis=0) + matched.sum(axis=1) - 2 * hits
-    right = hits + matched.sum() - hits - wrong
-    unmatched = counts.confusion[-1, :-1] + counts.confusion[:-1, -1]
-    return _ratio(2 * right, 2 * right + 2 * wrong + unmatched)
+    """Return 2 TP / (2 TP + 2 FP + 2 FN + FP_d + FN_d): of pairs by centre, then of the class' nuclei without one."""
+    pairs = counts.by_centre[:-1, :-1]
+    right = np.diag(pairs).astype(np.float64)
+    wrong = pairs.sum(axis=0) + pairs.sum(axis=1) - 2 * right
+    alone = counts.by_centre[-1, :-1] + counts.by_centre[:-1, -1]
+    return _ratio(2 * right, 2 * right + 2 * wrong + alone)

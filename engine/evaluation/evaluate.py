@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.errors import DataError
+from nuclix.engine.evaluation.centres import centres_of, pair_centres
 from nuclix.engine.evaluation.class_files import read_classes
 from nuclix.engine.evaluation.class_scores import ClassScores, count_classes, score_classes
 from nuclix.engine.evaluation.label_files import find_label_files, read_pair, stem_of
@@ -117,6 +118,7 @@ class _Classified:
     """An image's overlaps and the class of each nucleus of truth and prediction."""
 
     table: OverlapTable
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]]  # by centre
     truth: list[str]
     prediction: list[str]
 
@@ -138,7 +140,11 @@ def _score_files(truth: Path, prediction: Path, downsample: float, classes: bool
     classified = None
     if classes:
         names = read_classes(truth, pair.truth, table.truth_labels)
-        classified = _Classified(table, names, read_classes(prediction, pair.prediction, table.prediction_labels))
+        others = read_classes(prediction, pair.prediction, table.prediction_labels)
+        pairs = pair_centres(
+            centres_of(pair.truth, table.truth_labels), centres_of(pair.prediction, table.prediction_labels)
+        )
+        classified = _Classified(table, pairs, names, others)
     return _Scored(scores, (table.truth_areas, table.prediction_areas), pair.notes, classified)
 
 
@@ -154,7 +160,7 @@ def _score_classes(images: Sequence[_Classified]) -> ClassScores | None:
         truth, prediction = (
             np.array([index[name] for name in names], np.int64) for names in (image.truth, image.prediction)
         )
-        counts.append(count_classes(image.table, truth, prediction, len(known)))
+        counts.append(count_classes(image.table, truth, prediction, len(known), image.pairs))
     return score_classes(counts, [name or NO_CLASS for name in known])
 
 

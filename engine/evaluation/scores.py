@@ -130,7 +130,7 @@ def pixel_counts(table: OverlapTable) -> Counts:
 
 
 def matches(table: OverlapTable, percent: int = MATCH_PERCENT) -> NDArray[np.bool_]:
-    """Say which pairs of the table overlap with an IoU above `percent` / 100.
+    """Return which pairs of the table overlap with an IoU above `percent` / 100.
 
     Parameters
     ----------
@@ -290,7 +290,7 @@ def score(truth: NDArray[Any], prediction: NDArray[Any]) -> Scores:
 
 
 def score_table(table: OverlapTable, ahd: float) -> Scores:
-    """Compute every score that the overlaps suffice for, and put `ahd`, for which they don't, beside them.
+    """Compute every score that the overlaps suffice for, and add `ahd`, for which they don't.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nuclix.engine.evaluation.class_scores import ClassScores
+from nuclix.engine.evaluation.class_scores import ClassScores, mean_class_quality
 from nuclix.engine.evaluation.evaluate import Comparison, Evaluation, compare, group_means, mean_scores
 from nuclix.engine.evaluation.scores import METRICS, Scores
 
@@ -120,8 +120,26 @@ def _class_table(scores: ClassScores) -> list[list[str]]:
     columns = zip(scores.pq, scores.pq_plus, scores.f1, scores.f1_classified, strict=True)
     for name, nuclei, values in zip(scores.names, scores.nuclei, columns, strict=True):
         rows.append([name, str(nuclei), *("" if math.isnan(value) else f"{value:.4f}" for value in values)])
-    means = (scores.mpq, scores.mpq_plus, scores.mean_f1)
-    rows.append(["mean (mPQ, mPQ+)", str(scores.nuclei.sum()), *(f"{value:.4f}" for value in means), ""])
+    return rows
+
+
+def _class_means(evaluation: Evaluation, groups: Mapping[str, str]) -> list[list[str]]:
+    """Return a table of the scores over all classes, mPQ by group (tissue) and over groups too."""
+    scores = evaluation.classes
+    assert scores is not None
+    rows = [["over all classes", "value"]]
+    by_group = mean_class_quality(scores, list(evaluation.images), groups)
+    rows += [[f"mPQ of group {name}", f"{value:.4f}"] for name, value in by_group.items()]
+    if by_group:
+        rows.append(["mPQ, mean of groups", f"{sum(by_group.values()) / len(by_group):.4f}"])
+    for title, value in (
+        ("mPQ, mean over images", scores.mpq),
+        ("mPQ+, mean over classes", scores.mpq_plus),
+        ("F1, mean over classes", scores.mean_f1),
+        ("F1 of detection (centres)", scores.f1_detected),
+        ("right class among matched", scores.accuracy),
+    ):
+        rows.append([title, f"{value:.4f}"])
     return rows
 
 
@@ -139,7 +157,7 @@ def _classes_document(scores: ClassScores) -> dict[str, Any]:
         values = {metric: float(getattr(scores, metric)[k]) for metric in _CLASS_METRICS}
         plain = {metric: None if math.isnan(value) else value for metric, value in values.items()}
         by_class[name] = {"nuclei": int(scores.nuclei[k]), **plain}
-    means = {name: getattr(scores, name) for name in ("mpq", "mpq_plus", "mean_f1", "accuracy")}
+    means = {name: getattr(scores, name) for name in ("mpq", "mpq_plus", "mean_f1", "f1_detected", "accuracy")}
     return {**means, "classes": by_class, "confusion": scores.confusion.tolist()}
 
 
@@ -151,13 +169,14 @@ def _rendered(report: Report, table: Callable[[list[list[str]]], str], heading: 
         if evaluation.classes is not None:
             parts.append(f"{heading}Classes, {len(evaluation.images)} images")
             parts.append(table(_class_table(evaluation.classes)))
+            parts.append(table(_class_means(evaluation, report.groups)))
             parts.append(f"{heading}Matched nuclei: truth by row, prediction by column")
             parts.append(table(_confusion_table(evaluation.classes)))
     parts.append(f"{heading}All scores, {len(report.evaluation.images)} images")
     parts.append(table(_metric_table(report)))
     if report.against is not None:
         parts.append(
-            "p: one-sided exact Wilcoxon signed-rank test that the first prediction is better; "
+            "p: one-sided Wilcoxon signed-rank test that the first prediction is better; "
             f"*** p < {_STRONG:g}, ** p < {_WEAK:g}."
         )
     parts.extend(f"note: {note}" for note in report.notes)
@@ -225,5 +244,8 @@ def _document(evaluation: Evaluation, groups: Mapping[str, str]) -> dict[str, An
         means = group_means(evaluation.images, groups)
         document["mean_of_groups"] = asdict(mean_scores(list(means.values())))
         document["groups"] = {name: asdict(scores) for name, scores in means.items()}
+        if evaluation.classes is not None:
+            by_group = mean_class_quality(evaluation.classes, list(evaluation.images), groups)
+            document["by_class"]["mpq_of_groups"] = by_group
         document["group_of"] = {stem: groups[stem] for stem in evaluation.images}
     return document

@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nuclix.engine.cpus import usable_cpus
 from nuclix.engine.errors import DeviceError, UsageError
 from nuclix.engine.run_config import PRECISIONS, TF32
 
@@ -141,7 +142,10 @@ def use_threads(count: int) -> None:
 
 
 def share_threads(shares: int) -> None:
-    """Let PyTorch compute with its share of the CPU's threads, as one of so many processes."""
+    """Let PyTorch compute with its share of the CPUs that this process may use, as one of so many processes.
+
+    PyTorch counts the CPUs of the affinity and knows nothing of quotas.
+    """
     import torch
 
-    use_threads(torch.get_num_threads() // shares)
+    use_threads(min(torch.get_num_threads(), usable_cpus()) // shares)

@@ -3,7 +3,7 @@
 A TorchScript file holds a program. Some of its operators read and write files (``torch.from_file``, ``torch.save``),
 and part of the program already runs while the file is loaded (``__setstate__``). `checked_archive` reads the program as
 text, refuses every operator that is not on the list below, and returns an archive that holds what was checked and
-nothing else: the program is written anew from its syntax tree, so no difference between two readers of zip files or of
+nothing else: the program is written again from its syntax tree, so no difference between two readers of zip files or of
 source text can hide an operator. Nothing is unpickled here.
 """
 

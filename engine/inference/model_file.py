@@ -105,12 +105,17 @@ def write_model(path: Path, module: torch.jit.ScriptModule, card: ModelCard) -> 
     """
     import torch
 
-    text = json.dumps({FORMAT_KEY: FORMAT, **as_mapping(card)}, indent=1, ensure_ascii=False)
+    text = card_text(card)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with torchscript_warnings():
         torch.jit.save(module, str(temporary), _extra_files={CARD_NAME: text})
     temporary.replace(path)
+
+
+def card_text(card: ModelCard) -> str:
+    """Return a card as the JSON that lies inside a model file."""
+    return json.dumps({FORMAT_KEY: FORMAT, **as_mapping(card)}, indent=1, ensure_ascii=False)
 
 
 def check_weights(module: torch.nn.Module) -> None:

@@ -35,6 +35,11 @@ class ModelSource(Protocol):
         ...
 
     @classmethod
+    def with_card(cls, content: bytes, card: bytes) -> bytes:
+        """Return a file of its format with a card (JSON) inside; a `ModelError` where the format can't hold one."""
+        ...
+
+    @classmethod
     def load(cls, path: Path, card: ModelCard, device: str) -> Callable[[torch.Tensor], Any]:
         """Return what computes a batch: a tensor of the card's input format to a tensor, tuple or dictionary."""
         ...

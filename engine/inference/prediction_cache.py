@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +25,15 @@ class PredictionCache:
 
     Attributes
     ----------
-    batch, channels : int
-        As the predictor has them.
+    batch, channels, in_flight : int
+        As the predictor has them; nothing is computed in the background.
     """
 
     def __init__(self, predictor: Predictor, max_bytes: int = MAX_BYTES) -> None:
         self._predictor = predictor
         self._left = max_bytes
         self._maps: dict[bytes, NDArray[np.float32]] = {}
-        self.batch, self.channels = predictor.batch, predictor.channels
+        self.batch, self.channels, self.in_flight = predictor.batch, predictor.channels, 0
 
     def __call__(self, patches: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.float32]]:
         """Return the maps of patches; see `Predictor`."""
@@ -45,6 +45,11 @@ class PredictionCache:
                 self._left -= maps.nbytes
                 self._maps[key] = maps.copy()
         return [found[key] if key in found else self._maps[key] for key in keys]
+
+    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], Sequence[NDArray[np.float32]]]:
+        """Compute the maps of patches; return what returns them."""
+        maps = self(patches)
+        return lambda: maps
 
     def _computed(self, patches: Sequence[NDArray[np.uint8]], wanted: Sequence[int]) -> Sequence[NDArray[np.float32]]:
         return list(self._predictor([patches[index] for index in wanted])) if wanted else []

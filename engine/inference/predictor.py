@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.contracts import PatchShape
 from nuclix.engine.errors import DeviceError, DeviceMemoryError, ModelError
+from nuclix.engine.inference.lanes import Lanes, lanes_of
+from nuclix.engine.inference.ring import SLOTS, PatchRing, RingShape
 
 if TYPE_CHECKING:
     import torch
 
     from nuclix.engine.inference.model_file import LoadedModel
+
+T = TypeVar("T")
 
 # Patches a forward pass: one fills two CPU cores, a GPU wants several.
 CPU_BATCH = 1
@@ -68,6 +72,8 @@ class Predictor:
         Network and card.
     settings : InferenceSettings
         Device, precision and batch.
+    lanes : Lanes, optional
+        What works in the background; by default the streams of a CUDA device, and nothing for a CPU.
 
     Attributes
     ----------
@@ -77,6 +83,8 @@ class Predictor:
         The model's name.
     patch : PatchShape
         What goes in and what comes out.
+    margin_is_tested : bool
+        Whether the card says what the margin changes.
 
     Raises
     ------
@@ -84,15 +92,17 @@ class Predictor:
         If the network does not fit into the device's memory, or the device has failed.
     """
 
-    def __init__(self, model: LoadedModel, settings: InferenceSettings) -> None:
-        self._model = model
+    def __init__(self, model: LoadedModel, settings: InferenceSettings, lanes: Lanes | None = None) -> None:
         self._settings = settings
         self.asked = settings.batch
         self.name = model.card.name
         self._channels = model.card.channels
+        self.margin_is_tested = bool(model.card.margin_test)
         self.patch: PatchShape = model.card.patch
+        self._ring: PatchRing | None = None
         try:
             self._module = model.module.to(settings.device)
+            self._lanes = lanes or lanes_of(settings.device)
         except RuntimeError as error:
             raise self._failure(error) from error
 
@@ -100,6 +110,11 @@ class Predictor:
     def batch(self) -> int:
         """Patches a forward pass."""
         return self._settings.batch
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that may be on their way when the next one is submitted; 0 where nothing is gained by it."""
+        return 0 if self._lanes is None else SLOTS - 1
 
     @property
     def device(self) -> torch.device:
@@ -147,12 +162,62 @@ class Predictor:
         DeviceError
             If the device has failed and needs another process.
         """
+        return self.submit(patches)().copy()
+
+    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
+        """Start to compute the maps of a batch; where nothing works in the background, compute them.
+
+        Parameters
+        ----------
+        patches : sequence of (size, size, 3) uint8
+            At most `batch` of them.
+
+        Returns
+        -------
+        callable
+            Waits for the maps, as a call returns them. The array may be overwritten once `in_flight` + 1 more batches
+            have been submitted.
+
+        Raises
+        ------
+        ModelError, DeviceMemoryError, DeviceError
+            As a call, here or from the callable.
+        """
+        if self._lanes is None:
+            maps = self._guarded(lambda: self._forward(patches))
+            return lambda: maps
+        ring = self._guarded(self._made_ring)
+        wait = self._guarded(lambda: ring.submit(patches))
+
+        def result() -> NDArray[np.float32]:
+            maps, finite = self._guarded(wait)
+            self._check_finite(finite)
+            return maps
+
+        return result
+
+    def _made_ring(self) -> PatchRing:
+        if self._ring is None:
+            assert self._lanes is not None
+            self._ring = PatchRing(self._lanes, RingShape(self.batch, self.patch, self.channels), self.compute)
+        return self._ring
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """Return what `work` does; say in nuclix' terms what the device raises."""
         import torch
 
         try:
-            return self._forward(patches)
+            return work()
         except (RuntimeError, torch.jit.Error) as error:  # torch.OutOfMemoryError is of the first kind
+            self._ring = None  # what is under way in it has failed with this batch
             raise self._failure(error) from error
+
+    def _check_finite(self, finite: bool) -> None:
+        import torch
+
+        if not finite:
+            advice = "" if self.precision == torch.float32 else "; try --precision float32"
+            raise ModelError(f"model {self.name}: its maps hold values that are not finite numbers{advice}")
 
     def _forward(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         import torch
@@ -161,20 +226,42 @@ class Predictor:
         stack = np.zeros((self.batch, size, size, 3), np.uint8)
         for slot, patch in enumerate(patches):
             stack[slot] = patch
+        with torch.inference_mode():
+            # (N, H, W, 3) seen as (N, 3, H, W) is what PyTorch calls channels last: no copy.
+            maps = self.compute(torch.from_numpy(stack).to(self._settings.device).permute(0, 3, 1, 2))
+            inner = slice(margin, size - margin)
+            found = maps[: len(patches), :, inner, inner].float().contiguous()
+            self._check_finite(bool(torch.isfinite(found).all()))
+            return found.cpu().numpy()
+
+    def compute(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the maps of whole patches on the device, in the arithmetic of the settings.
+
+        Parameters
+        ----------
+        images : (n, 3, size, size) uint8
+            On the device, channels last.
+
+        Returns
+        -------
+        (n, channels, size, size) floating point
+            On the device; work may still be queued there.
+
+        Raises
+        ------
+        ModelError
+            If the output is not what the card says.
+        RuntimeError
+            What PyTorch raises if the network fails.
+        """
+        import torch
+
         half = self._settings.precision != torch.float32
         with (
             torch.inference_mode(),
             torch.autocast(self._settings.device.type, self._settings.precision if half else None, enabled=half),
         ):
-            # (N, H, W, 3) seen as (N, 3, H, W) is what PyTorch calls channels last: no copy.
-            images = torch.from_numpy(stack).to(self._settings.device).permute(0, 3, 1, 2)
-            maps = self._mirrored(images) if self.tta else self._maps(images)
-            inner = slice(margin, size - margin)
-            found = maps[: len(patches), :, inner, inner].float().contiguous()
-            if not bool(torch.isfinite(found).all()):
-                advice = "" if not half else "; try --precision float32"
-                raise ModelError(f"model {self.name}: its maps hold values that are not finite numbers{advice}")
-            return found.cpu().numpy()
+            return self._mirrored(images) if self.tta else self._maps(images)
 
     def _maps(self, images: torch.Tensor) -> torch.Tensor:
         """Run the network and check what it returns."""
@@ -222,6 +309,7 @@ class Predictor:
         if batch == self.batch:
             return
         self._settings = replace(self._settings, batch=batch)
+        self._ring = None
         if self._settings.device.type == "cuda":
             torch.cuda.empty_cache()
             self.warm_up()

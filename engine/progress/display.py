@@ -272,7 +272,7 @@ class JsonLines:
 
 
 class LogLines:
-    """Sends what a user is told to the log too; an event sink."""
+    """Copies messages for the user to the log; an event sink."""
 
     name = "run.log"
 

@@ -117,7 +117,7 @@ class StatusFile:
         path = self._folder / f"{stamp}-{socket.gethostname()}-{os.getpid()}.json"
         temporary = path.with_suffix(".tmp")
         try:
-            # One by one: an output folder that has vanished is not made anew.
+            # One by one: an output folder that has vanished is not created again.
             self._folder.parent.mkdir(exist_ok=True)
             self._folder.mkdir(exist_ok=True)
             temporary.write_text(text, encoding="utf-8")

@@ -151,6 +151,29 @@ def area_histogram(areas: NDArray[np.int64]) -> str:
     return _svg(height, f"Nuclear area of {grouped(total)} nuclei", parts)
 
 
+def score_histogram(scores: NDArray[np.int64]) -> str:
+    """Draw how sure the model is of nuclei: bars in shares of all that have a score.
+
+    Parameters
+    ----------
+    scores : (B,) int64
+        Counts by equal bins of 0 to 1, not all zero.
+    """
+    height, base = 210, 210 - _BOTTOM - 2
+    total = int(scores.sum())
+    x = Axis(0.0, 1.0, _LEFT, WIDTH - _RIGHT)
+    shown = scores / total * 100
+    y = axis_from_zero(float(shown.max()), base, _TOP + 16)
+    parts = _left_axis(y, "% of nuclei")
+    for index, share in enumerate(shown):
+        low, high = index / len(shown), (index + 1) / len(shown)
+        tip = f"{low:.2f} to {high:.2f}: {share:.2f} %"
+        box = (x.at(low) + 0.5, y.at(share), x.at(high) - x.at(low) - 1, base - y.at(share))
+        parts.append(_rect(box, "bar", tip))
+    parts += _bottom_axis(x, base, "detection probability of a nucleus")
+    return _svg(height, f"Detection probability of {grouped(total)} nuclei", parts)
+
+
 def sparkline(areas: NDArray[np.int64], end: float) -> str:
     """Draw a slide's nuclear areas without axes, up to `end` um2, so that slides can be compared at a glance."""
     shown, _ = area_bars(areas, end)

@@ -1,4 +1,4 @@
-"""What an output folder tells of its slides and runs: read, never written, so that it can be asked at any time."""
+"""Collect what an output folder says of its slides and runs; nothing is written, so it can be read at any time."""
 
 from __future__ import annotations
 
@@ -82,6 +82,8 @@ class SlideFacts:
         What the result depends on, besides the slide.
     model : mapping
         Name, hash, post-processor and parameters.
+    regions : tuple of mapping
+        Name, class, area, nuclei and density of each region, where the run was limited to regions.
     """
 
     name: str
@@ -105,6 +107,7 @@ class SlideFacts:
     output: str
     made_with: Mapping[str, Any]
     model: Mapping[str, Any]
+    regions: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def size_mm(self) -> tuple[float, float] | None:
@@ -124,15 +127,24 @@ class SlideFacts:
         return self.nuclei / self.tissue_mm2 if self.nuclei is not None and self.tissue_mm2 else None
 
     @property
+    def class_colors(self) -> tuple[tuple[int, int, int], ...]:
+        """RGB of each class of `nuclei_by_class`."""
+        colors = {item.get("name"): item.get("color") for item in self.model.get("classes", ())}
+        found = []
+        for name in self.nuclei_by_class:
+            red, green, blue = (colors.get(name) or _NO_COLOR)[:3]
+            found.append((int(red), int(green), int(blue)))
+        return tuple(found)
+
+    @property
     def classes(self) -> tuple[ClassFacts, ...]:
         """The nuclei of each class in the model's order; empty where all are of one class."""
         if len(self.nuclei_by_class) < 2:
             return ()
-        colors = {item.get("name"): item.get("color") for item in self.model.get("classes", ())}
         total = max(sum(self.nuclei_by_class.values()), 1)
         found = []
-        for name, nuclei in self.nuclei_by_class.items():
-            color = ",".join(str(int(value)) for value in colors.get(name) or _NO_COLOR)
+        for (name, nuclei), rgb in zip(self.nuclei_by_class.items(), self.class_colors, strict=True):
+            color = ",".join(map(str, rgb))
             density = nuclei / self.tissue_mm2 if self.tissue_mm2 else None
             found.append(ClassFacts(name, f"rgb({color})", nuclei, 100 * nuclei / total, density))
         return tuple(found)
@@ -251,6 +263,7 @@ def _facts(row: LedgerRow, live: bool) -> SlideFacts:
         output=row.output or "" if done else "",
         made_with={name: value for name, value in key.items() if name != "slide"},
         model=record.get("model", {}),
+        regions=tuple(record.get("regions", ())),
     )
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.batch.layout import report_path
+from nuclix.engine.batch.layout import report_path, slide_page_path
 from nuclix.engine.batch.ledger import DONE, FAILED
 from nuclix.engine.files import write_output
-from nuclix.engine.progress.text import duration, grouped, moment, one_line, significant
 from nuclix.engine.report.charts import (
     AreaRow,
     Interval,
@@ -31,10 +30,9 @@ from nuclix.engine.report.charts import (
 )
 from nuclix.engine.report.collect import FolderFacts, SlideFacts, collect, unfinished
 from nuclix.engine.report.pictures import Picture, density_top, density_uri, edge_for, ramp_css, read_thumbnail
+from nuclix.engine.report.slide_page import PageRequest, is_of_result, slide_class_uri
+from nuclix.engine.report.templating import environment, page_shell
 from nuclix.engine.segmentation.summary import AREA_BINS, SlideSummary, area_quantiles, read_summary
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 # Rows of the chart of areas; of more slides those with the smallest and the largest medians are shown.
 _AREA_ROWS = 40
@@ -55,12 +53,11 @@ _COLUMNS = (
     ("s/mm²", "num"),
     ("Notes", ""),
 )
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A slide on the page; `density` and `sparkline` are empty where no nuclei are known."""
+    """A slide on the page; the maps `density` and `classes`, `sparkline` and the link `page` may be empty."""
 
     facts: SlideFacts
     summary: SlideSummary | None
@@ -68,6 +65,8 @@ class _Entry:
     anchor: str
     density: str
     sparkline: str
+    classes: str
+    page: str
 
     @property
     def median_um2(self) -> float | None:
@@ -95,20 +94,27 @@ def write_report(out: Path, target: Path) -> None:
     OSError
         If the page can't be written.
     """
-    write_output(target, render(collect(out)).encode())
+    write_output(target, render(collect(out), target).encode())
 
 
-def render(folder: FolderFacts) -> str:
-    """Return the page of an output folder."""
+def render(folder: FolderFacts, target: Path | None = None) -> str:
+    """Return the page of an output folder.
+
+    Parameters
+    ----------
+    folder : FolderFacts
+        What is known of it.
+    target : Path or None
+        Where the page goes: it links to the slides' pages that lie beside it. None for no links.
+    """
     from markupsafe import Markup
 
     summaries = _summaries(folder)
     areas = sum((summary.areas for summary in summaries.values()), np.zeros(AREA_BINS + 1, np.int64))
     top, area_end = density_top(list(summaries.values())), area_axis_end(areas)
     entries = _entries(folder, summaries, (top, area_end))
-    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    if target is not None:
+        entries = tuple(replace(entry, page=_page_link(folder.out, entry.facts, target)) for entry in entries)
     content: dict[str, Any] = {
         "folder": folder,
         "entries": entries,
@@ -119,6 +125,7 @@ def render(folder: FolderFacts) -> str:
         "totals": _totals(folder, areas),
         "attention": _attention(folder),
         "attention_lines": _ATTENTION_LINES,
+        "has_classes": any(entry.classes for entry in entries),
         "density_top": top,
         "area_end": area_end,
         "areas": _areas(entries, areas),
@@ -126,31 +133,12 @@ def render(folder: FolderFacts) -> str:
         "results": _results(folder),
         "settings": [(name, _inline(value)) for name, value in folder.last.config.items()] if folder.last else [],
         "version": version("nuclix"),
-        # No script but this one can run, and nothing is loaded from anywhere.
-        "policy": Markup(f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"),
-        "style": Markup(style),
         "ramp": Markup(ramp_css()),
-        "script": Markup(script),
+        "has_regions": any(entry.facts.regions for entry in entries),
+        **page_shell(("page.css",), "page.js"),
     }
     content["sections"] = _sections(content)
-    return _environment().get_template("page.html").render(content) + "\n"
-
-
-def _environment() -> Environment:
-    """Return the templates' environment: everything is escaped, names are reduced to one printable line."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    def finalize(value: Any) -> Any:
-        return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=finalize
-    )
-    formats = {"grouped": grouped, "significant": significant, "duration": duration, "moment": moment}
-    environment.filters.update(formats)
-    environment.filters["default_none"] = lambda value, name: "" if value is None else formats[name](value)
-    return environment
+    return environment().get_template("page.html").render(content) + "\n"
 
 
 def _sections(content: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -158,6 +146,8 @@ def _sections(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     sections = [("Slides", "slides")]
     if content["entries"]:
         sections.append(("Pictures", "pictures"))
+    if content["has_regions"]:
+        sections.append(("Regions", "regions"))
     if content["areas"]:
         sections.append(("Nuclear area", "area"))
     if content["throughput"]:
@@ -192,7 +182,16 @@ def _entry(out: Path, facts: SlideFacts, summary: SlideSummary | None, shared: t
     drawn = summary is not None and bool(facts.nuclei)
     density = density_uri(summary, top) if drawn and summary is not None else ""
     line = sparkline(summary.areas, area_end) if drawn and summary is not None and summary.areas.sum() else ""
-    return _Entry(facts, summary, picture, anchor, density, Markup(line))
+    classes = slide_class_uri(facts, summary, top) if drawn else ""
+    return _Entry(facts, summary, picture, anchor, density, Markup(line), classes, "")
+
+
+def _page_link(out: Path, facts: SlideFacts, target: Path) -> str:
+    """Return the link to a slide's page; empty where there is none of this result."""
+    request = PageRequest(out, facts, target, slide_page_path(target, facts.name))
+    if facts.state != DONE or not is_of_result(request):
+        return ""
+    return quote(os.fsencode(os.path.relpath(request.page, target.parent)))
 
 
 def _verdict(folder: FolderFacts) -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.report.axes import nice_step
-from nuclix.engine.segmentation.summary import SlideSummary, density
+from nuclix.engine.segmentation.summary import SlideSummary, density, smoothed
 from nuclix.engine.slide.thumbnail import EDGE, encoded
 
 # All thumbnails of a page together; with base64 and the density maps a page stays under about 30 MB.
@@ -74,6 +74,14 @@ def read_thumbnail(path: Path, edge: int) -> Picture | None:
     return Picture(_uri("image/jpeg", content), *size)
 
 
+def jpeg_picture(pixels: NDArray[np.uint8]) -> Picture:
+    """Return an (H, W, 3) image as JPEG."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    return Picture(_uri("image/jpeg", encoded(image, max(image.size))), *image.size)
+
+
 def density_uri(summary: SlideSummary, top: float) -> str:
     """Return a density map as a data URI: a cell a pixel, clear where there is nothing.
 
@@ -93,6 +101,32 @@ def density_uri(summary: SlideSummary, top: float) -> str:
     image.putpalette(colors.tobytes())
     buffer = io.BytesIO()
     image.save(buffer, "PNG", transparency=alpha.astype(np.uint8).tobytes(), optimize=True)
+    return _uri("image/png", buffer.getvalue())
+
+
+def class_uri(summary: SlideSummary, colors: Sequence[tuple[int, int, int]], top: float) -> str:
+    """Return a map of classes as a data URI: each cell has the colour of its most frequent class.
+
+    Parameters
+    ----------
+    summary : SlideSummary
+        Of the slide; empty text where it does not count classes.
+    colors : sequence of tuple of int
+        RGB of each class, in the model's order.
+    top : float
+        Nuclei per mm2 at which the colour is strongest; sparser cells are more transparent.
+    """
+    from PIL import Image
+
+    if not len(summary.by_class) or len(colors) < len(summary.by_class):
+        return ""
+    maps = np.stack([smoothed(counts) for counts in summary.by_class])
+    share = np.minimum(maps.sum(axis=0) / summary.cell_mm2 / top, 1.0)
+    pixels = np.zeros((*share.shape, 4), np.uint8)
+    pixels[..., :3] = np.array(colors, np.uint8)[maps.argmax(axis=0)]
+    pixels[..., 3] = np.rint(_STRONG * share**_RISE * 255)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, "RGBA").save(buffer, "PNG", optimize=True)
     return _uri("image/png", buffer.getvalue())
 
 

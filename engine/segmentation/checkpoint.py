@@ -33,6 +33,7 @@ from nuclix.engine.errors import Interrupted, OutputError
 from nuclix.engine.files import sync_folder
 from nuclix.engine.segmentation.objects import Objects, canonical_order, take
 from nuclix.engine.segmentation.state_file import STATE_NAME, read_state, write_state
+from nuclix.ext.ragged import offsets_of
 
 # Objects handed to a writer at once: about 20 MB of text.
 BLOCK_OBJECTS = 20_000
@@ -252,7 +253,7 @@ class Checkpoint:
         OutputError, Interrupted
             As `check`.
         """
-        everything = self._mapped()
+        everything = self.everything()
         order = canonical_order(everything.first)
         for start in range(0, len(order), size):
             yield take(everything, order[start : start + size])
@@ -260,14 +261,21 @@ class Checkpoint:
     def __len__(self) -> int:
         return self._files["pixels"].tell() // 8
 
-    def _mapped(self) -> Objects:
+    def everything(self) -> Objects:
+        """Return all objects in the order in which they came; the columns are mapped, not read.
+
+        Raises
+        ------
+        OutputError, Interrupted
+            As `check`.
+        """
         columns = {name: self._map(name) for name in self._types}
         return Objects(
             first=columns["first"],
             pixels=columns["pixels"],
-            rings=_starts(columns["ring_counts"]),
+            rings=offsets_of(columns["ring_counts"]),
             shells=columns["shells"],
-            offsets=_starts(columns["corner_counts"]),
+            offsets=offsets_of(columns["corner_counts"]),
             corners=columns["corners"],
             classes=columns["classes"],
             measurements={name: columns[f"m{i}"] for i, name in enumerate(self._measurements)},
@@ -352,10 +360,6 @@ def _last_committed(attempts: list[Path], types: Mapping[str, tuple[type, int]])
         if whole:
             last = _Committed(attempt, key, lengths, sums, state)
     return last
-
-
-def _starts(counts: NDArray[Any]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
 def _write_all(file: io.FileIO, array: NDArray[Any]) -> None:

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nuclix.engine.errors import OutputError, SlideError
+from nuclix.engine.errors import DataError, OutputError, SlideError
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping
-from nuclix.engine.run_config import result_settings
+from nuclix.engine.run_config import NORMALISATIONS, result_settings
+from nuclix.engine.segmentation.cells import CellMaker, nuclei_reach
 from nuclix.engine.segmentation.checkpoint import Checkpoint
 from nuclix.engine.segmentation.classes import identity_mapping
 from nuclix.engine.segmentation.description import slide_header, slide_record
 from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts, slide_colours
 from nuclix.engine.segmentation.hooks import PipelineFigures, Progress
-from nuclix.engine.segmentation.measure import measurement_names
+from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names
+from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
 from nuclix.engine.segmentation.region_search import limited_inputs
 from nuclix.engine.segmentation.regions import RegionCounter, side_file_hashes, stored_regions
 from nuclix.engine.segmentation.result_key import RESULT_FORMAT, objects_key
+from nuclix.engine.segmentation.slide_stains import SlideStains, slide_stains
 from nuclix.engine.segmentation.store import StoredSlide, StoreWriter
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
+from nuclix.engine.slide.colour import reader_name
 from nuclix.engine.slide.identity import slide_state
+from nuclix.engine.slide.normalise import Normaliser, stain_normaliser, stain_profile
+from nuclix.engine.slide.quality import quality_warnings, slide_quality
+from nuclix.engine.slide.samples import TissueSamples, tissue_samples
 from nuclix.engine.slide.side_files import MASK_SUFFIXES, required_side_file
 from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.slide.tissue import Overview, TissueMask, read_overview, tissue_mask
@@ -51,7 +60,11 @@ def compute_objects(slide: SlideContext) -> None:
     write_thumbnail(slide.paths.thumbnail, thumbnail(view.reader, overview))
     thumbnail_seconds = time.perf_counter() - started - tissue_seconds
     colours = slide_colours(overview, tissue) if overview is not None and tissue is not None else None
-    del overview
+    samples = tissue_samples(view.reader, view, tissue)
+    quality = slide_quality(samples, overview, tissue)
+    normalise, said = _normaliser(config.stain_normalisation, samples)
+    stains = slide_stains(shared.measurements, samples.pixels)
+    del overview, samples
     grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
     key = checkpoint_key(slide, shared.predictor.batch)
     names = measurement_names(view.scale.mpp, shared.measurements)
@@ -59,14 +72,17 @@ def compute_objects(slide: SlideContext) -> None:
     try:
         classes = shared.classes
         inputs = PipelineInputs(
-            view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, shared.measurements, config.min_score
-        )
+            view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, stains.settings,
+            config.min_score, normalise,
+        )  # fmt: skip
         if slide.regions is not None:
-            inputs = limited_inputs(inputs, slide.regions.patches, grid, config.threads, slide.hooks)
+            patches = slide.regions.patches(nuclei_reach(stains.settings, view.scale.mpp))
+            inputs = limited_inputs(inputs, patches, grid, config.threads, slide.hooks)
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
         figures.seconds = {**spent, **figures.seconds}
-        _store(slide, checkpoint, figures, tissue, colours)
+        figures.quality, figures.doubts = quality, [*quality_warnings(quality), *said, *stains.warnings]
+        _store(slide, checkpoint, figures, _Background(tissue, colours), stains)
     finally:
         checkpoint.close()
 
@@ -80,6 +96,16 @@ def _tissue(slide: SlideContext, overview: Overview | None) -> TissueMask | None
         return tissue_mask(view.reader, view, overview)
     path = required_side_file(config.tissue_mask, slide.paths.slide, MASK_SUFFIXES, "--tissue-mask")
     return read_tissue_mask(path, view.reader, view)
+
+
+def _normaliser(method: str, samples: TissueSamples) -> tuple[Normaliser | None, list[str]]:
+    """Return the stain normalisation of a slide, or None; and what the user should know of it."""
+    if method == NORMALISATIONS[0]:
+        return None, []
+    try:
+        return stain_normaliser(method, stain_profile(samples.pixels)), []
+    except DataError as error:
+        return None, [f"the stain was not normalised: {error}"]
 
 
 def _make_folder(out: Path, folder: Path) -> None:
@@ -104,7 +130,7 @@ def checkpoint_key(slide: SlideContext, batch: int) -> str:
         "torch": torch.__version__,
         "slide": slide.fingerprint,
         "slide_state": slide.state.text,
-        "reader": type(slide.view.reader).__name__,
+        "reader": reader_name(slide.view.reader),
         "model": shared.model.sha256,
         "parameters": dict(as_mapping(shared.post)),
         "min_score": config.min_score,
@@ -122,25 +148,40 @@ def checkpoint_key(slide: SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Background:
+    """What is known of a slide before its objects: its tissue, and the colours of tissue and background."""
+
+    tissue: TissueMask | None
+    colours: SlideColours | None
+
+
+def _finished(slide: SlideContext, checkpoint: Checkpoint, settings: MeasurementSettings) -> Iterator[Objects]:
+    """Yield the objects to store in canonical order: nuclei, or the cells made of them."""
+    if settings.cell_expansion is None or not len(checkpoint):
+        return checkpoint.blocks()
+    return CellMaker(checkpoint.everything(), slide.view, settings).blocks(slide.shared.config.threads)
+
+
 def _store(
     slide: SlideContext,
     checkpoint: Checkpoint,
     figures: PipelineFigures,
-    tissue: TissueMask | None,
-    colours: SlideColours | None,
+    background: _Background,
+    stains: SlideStains,
 ) -> None:
     """Store the checkpoint's objects in canonical order, with what is known of the slide."""
     started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
-    view = slide.view
-    summary = SummaryAccumulator(view)
+    view, tissue = slide.view, background.tissue
+    classes = slide.shared.model.card.classes  # a class map is applied when files are written
+    summary = SummaryAccumulator(view, len(classes))
     outside = BackgroundCounter(tissue)
     writer = StoreWriter(slide.paths.objects)
-    classes = slide.shared.model.card.classes  # a class map is applied when files are written
     by_class = np.zeros(len(classes), np.int64)
     regions = slide.regions and RegionCounter(slide.regions, classes, view.scale.mpp)
     try:
-        for block in checkpoint.blocks():
+        for block in _finished(slide, checkpoint, stains.settings):
             objects = regions.kept(block) if regions else block
             by_class += np.bincount(objects.classes, minlength=len(by_class))
             writer.write(objects)
@@ -153,8 +194,8 @@ def _store(
         _check_unchanged(slide)
         totals = summary.result()
         write_summary(slide.paths.summary, totals)
-        found = Findings(figures.tiles_total, totals, outside.count, colours)
-        figures.doubts = doubts(found, slide.shared.model.card)
+        found = Findings(figures.tiles_total, totals, outside.count, background.colours)
+        figures.doubts += doubts(found, slide.shared.model.card)
         figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
         record = slide_record(slide, figures, tissue)
         record.result = {"key": slide.key, "slide_state": slide.state.text, "content": digest}
@@ -162,9 +203,8 @@ def _store(
         if slide.regions and regions:
             record.regions = regions.facts()
             record.counts = {**record.counts, "tissue_mm2": slide.regions.tissue_mm2(tissue, view)}
-        header = slide_header(
-            view, classes, slide.shared.model, slide.fingerprint, result_settings(slide.shared.config)
-        )
+        settings = {**result_settings(slide.shared.config), **stains.vectors}
+        header = slide_header(view, classes, slide.shared.model, slide.fingerprint, settings)
         shapes = stored_regions(slide.regions.regions) if slide.regions else b""
         writer.commit(StoredSlide(objects_key(slide.key), header, as_mapping(record), shapes), tissue)
     except BaseException:

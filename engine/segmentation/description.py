@@ -13,6 +13,7 @@ from nuclix.engine.parameters import as_mapping
 from nuclix.engine.run_config import config_as_json
 from nuclix.engine.segmentation.hooks import PipelineFigures
 from nuclix.engine.segmentation.record import SlideRecord, run_warnings
+from nuclix.engine.slide.colour import profile_warnings, reader_name
 from nuclix.engine.slide.damage import damage_of, damage_warnings
 from nuclix.engine.slide.tissue import TissueMask
 from nuclix.engine.slide.view import SlideView, slide_bounds
@@ -79,7 +80,7 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
             "path": str(info.path),
             "fingerprint": slide.fingerprint,
             "vendor": info.vendor,
-            "reader": type(view.reader).__name__,
+            "reader": reader_name(view.reader),
             "height": info.levels[0].height,
             "width": info.levels[0].width,
             "mpp": view.scale.mpp / view.downsample,
@@ -88,6 +89,7 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
             "bounds": asdict(info.bounds) if info.bounds else None,
             "model_downsample": view.downsample,
             "damage": asdict(damage_of(view.reader)),
+            "quality": asdict(figures.quality) if figures.quality else None,
         },
         model=_model_facts(shared),
         settings=config_as_json(shared.config),
@@ -105,6 +107,7 @@ def slide_record(slide: SlideContext, figures: PipelineFigures, tissue: TissueMa
         warnings=[
             *shared.notes,
             *slide.scale.warnings,
+            *profile_warnings(view.reader, asked=shared.config.icc),
             *figures.doubts,
             *damage_warnings(damage_of(view.reader)),
             *run_warnings(figures.clumps_cut, predictor.asked, predictor.batch),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
 from nuclix.engine.segmentation.objects import Objects
+from nuclix.engine.slide.quality import SlideQuality
 
 
 class ObjectStore(Protocol):
@@ -79,4 +80,5 @@ class PipelineFigures:
     pixels_resumed: int = 0
     first_tile_at: float | None = None
     doubts: list[str] = field(default_factory=list)
+    quality: SlideQuality | None = None
     seconds: dict[str, float] = field(default_factory=dict)

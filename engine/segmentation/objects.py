@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nuclix.ext.ragged import gathered, offsets_of
 
 # Pixels along a cell of the canonical order: some thousand nuclei, few enough to lie close to each other.
 ORDER_CELL = 2048
@@ -39,6 +41,11 @@ class Objects:
         Index of each object's class.
     measurements : mapping of str to (N,) float64
         In the order in which they are written; NaN where an object does not have a measurement.
+    cell_offsets : (N + 1,) int64 or None
+        Where objects are cells: the boundary of object i, one ring, owns
+        ``cell_corners[cell_offsets[i]:cell_offsets[i + 1]]``. The rings above are then its nucleus.
+    cell_corners : (W, 2) float32 or None
+        Corners of the boundaries of cells.
     """
 
     first: NDArray[np.int64]
@@ -49,6 +56,8 @@ class Objects:
     corners: NDArray[np.float32]
     classes: NDArray[np.int32]
     measurements: Mapping[str, NDArray[np.float64]]
+    cell_offsets: NDArray[np.int64] | None = None
+    cell_corners: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -63,18 +72,25 @@ class Objects:
         """(N,) float64, detection probability of each object."""
         return self.measurements[PROBABILITY]
 
+    @property
+    def are_cells(self) -> bool:
+        """Whether each object is a cell: a boundary around a nucleus."""
+        return self.cell_offsets is not None
 
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the concatenation of arange(start, start + length)."""
-    total = int(lengths.sum())
-    if total == 0:
-        return np.zeros(0, np.int64)
-    ends = np.cumsum(lengths)
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
-
-
-def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    @property
+    def boundaries(self) -> Objects:
+        """The objects outlined by what QuPath shows as their region: the boundary of a cell, else the nucleus."""
+        if self.cell_offsets is None or self.cell_corners is None:
+            return self
+        return replace(
+            self,
+            rings=np.arange(len(self) + 1, dtype=np.int64),
+            shells=np.ones(len(self), bool),
+            offsets=self.cell_offsets,
+            corners=self.cell_corners,
+            cell_offsets=None,
+            cell_corners=None,
+        )
 
 
 def take(objects: Objects, index: NDArray[np.int64]) -> Objects:
@@ -93,18 +109,25 @@ def take(objects: Objects, index: NDArray[np.int64]) -> Objects:
         M objects that share no memory with the input.
     """
     ring_counts = np.diff(objects.rings)[index]
-    ring_index = _ranges(objects.rings[:-1][index], ring_counts)
+    ring_index = gathered(objects.rings[:-1][index], ring_counts)
     corner_counts = np.diff(objects.offsets)[ring_index]
-    corner_index = _ranges(objects.offsets[:-1][ring_index], corner_counts)
+    corner_index = gathered(objects.offsets[:-1][ring_index], corner_counts)
+    cell_offsets, cell_corners = objects.cell_offsets, objects.cell_corners
+    if cell_offsets is not None and cell_corners is not None:
+        lengths = np.diff(cell_offsets)[index]
+        cell_corners = cell_corners[gathered(cell_offsets[:-1][index], lengths)]
+        cell_offsets = offsets_of(lengths)
     return Objects(
         first=objects.first[index],
         pixels=objects.pixels[index],
-        rings=_offsets(ring_counts),
+        rings=offsets_of(ring_counts),
         shells=objects.shells[ring_index],
-        offsets=_offsets(corner_counts),
+        offsets=offsets_of(corner_counts),
         corners=objects.corners[corner_index],
         classes=objects.classes[index],
         measurements={name: values[index] for name, values in objects.measurements.items()},
+        cell_offsets=cell_offsets,
+        cell_corners=cell_corners,
     )
 
 
@@ -124,24 +147,30 @@ def concatenate(parts: Sequence[Objects]) -> Objects:
     Raises
     ------
     ValueError
-        If `parts` is empty or the measurements' names differ.
+        If `parts` is empty, the measurements' names differ, or only some are cells.
     """
     if not parts:
         raise ValueError("nothing to concatenate: `parts` is empty")
     names = tuple(parts[0].measurements)
     if any(tuple(part.measurements) != names for part in parts):
         raise ValueError("objects with different measurements can't be joined")
+    if len({part.are_cells for part in parts}) > 1:
+        raise ValueError("cells and nuclei without cells can't be joined")
+    cell_lengths = [np.diff(part.cell_offsets) for part in parts if part.cell_offsets is not None]
+    cell_corners = [part.cell_corners for part in parts if part.cell_corners is not None]
     rings = np.concatenate([np.diff(part.rings) for part in parts])
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
     return Objects(
         first=np.concatenate([part.first for part in parts]),
         pixels=np.concatenate([part.pixels for part in parts]),
-        rings=_offsets(rings),
+        rings=offsets_of(rings),
         shells=np.concatenate([part.shells for part in parts]),
-        offsets=_offsets(lengths),
+        offsets=offsets_of(lengths),
         corners=np.concatenate([part.corners for part in parts]),
         classes=np.concatenate([part.classes for part in parts]),
         measurements={name: np.concatenate([part.measurements[name] for part in parts]) for name in names},
+        cell_offsets=offsets_of(np.concatenate(cell_lengths)) if cell_lengths else None,
+        cell_corners=np.concatenate(cell_corners) if cell_corners else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import PostProcessor
 from nuclix.engine.errors import ModelError
+from nuclix.engine.files import replace_file
 from nuclix.engine.inference.card import card_from_toml
-from nuclix.engine.inference.model_file import write_model
+from nuclix.engine.inference.model_file import card_text, load_torchscript, write_model
+from nuclix.engine.inference.model_source import ModelSource, source_of
 from nuclix.engine.model_card import InputFormat, ModelCard, PatchShape
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.classes import check_classes, class_rule, find_nuclei
@@ -29,6 +31,18 @@ MARGIN_TOLERANCE = 1e-3
 # Foreground on an image of tissue; outside, the card is likely wrong about the input or the maps.
 PLAUSIBLE_FOREGROUND = (0.001, 0.9)
 _TIMED = 2
+_WEIGHTS_ONLY = "holds weights without the network: build it in Python, load them, and save it with torch.jit.trace"
+_TENSORFLOW = "is of TensorFlow: convert it to ONNX (python -m tf2onnx.convert), then pack that"
+_ADVICE = {
+    ".pth": _WEIGHTS_ONLY,
+    ".ckpt": _WEIGHTS_ONLY,
+    ".safetensors": _WEIGHTS_ONLY,
+    ".h5": _TENSORFLOW,
+    ".keras": _TENSORFLOW,
+    ".pb": _TENSORFLOW,
+    ".xml": "is OpenVINO's: pack the TorchScript or ONNX file it was made from, then run it with --runtime openvino",
+    ".engine": "is compiled for one GPU: pack the TorchScript or ONNX file that it was made from",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +98,11 @@ def pack_model(network: Path, card_file: Path, out: Path, image: NDArray[np.uint
     Parameters
     ----------
     network : Path
-        TorchScript.
+        TorchScript, or a file of a model source that can hold a card (ONNX, an archive of ``torch.export``).
     card_file : Path
         TOML. ``patch.margin`` may be left out: it is measured then.
     out : Path
-        The model file.
+        The model file; of the format of `network`.
     image : (H, W, 3) uint8
         Tissue at the model's scale, at least one and a half patches high and wide.
 
@@ -105,7 +119,9 @@ def pack_model(network: Path, card_file: Path, out: Path, image: NDArray[np.uint
     post = post_processor(card, RunConfig(), str(card_file))
     class_rule(card, str(card_file))
     check_classes(card, post, str(card_file))
-    module = _load(network)
+    source = source_of(network)
+    _check_formats(source, network, out)
+    module = load_torchscript(network, "cpu") if source is None else source.load(network, card, "cpu")
     trial = _Trial(module, replace(card, crop=0), network)
     size, multiple = card.patch.size, card.patch.multiple
     trial.crop = _crop(trial.run(image, size, cropped=True), trial.card, network)
@@ -128,7 +144,10 @@ def pack_model(network: Path, card_file: Path, out: Path, image: NDArray[np.uint
     if not same:
         warnings.append("two runs on the same patch differ: is the network in evaluation mode?")
     speed = trial.speed(image, size)
-    write_model(out, trial.traced(multiple), replace(done, input=InputFormat(), outputs=(), stride=1, crop=0))
+    if source is None:
+        write_model(out, trial.traced(multiple), replace(done, input=InputFormat(), outputs=(), stride=1, crop=0))
+    else:
+        replace_file(out, source.with_card(network.read_bytes(), card_text(done).encode()))
     return PackFacts(done, trial.crop, reach, facts, share, nuclei, same, speed, tuple(warnings))
 
 
@@ -146,16 +165,19 @@ def _read(path: Path) -> tuple[ModelCard, bool]:
     return card, bool(missing)
 
 
-def _load(path: Path) -> torch.jit.ScriptModule:
-    from nuclix.engine.inference.model_file import load_torchscript
-
-    return load_torchscript(path, "cpu")
+def _check_formats(source: type[ModelSource] | None, network: Path, out: Path) -> None:
+    """Refuse formats that hold no network, or no card."""
+    suffix = network.suffix.lower()
+    if suffix in _ADVICE:
+        raise ModelError(f"{network}: {_ADVICE[suffix]}")
+    if source is not None and out.suffix.lower() != suffix:
+        raise ModelError(f"{out}: the model file is of the format of {network.name}: end its name with {suffix}")
 
 
 class _Trial:
     """Runs the network on patches from the middle of an image."""
 
-    def __init__(self, module: torch.jit.ScriptModule, card: ModelCard, path: Path) -> None:
+    def __init__(self, module: Callable[[torch.Tensor], Any], card: ModelCard, path: Path) -> None:
         self._module = module
         self.card = card
         self.crop = 0

@@ -41,6 +41,8 @@ from nuclix.engine.segmentation.measure import (
 )
 from nuclix.engine.segmentation.objects import PROBABILITY, Objects, concatenate, take
 from nuclix.engine.segmentation.stage_timer import StageClock
+from nuclix.engine.segmentation.units import Batch, Computing, Patch, Stitched, Unit
+from nuclix.engine.slide.normalise import Normaliser
 from nuclix.engine.slide.view import SlideView
 
 T = TypeVar("T", bound=np.generic)
@@ -71,6 +73,8 @@ class PipelineInputs:
         How nuclei are outlined and what is measured.
     min_score : float or None
         Nuclei with a lower detection probability are dropped.
+    normalise : callable or None
+        Stain normalisation of what the network sees; stains are measured on the slide's own pixels.
     """
 
     view: SlideView
@@ -81,39 +85,7 @@ class PipelineInputs:
     rule: ClassRule | None = None
     measurements: MeasurementSettings = SHAPE_ONLY
     min_score: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Patch:
-    """A patch's pixels, and those of its valid region in one plane where they are measured."""
-
-    pixels: NDArray[np.uint8]
-    packed: NDArray[np.float32] | None
-
-
-@dataclass(slots=True)
-class _Unit:
-    """A unit in progress: its maps fill up patch by patch; None is background.
-
-    Where pixels are measured they are one more plane behind the maps.
-    """
-
-    row: int
-    col: int
-    box: Box
-    missing: int
-    maps: NDArray[np.float32] | None = None
-    tiles: int = 0
-    pixels: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Stitched:
-    """A unit's objects on their way, and after a row's last unit the state from which a run can go on."""
-
-    unit: _Unit
-    objects: list[Future[Objects]]
-    state: dict[str, NDArray[Any]] | None
+    normalise: Normaliser | None = None
 
 
 class SlidePipeline:
@@ -148,7 +120,8 @@ class SlidePipeline:
         self._readers = ThreadPoolExecutor(threads, "nuclix-read")
         self._stitching = ThreadPoolExecutor(1, "nuclix-stitch")
         self._splitters = ThreadPoolExecutor(threads, "nuclix-split")
-        self._flying: deque[Future[_Stitched]] = deque()
+        self._flying: deque[Future[Stitched]] = deque()
+        self._computing: deque[Computing] = deque()
         self._first_row = 0
         self._landed = np.zeros(2, np.int64)  # tiles and pixels of the units whose objects are in the checkpoint
         if inputs.checkpoint.state:
@@ -196,40 +169,40 @@ class SlidePipeline:
         return [core for core in cores if tissue is None or tissue.any_in(core.expand(margin))]
 
     def _run(self) -> None:
-        batch: list[tuple[_Unit, Box, Future[_Patch]]] = []
-        units: deque[_Unit] = deque()
+        batch: Batch = []
+        units: deque[Unit] = deque()
         for unit, core, read in self._reads():
             if batch and unit.row != batch[-1][0].row:
                 # A batch never crosses rows: after a restart at a row, each patch has the neighbours it had before.
                 self._predict(batch)
-                batch.clear()
-                while units and units[0].missing == 0:
-                    self._send(units.popleft())
+                batch = []
             if unit is not (units[-1] if units else None):
                 units.append(unit)
             if core is not None and read is not None:
                 batch.append((unit, core, read))
                 if len(batch) == self._inputs.predictor.batch:
                     self._predict(batch)
-                    batch.clear()
+                    batch = []
             while units and units[0].missing == 0:
                 self._send(units.popleft())
         if batch:
             self._predict(batch)
+        while self._computing:
+            self._place()
         while units:
             self._send(units.popleft())
         while self._flying:
             self._land()
 
-    def _reads(self) -> Iterator[tuple[_Unit, Box | None, Future[_Patch] | None]]:
+    def _reads(self) -> Iterator[tuple[Unit, Box | None, Future[Patch] | None]]:
         """Yield every patch with its pixels on their way, read ahead by two batches; background units without."""
-        ahead: deque[tuple[_Unit, Box | None, Future[_Patch] | None]] = deque()
+        ahead: deque[tuple[Unit, Box | None, Future[Patch] | None]] = deque()
         depth = 2 * self._inputs.predictor.batch + self._threads
         margin = self._grid.patch.margin
         waiting = 0
         for row, col in self._unit_indices(self._first_row):
             cores = self._patches(row, col)
-            unit = _Unit(row, col, self._grid.unit_box(row, col), len(cores))
+            unit = Unit(row, col, self._grid.unit_box(row, col), len(cores))
             if not cores:
                 ahead.append((unit, None, None))
             for core in cores:
@@ -241,34 +214,36 @@ class SlidePipeline:
                     yield item
         yield from ahead
 
-    def _read(self, box: Box) -> _Patch:
+    def _read(self, box: Box) -> Patch:
         with self._clock.stage("read"):
             pixels = self._inputs.view.read_patch(box)
+            normalise = self._inputs.normalise
+            seen = pixels if normalise is None else normalise(pixels)
             if not self._inputs.measurements.needs_pixels:
-                return _Patch(pixels, None)
+                return Patch(seen, None)
             margin = self._grid.patch.margin
-            return _Patch(pixels, packed_pixels(pixels[margin : box.height - margin, margin : box.width - margin]))
+            return Patch(seen, packed_pixels(pixels[margin : box.height - margin, margin : box.width - margin]))
 
-    def _predict(self, batch: list[tuple[_Unit, Box, Future[_Patch]]]) -> None:
-        """Compute a batch and put the middles into their units' maps."""
+    def _predict(self, batch: Batch) -> None:
+        """Start to compute a batch; place the maps of earlier ones, as many as need not be under way any more."""
         patches = [read.result() for _, _, read in batch]
+        predictor = self._inputs.predictor
         with self._clock.stage("network"):
-            maps = self._inputs.predictor([patch.pixels for patch in patches])
+            maps = predictor.submit([patch.pixels for patch in patches])
+        self._computing.append(Computing(batch, patches, maps))
+        while len(self._computing) > predictor.in_flight:
+            self._place()
+
+    def _place(self) -> None:
+        """Put the middles of the oldest batch that is under way into their units' maps."""
+        batch = self._computing.popleft()
+        with self._clock.stage("network"):
+            maps = batch.maps()
         if self._figures.first_tile_at is None:
             self._figures.first_tile_at = time.time()
-        for (unit, core, _), tile, patch in zip(batch, maps, patches, strict=True):
-            if unit.maps is None:
-                planes = len(tile) + (patch.packed is not None)
-                unit.maps = np.zeros((planes, *unit.box.shape), np.float32)
-            shared = core.intersect(unit.box)
-            unit.maps[(slice(len(tile)), *shared.slices(unit.box))] = tile[(slice(None), *shared.slices(core))]
-            if patch.packed is not None:
-                unit.maps[(len(tile), *shared.slices(unit.box))] = patch.packed[shared.slices(core)]
-            unit.missing -= 1
-            unit.tiles += 1
-            unit.pixels += shared.area
-            self._figures.pixels += shared.area
-        self._figures.tiles += len(batch)
+        for (unit, core, _), tile, patch in zip(batch.places, maps, batch.patches, strict=True):
+            self._figures.pixels += unit.place(core, tile, patch.packed)
+        self._figures.tiles += len(batch.places)
         self._report()
 
     def _report(self) -> None:
@@ -277,7 +252,7 @@ class SlidePipeline:
             Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
         )
 
-    def _send(self, unit: _Unit) -> None:
+    def _send(self, unit: Unit) -> None:
         """Hand a complete unit to the stitcher; wait where too many are on their way."""
         self._flying.append(self._stitching.submit(self._stitch, unit))
         while len(self._flying) > UNITS_IN_FLIGHT:
@@ -301,7 +276,7 @@ class SlidePipeline:
             if unit.row + 1 < self._grid.unit_rows and self._hooks.should_stop():
                 raise Interrupted(f"stopped after row {unit.row + 1} of {self._grid.unit_rows}")
 
-    def _stitch(self, unit: _Unit) -> _Stitched:
+    def _stitch(self, unit: Unit) -> Stitched:
         """Find the clumps that this unit completes and send them to be split."""
         with self._clock.stage("stitch"):
             post = self._inputs.post
@@ -331,7 +306,7 @@ class SlidePipeline:
             last = unit.col == self._grid.unit_cols - 1
             unit.maps = None
             state = {**self._stitcher.snapshot(), **self._band.snapshot()} if last else None
-            return _Stitched(unit, jobs, state)
+            return Stitched(unit, jobs, state)
 
     def _blocks_in(self, region: Box) -> Iterator[tuple[int, int]]:
         """Yield the blocks that make up a unit's region."""

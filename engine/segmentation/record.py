@@ -1,4 +1,4 @@
-"""The record beside a slide's result: what was run, with what, and what came of it."""
+"""The record next to a slide's result: what was run, with what, and what came of it."""
 
 from __future__ import annotations
 

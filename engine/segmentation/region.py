@@ -216,8 +216,8 @@ class RegionPatches:
         for part in self._parts:
             for below in tops.get(part.box.row_end, ()):
                 pairs.append(_adjacent(part.bottom, part.box.col, below.top, below.box.col))
-            for beside in lefts.get(part.box.col_end, ()):
-                pairs.append(_adjacent(part.right, part.box.row, beside.left, beside.box.row))
+            for neighbour in lefts.get(part.box.col_end, ()):
+                pairs.append(_adjacent(part.right, part.box.row, neighbour.left, neighbour.box.row))
         one, other = np.concatenate(pairs, axis=1)
         size = self._count + 1
         graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(size, size))

@@ -29,6 +29,7 @@ from nuclix.engine.segmentation.result_key import CLASS_MAP, objects_key, result
 from nuclix.engine.segmentation.slide_files import SlideOutcome, SlidePaths
 from nuclix.engine.segmentation.store import ObjectStore, open_store
 from nuclix.engine.segmentation.written_classes import mapped_record
+from nuclix.engine.slide.colour import managed
 from nuclix.engine.slide.damage import DamageTolerant
 from nuclix.engine.slide.identity import ContentHash, SlideState, slide_state
 from nuclix.engine.slide.open import fingerprint, open_slide
@@ -216,6 +217,8 @@ def _compute(paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, u
     try:
         if isinstance(reader, DamageTolerant):
             reader.tolerate_damage(config.tolerate_damage)
+        if config.icc:
+            reader = managed(reader)
         scale = resolve_scale(reader.info, user)
         check_upsampling(reader.info, scale.scale, context.model.card.scale, config)
         regions = regions_of(config, paths.slide)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,9 @@ FINEST_CELL_UM = 50.0
 # Nuclei of tissue lie between 10 and 300 um2; the last bin takes all that are larger.
 AREA_BIN_UM2 = 2.0
 AREA_BINS = 250
-_FORMAT = 1
-_AREA = "Area µm^2"
+_FORMAT = 2
+_WITHOUT_CLASSES = 1  # the format of 0.1
+_AREAS = ("Area µm^2", "Nucleus: Area µm^2")  # of nuclei alone, of cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,15 @@ class SlideSummary:
         Nuclei by area: bins of `AREA_BIN_UM2`, the last one open.
     area_sum : float
         Sum of all areas in um2.
+    by_class : (classes, rows, columns) int64
+        `counts` of each class, in the model's order; without classes (0, rows, columns).
     """
 
     counts: NDArray[np.int64]
     cell_mm2: float
     areas: NDArray[np.int64]
     area_sum: float
+    by_class: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int64))
 
 
 class SummaryAccumulator:
@@ -55,16 +59,18 @@ class SummaryAccumulator:
     ----------
     view : SlideView
         The slide at the model's scale, which the objects' coordinates are in.
+    classes : int
+        Number of classes to count apart; 1 counts all together.
     """
 
-    def __init__(self, view: SlideView) -> None:
+    def __init__(self, view: SlideView, classes: int = 1) -> None:
         bounds = slide_bounds(view.info)
         self._um = view.scale.mpp
         self._corner = np.array([bounds.row, bounds.col]) / view.downsample
         self._extent = np.maximum(np.array(bounds.shape) / view.downsample, 1.0)
         cell = max(self._extent.max() / CELLS, FINEST_CELL_UM / self._um)
         self._shape = np.maximum(np.rint(self._extent / cell), 1).astype(int)
-        self._counts = np.zeros(int(self._shape.prod()), np.int64)
+        self._counts = np.zeros((max(classes, 1), int(self._shape.prod())), np.int64)
         self._areas = np.zeros(AREA_BINS + 1, np.int64)
         self._area_sum = 0.0
 
@@ -72,16 +78,22 @@ class SummaryAccumulator:
         """Count more nuclei; each counts where its first pixel lies."""
         place = (objects.first - self._corner) * (self._shape / self._extent)
         row, col = np.clip(place.astype(int), 0, self._shape - 1).T
-        self._counts += np.bincount(row * self._shape[1] + col, minlength=len(self._counts))
+        kinds, cells = self._counts.shape
+        kind = objects.classes.astype(np.int64) if kinds > 1 else 0
+        flat = kind * cells + row * self._shape[1] + col
+        self._counts += np.bincount(flat, minlength=self._counts.size).reshape(kinds, cells)
         # The area of the outline that is written, as everywhere else; of the pixels where no shapes are measured.
-        area = objects.measurements.get(_AREA, objects.pixels * self._um**2)
+        measured = [objects.measurements[name] for name in _AREAS if name in objects.measurements]
+        area = measured[0] if measured else objects.pixels * self._um**2
         self._areas += np.bincount(np.minimum(area / AREA_BIN_UM2, AREA_BINS).astype(int), minlength=AREA_BINS + 1)
         self._area_sum += float(area.sum())
 
     def result(self) -> SlideSummary:
         """Return what was counted."""
         cell_mm2 = float((self._extent / self._shape).prod()) * self._um**2 / 1e6
-        return SlideSummary(self._counts.reshape(self._shape), cell_mm2, self._areas, self._area_sum)
+        maps = self._counts.reshape(-1, *self._shape)
+        by_class = maps if len(maps) > 1 else maps[:0]
+        return SlideSummary(maps.sum(axis=0), cell_mm2, self._areas, self._area_sum, by_class)
 
 
 def write_summary(path: Path, summary: SlideSummary) -> None:
@@ -94,7 +106,8 @@ def write_summary(path: Path, summary: SlideSummary) -> None:
     """
     buffer = io.BytesIO()
     numbers = np.array([summary.cell_mm2, summary.area_sum])
-    np.savez_compressed(buffer, format=_FORMAT, counts=summary.counts, areas=summary.areas, numbers=numbers)
+    maps = {"counts": summary.counts, "by_class": summary.by_class}
+    np.savez_compressed(buffer, format=_FORMAT, areas=summary.areas, numbers=numbers, **maps)
     try:
         replace_file(path, buffer.getvalue(), durable=False)
     except OSError as error:
@@ -105,14 +118,18 @@ def read_summary(path: Path) -> SlideSummary | None:
     """Return a saved summary, or None where there is none that can be read."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            if int(content["format"]) != _FORMAT:
+            written = int(content["format"])
+            if written not in (_FORMAT, _WITHOUT_CLASSES):
                 return None
             counts, areas, numbers = content["counts"], content["areas"], content["numbers"]
+            by_class = content["by_class"] if written == _FORMAT else np.zeros((0, *counts.shape), np.int64)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     if counts.ndim != 2 or areas.shape != (AREA_BINS + 1,) or numbers.shape != (2,):
         return None
-    return SlideSummary(counts, float(numbers[0]), areas, float(numbers[1]))
+    if by_class.ndim != 3 or (len(by_class) and by_class.shape[1:] != counts.shape):
+        return None
+    return SlideSummary(counts, float(numbers[0]), areas, float(numbers[1]), by_class)
 
 
 def density(summary: SlideSummary) -> NDArray[np.float64]:
@@ -127,12 +144,17 @@ def density(summary: SlideSummary) -> NDArray[np.float64]:
     -------
     (rows, columns) float64
     """
-    smooth = summary.counts.astype(np.float64)
+    return smoothed(summary.counts) / summary.cell_mm2
+
+
+def smoothed(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return a map smoothed by one cell (binomial 1 2 1), which keeps its sum."""
+    smooth = counts.astype(np.float64)
     for axis in (0, 1):
         wide = np.pad(smooth, [(1, 1) if i == axis else (0, 0) for i in (0, 1)], mode="edge")
         rows = np.moveaxis(wide, axis, 0)
         smooth = np.moveaxis((rows[:-2] + 2 * rows[1:-1] + rows[2:]) / 4, 0, axis)
-    return smooth / summary.cell_mm2
+    return smooth
 
 
 def area_quantiles(areas: NDArray[np.int64], shares: tuple[float, ...]) -> tuple[float, ...] | None:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from nuclix.engine.errors import OutputError
 from nuclix.engine.geometry import Box
 from nuclix.ext.resample import box_mean
+from nuclix.ext.stains import EOSIN, HEMATOXYLIN
 
-UM_PER_PX = 0.25
+MPP = 0.25
 TILE = 256
 LEVELS = (1, 4, 16)
 JPEG_QUALITY = 85
 # Optical densities of the stains in red, green and blue as QuPath has them by default, and the light of the lamp
-HAEMATOXYLIN = np.array([0.65111, 0.70119, 0.29049], np.float32)
-EOSIN = np.array([0.2159, 0.8012, 0.5581], np.float32)
+_HEMATOXYLIN, _EOSIN = np.array([HEMATOXYLIN, EOSIN], np.float32)
 LAMP = np.array([244.0, 242.0, 245.0], np.float32)
 NOISE = 2.0  # standard deviation of a pixel, in grey levels
 TEXTURE = 1024  # period of the textures, in pixels
@@ -42,7 +42,7 @@ class SyntheticSlide:
     path : Path
         The file.
     height, width : int
-        Its size in pixels of `UM_PER_PX`.
+        Its size in pixels of `MPP`.
     nuclei : (N, 8) float64
         Row, column, half-axes (along, across), angle, and three numbers that shape the outline and its inside; in the
         order in which they are drawn: where two overlap the earlier lies on top.
@@ -222,7 +222,7 @@ def _draw(scene: _Scene, box: Box) -> NDArray[np.uint8]:
     haem = deep * (0.05 + 0.08 * epithelium + 0.015 * grain)
     for index in _reaching(scene.nuclei, box)[::-1]:
         _stain(scene.nuclei[index], box, (haem, eosin), scene.grain)
-    density = np.clip(haem, 0, None)[..., None] * HAEMATOXYLIN + np.clip(eosin, 0, None)[..., None] * EOSIN
+    density = np.clip(haem, 0, None)[..., None] * _HEMATOXYLIN + np.clip(eosin, 0, None)[..., None] * _EOSIN
     light = LAMP * np.exp(np.float32(-np.log(10)) * density)
     noise = np.random.default_rng((scene.seed, box.row)).standard_normal(light.shape, np.float32)
     return np.clip(np.rint(light + np.float32(NOISE) * noise), 0, 255).astype(np.uint8)
@@ -255,7 +255,7 @@ def _write(path: Path, scene: _Scene) -> None:
     edge = scene.edge
     description = (
         f"Aperio Image Library v12.0.0\n{edge}x{edge} ({TILE}x{TILE}) JPEG/YCC Q={JPEG_QUALITY}"
-        f"|AppMag = {round(10 / UM_PER_PX)}|MPP = {UM_PER_PX}"
+        f"|AppMag = {round(10 / MPP)}|MPP = {MPP}"
     )
     pages: dict[str, Any] = {"dtype": np.uint8, "metadata": None, "software": False}
     tiled = pages | {

@@ -7,20 +7,19 @@ after scaling and bending. All random numbers come from one generator that the c
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.training.filters import blur
+from nuclix.ext.stains import EOSIN, HEMATOXYLIN
 
 if TYPE_CHECKING:
     import torch
 
 OD_FLOOR = 1.0  # added to 0..255 so that black has a finite optical density
 OD_RANGE = 256.0
-# Optical density of haematoxylin and eosin in R, G, B: Ruifrok & Johnston, Anal Quant Cytol Histol 23 (2001).
-HAEMATOXYLIN = (0.650, 0.704, 0.286)
-EOSIN = (0.072, 0.990, 0.105)
-LEAST_SIGMA = 0.4  # px; a narrower Gaussian does nothing
+MIN_SIGMA = 0.4  # px; a narrower Gaussian does nothing
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -54,7 +53,7 @@ class Augmentation:
         Probability of halving the resolution, as a 20x slide scaled up to 40x has it.
     noise, noise_sigma : float
         Probability of additive noise of up to that standard deviation (grey levels).
-    glass, streaks : float
+    background, streaks : float
         Probabilities of a patch of empty background instead of the image, and of one that is drawn out to streaks;
         neither has nuclei (see `nuclix.engine.training.negatives`).
     """
@@ -78,7 +77,7 @@ class Augmentation:
     low_resolution: float = 0.2
     noise: float = 0.25
     noise_sigma: float = 9.0
-    glass: float = 0.03
+    background: float = 0.03
     streaks: float = 0.04
 
     def __post_init__(self) -> None:
@@ -90,9 +89,17 @@ class Augmentation:
             raise ValueError(f"scale must be 1 (no change of size) or more, not {self.scale}")
 
 
+FORMER_NAMES = {"glass": "background"}  # of fields; accepted for one release
+
+
+def present_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of an augmentation with former names of fields replaced by the present ones."""
+    return {FORMER_NAMES.get(name, name): value for name, value in settings.items()}
+
+
 NONE = Augmentation(
     mirror=False, rotation=0, scale=1, elastic=0, stain_gain=0, stain_shift=0, stain_turn=0, brightness=0, contrast=0,
-    saturation=0, blur=0, sharpen=0, low_resolution=0, noise=0, glass=0,
+    saturation=0, blur=0, sharpen=0, low_resolution=0, noise=0, background=0,
     streaks=0,
 )  # fmt: skip
 
@@ -215,7 +222,7 @@ def _colour_maps(count: int, settings: Augmentation, rng: torch.Generator) -> tu
     import torch
     from torch.nn.functional import normalize
 
-    stains = torch.tensor([HAEMATOXYLIN, EOSIN])
+    stains = torch.tensor([HEMATOXYLIN, EOSIN])
     stains = normalize(torch.cat([stains, torch.linalg.cross(stains[0], stains[1])[None]]), dim=1)
     gain = torch.exp(settings.stain_gain * torch.randn(count, 3, generator=rng))
     shift = settings.stain_shift * torch.randn(count, 3, generator=rng)
@@ -291,7 +298,7 @@ def focus(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) ->
     sharpened = ~blurred & (draws[0] < settings.blur + settings.sharpen)
     chosen = blurred | sharpened
     if chosen.any():
-        sigma = LEAST_SIGMA + (settings.blur_sigma - LEAST_SIGMA) * draws[1]
+        sigma = MIN_SIGMA + (settings.blur_sigma - MIN_SIGMA) * draws[1]
         amount = torch.where(blurred, torch.ones(count), -draws[2])
         images[chosen] = blur(images[chosen], sigma[chosen], amount[chosen])
     coarse = draws[3] < settings.low_resolution

@@ -69,6 +69,8 @@ class Reliability:
         Mean difference of score and share of matches over ten bins of the score, weighted by their members.
     average_precision : float
         Area under precision over the share of matched nuclei kept, as the threshold falls.
+    bins : tuple of (float, float, int)
+        Of each tenth of the scores that has nuclei: mean score, share of matches, number of nuclei.
     """
 
     nuclei: int
@@ -76,6 +78,7 @@ class Reliability:
     brier: float
     calibration_error: float
     average_precision: float
+    bins: tuple[tuple[float, float, int], ...] = ()
 
 
 def judged(
@@ -158,13 +161,16 @@ def reliability(items: Sequence[Judged]) -> Reliability | None:
         return None
     places = np.minimum((score * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(places, minlength=BINS)
-    gaps = np.abs(np.bincount(places, score, BINS) - np.bincount(places, match, BINS))
+    sums, matches_of = np.bincount(places, score, BINS), np.bincount(places, match, BINS)
+    gaps = np.abs(sums - matches_of)
+    rows = [(sums[i] / counts[i], matches_of[i] / counts[i], int(counts[i])) for i in np.flatnonzero(counts)]
     return Reliability(
         int(counts.sum()),
         round(float(match.mean()), DIGITS),
         round(float(np.mean((score - match) ** 2)), DIGITS),
         round(float(gaps.sum() / counts.sum()), DIGITS),
         round(average_precision(score, match), DIGITS),
+        tuple((round(float(mean), DIGITS), round(float(share), DIGITS), count) for mean, share, count in rows),
     )
 
 

@@ -80,12 +80,12 @@ class Recipe(Protocol):
 class AuxiliaryMaps(Protocol):
     """A recipe whose targets depend on more of an image than its labels, such as where its stains are."""
 
-    def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    def auxiliary_maps(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return (planes, H, W) of an (H, W, 3) image: made once, from the image as it is, then warped like labels."""
         ...
 
-    def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the (channels, H, W) training target of a patch's labels and guide; used in place of `targets`."""
+    def targets_with_auxiliary(self, labels: NDArray[np.int32], auxiliary: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the (channels, H, W) target of a patch's labels and auxiliary maps; used in place of `targets`."""
         ...
 
 
@@ -93,7 +93,7 @@ class AuxiliaryMaps(Protocol):
 class AcceptsPatch(Protocol):
     """A recipe that chooses patches by what they hold; one that it refuses is drawn again, of the same image."""
 
-    def accepts(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> bool:
+    def accepts(self, labels: NDArray[np.int32], auxiliary: NDArray[np.float32]) -> bool:
         """Return whether to train on a patch with these (S, S) labels and (planes, S, S) auxiliary maps."""
         ...
 

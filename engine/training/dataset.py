@@ -88,7 +88,7 @@ def load_dataset(folder: Path, options: SplitOptions = _USUAL_SPLIT, mpp: float 
     ----------
     folder : Path
         Holds the two folders, and perhaps ``split.csv``, ``groups.csv`` and ``images.csv`` (columns image and
-        um_per_px).
+        mpp).
     options : SplitOptions
         Which images train and which validate.
     mpp : float, optional

@@ -119,11 +119,11 @@ def cells(experiment: Experiment, fold_count: int) -> Iterator[Cell]:
 
 def folds_of(experiment: Experiment, bench: Bench, names: Sequence[str]) -> dict[str, int]:
     """Return image name to fold, from 1: whole groups, dealt or from the experiment's table."""
-    beside = bench.path.parent
-    groups = read_groups(bench.data, names, beside / experiment.groups_file if experiment.groups_file else None)
+    folder = bench.path.parent
+    groups = read_groups(bench.data, names, folder / experiment.groups_file if experiment.groups_file else None)
     if not experiment.folds_file:
         return deal_folds(groups, experiment.folds)
-    return read_folds(beside / experiment.folds_file, names, groups, experiment.folds)
+    return read_folds(folder / experiment.folds_file, names, groups, experiment.folds)
 
 
 def run_experiment(

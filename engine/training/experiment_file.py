@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nuclix.engine import registry
 from nuclix.engine.errors import PluginError, UsageError
 from nuclix.engine.parameters import as_mapping, from_mapping
-from nuclix.engine.training.augmentation import NONE
+from nuclix.engine.training.augmentation import NONE, present_names
 from nuclix.engine.training.contracts import CustomSchedule
 from nuclix.engine.training.schedule import Schedule
 
@@ -175,8 +175,8 @@ def read_experiment(path: Path) -> Experiment:
         made = recipe_of(network, path)
         schedule_of(experiment, network, made, 0, path)
         for way in network.ways:
+            kind = postprocessor_kind(way, made, path)
             for parameters in way.candidates(made):
-                kind = postprocessor_kind(way, made, path)
                 from_mapping(kind, parameters, f"{path}, splitting {way.name}", UsageError)
     return experiment
 
@@ -213,7 +213,7 @@ def schedule_of(experiment: Experiment, network: Network, recipe: Recipe, seed: 
     for given in (experiment.schedule, network.schedule):
         own = dict(given)
         change = own.pop("augmentation", {})
-        views = as_mapping(NONE) if change == STILL else {**views, **change}
+        views = as_mapping(NONE) if change == STILL else {**views, **present_names(change)}
         settings.update(own)
     settings["augmentation"] = views
     where = f"{path}, network {network.name}, schedule"

@@ -1,4 +1,4 @@
-"""Tables of an experiment: cross-fitted scores by image, means with their spread, and the exact Wilcoxon test."""
+"""Tables of an experiment: cross-fitted scores by image, means with their spread, and the Wilcoxon test."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Summary:
     difference : float
         Mean AJI less the baseline's, on the images that both have; nan for the baseline.
     p_value : float
-        One-sided exact Wilcoxon signed-rank test of AJI being greater than the baseline's, paired by image.
+        One-sided Wilcoxon signed-rank test of AJI being greater than the baseline's, paired by image.
     seconds : float
         Mean training time of a cell.
     """
@@ -180,7 +180,7 @@ def markdown(experiment: Experiment, table: Sequence[Summary]) -> str:
         f"# {experiment.title}\n\n{text}\n"
         f"{experiment.folds}-fold cross-validation; each image is scored by networks that did not see its group, with "
         "post-processing parameters chosen on the other folds. Means are over images of means over seeds. ± seeds: "
-        "standard deviation of the seeds' means; ± images: standard error over images. p: one-sided exact Wilcoxon "
+        "standard deviation of the seeds' means; ± images: standard error over images. p: one-sided Wilcoxon "
         f"signed-rank test over images that AJI is greater than that of {experiment.reference}.\n"
     )
 

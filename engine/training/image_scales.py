@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCALES_FILE = "images.csv"
-SCALE_COLUMN = "um_per_px"
+SCALE_COLUMN = "mpp"
 SAME_SCALE = 0.01  # relative difference of two scales below which an image is left as it is
-MAX_UM_PER_PX = 100.0  # coarser than any microscope image; catches nanometres entered as micrometres
+MAX_MPP = 100.0  # coarser than any microscope image; catches nanometres entered as micrometres
 
 
 def read_scales(path: Path, names: Sequence[str]) -> dict[str, float]:
-    """Return image name to micrometres per pixel from a CSV with the columns image and um_per_px.
+    """Return image name to micrometres per pixel from a CSV with the columns image and mpp.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def read_scales(path: Path, names: Sequence[str]) -> dict[str, float]:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not 0 < value <= MAX_UM_PER_PX:
+        if not 0 < value <= MAX_MPP:
             raise DataError(
                 f"{path}: {SCALE_COLUMN} of {name} is {text!r}; it must be micrometres per pixel, like 0.25"
             )
@@ -59,7 +59,7 @@ def scales_of(folder: Path, table: Path | None, names: Sequence[str]) -> Mapping
     folder : Path
         The data set.
     table : Path, optional
-        The CSV that says the split; may have a column um_per_px.
+        The CSV that says the split; may have a column mpp.
     names : sequence of str
         The images whose scales are needed.
 

@@ -81,7 +81,7 @@ def patients_by_barcode(names: Sequence[str]) -> dict[str, str]:
     found = {name: BARCODE.match(name) for name in names}
     unnamed = [name for name, match in found.items() if match is None]
     if unnamed:
-        raise DataError(f"{unnamed[0]} bears no TCGA barcode that tells its patient; say the patients in a CSV")
+        raise DataError(f"{unnamed[0]} has no TCGA barcode in its name: list the patients in a CSV")
     return {name: match.group() for name, match in found.items() if match is not None}
 
 

@@ -18,7 +18,7 @@ COLUMNS = ("step", "seconds", "rate", "loss", "validation_loss", "aji", "f1", "p
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a training tells while it runs: the mean loss since the last word, and a validation if there was one."""
+    """Progress of a training run: the mean loss since the last word, and a validation if there was one."""
 
     step: int
     steps: int

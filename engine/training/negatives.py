@@ -81,10 +81,10 @@ def flakes(images: torch.Tensor, grids: torch.Tensor, rng: torch.Generator) -> t
     height = grid_sample(noise, positions.flip(-1), mode="bilinear", padding_mode="reflection", align_corners=True)
     level = THINNEST - 2 * torch.rand(count, 1, 1, 1, generator=rng)
     covered = torch.clamp((height - level) * 4, 0, 1)
-    return covered * dark + (1 - covered) * glass(count, size, rng)
+    return covered * dark + (1 - covered) * background(count, size, rng)
 
 
-def glass(count: int, size: int, rng: torch.Generator) -> torch.Tensor:
+def background(count: int, size: int, rng: torch.Generator) -> torch.Tensor:
     """Return (count, 3, size, size) empty background: near-white, a tint, a slow gradient, grain and specks of dust."""
     import torch
     from torch.nn.functional import interpolate

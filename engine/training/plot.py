@@ -52,6 +52,38 @@ def training_plot(rows: Sequence[Mapping[str, str]]) -> bytes:
     return content.getvalue()
 
 
+def reliability_plot(bins: Sequence[tuple[float, float, int]]) -> bytes:
+    """Draw how often nuclei with a detection score match an annotated one, as SVG.
+
+    Parameters
+    ----------
+    bins : sequence of (float, float, int)
+        Mean score, share of matches and number of nuclei (see `nuclix.engine.training.calibration.Reliability`).
+
+    Returns
+    -------
+    bytes
+        The file's content; on the diagonal scores are probabilities. The bars of a point are twice its standard error.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", label="score = share of matches")
+    if bins:
+        scores, shares, counts = zip(*bins, strict=True)
+        errors = [2 * math.sqrt(share * (1 - share) / count) for share, count in zip(shares, counts, strict=True)]
+        axes.errorbar(scores, shares, errors, marker="o", capsize=3, label=f"{sum(counts)} nuclei of held-out images")
+        for score, share, count in bins:
+            axes.annotate(str(count), (score, share), textcoords="offset points", xytext=(6, -10), fontsize="small")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="detection score", ylabel="share that matches (IoU > 0.5)")
+    axes.grid(color="0.9")
+    axes.legend(loc="upper left")
+    content = io.BytesIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
+
+
 def points(
     rows: Sequence[Mapping[str, str]], name: str, limits: tuple[float, float]
 ) -> tuple[list[float], list[float]]:

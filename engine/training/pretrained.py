@@ -18,7 +18,7 @@ from nuclix.engine.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-SHORTCUTS = ("residual", "shortcut", "skip", "downsample")  # words in the names of layers beside the main path
+SHORTCUTS = ("residual", "shortcut", "skip", "downsample")  # words in the names of layers next to the main path
 # Mean and standard deviation that networks trained on ImageNet expect of RGB in 0..1 (torchvision's documentation).
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LAST_STEM_LAYER = 2  # conv1 and conv2 of Xception come before its blocks, conv3 and conv4 after them
@@ -54,9 +54,9 @@ def load_encoder(encoder: torch.nn.Module, path: Path) -> None:
         If the file can't be read, has no batch norms, or its layers have other shapes; the message names the layer.
     """
     given = _file_layers(_read(path))
-    for beside in (False, True):
-        own = [pair for pair in _own_layers(encoder) if _is_shortcut(pair[0]) == beside]
-        theirs = [layer for layer in given if _is_shortcut(layer.name) == beside]
+    for shortcut in (False, True):
+        own = [pair for pair in _own_layers(encoder) if _is_shortcut(pair[0]) == shortcut]
+        theirs = [layer for layer in given if _is_shortcut(layer.name) == shortcut]
         if len(theirs) < len(own):
             raise DataError(f"{path}: has {len(theirs)} convolutions where the encoder has {len(own)}")
         for (name, convolution, norm), layer in zip(own, theirs, strict=False):

@@ -12,15 +12,15 @@ import numpy as np
 
 from nuclix.engine.training.augmentation import Augmentation, focus, sampling_grid, stain, warp
 from nuclix.engine.training.contracts import AcceptsPatch, Annotated, BatchShape, BatchSource
-from nuclix.engine.training.negatives import flakes, glass, streaked
-from nuclix.engine.training.targets import guide_of, targets_of
+from nuclix.engine.training.negatives import background, flakes, streaked
+from nuclix.engine.training.targets import auxiliary_maps_of, targets_of
 
 if TYPE_CHECKING:
     import torch
 
     from nuclix.engine.training.contracts import Recipe
 
-MOST_DRAWS = 20  # of one patch, where a recipe refuses patches
+MAX_DRAWS = 20  # of one patch, where a recipe refuses patches
 CONTEXT = 24  # px around a patch that its targets are computed with: a nucleus cut by the patch keeps its distances
 
 
@@ -59,8 +59,10 @@ class Sampler:
         self._settings = settings
         self._seed = seed
         self._images = [torch.from_numpy(item.image).permute(2, 0, 1).contiguous() for item in images]
-        planes = [np.concatenate([item.labels[None].astype(np.float32), guide_of(recipe, item)]) for item in images]
-        self._planes = [torch.from_numpy(item) for item in planes]  # labels, then the guide; float32 holds 16 million
+        # Labels, then the auxiliary maps; float32 holds 16 million.
+        labels = [item.labels[None].astype(np.float32) for item in images]
+        maps = [auxiliary_maps_of(recipe, item) for item in images]
+        self._planes = [torch.from_numpy(np.concatenate(item)) for item in zip(labels, maps, strict=True)]
         self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float64)
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,8 +73,8 @@ class Sampler:
         count, settings = self._settings.batch, self._augmentation
         chosen = self._chosen(count, rng)
         draws = torch.rand(count, generator=rng)
-        empty = draws < settings.glass
-        streaks = ~empty & (draws < settings.glass + settings.streaks)
+        empty = draws < settings.background
+        streaks = ~empty & (draws < settings.background + settings.streaks)
         grids = [self._accepted(index, streak, rng) for index, streak in zip(chosen, streaks.tolist(), strict=True)]
         inner = slice(CONTEXT, -CONTEXT)
         pairs = list(zip(chosen, grids, strict=True))
@@ -81,7 +83,7 @@ class Sampler:
         if streaks.any():
             images[streaks] = flakes(images[streaks], torch.stack(grids)[streaks][:, inner, inner], rng)
         if empty.any():
-            images[empty] = glass(int(empty.sum()), self._settings.patch, rng)
+            images[empty] = background(int(empty.sum()), self._settings.patch, rng)
         images = focus(images, settings, rng)
         nuclei = (~(empty | streaks)).tolist()
         targets = [self._target(index, grid, here) for (index, grid), here in zip(pairs, nuclei, strict=True)]
@@ -102,11 +104,11 @@ class Sampler:
         return torch.from_numpy(targets_of(self._recipe, planes[0].astype(np.int32) * here, planes[1:] * here))
 
     def _accepted(self, index: int, streak: bool, rng: torch.Generator) -> torch.Tensor:
-        """Draw a patch of an image until the recipe accepts it, or `MOST_DRAWS` times."""
+        """Draw a patch of an image until the recipe accepts it, or `MAX_DRAWS` times."""
         grid = self._grid(index, streak, rng)
         if not isinstance(self._recipe, AcceptsPatch):
             return grid
-        for _ in range(MOST_DRAWS - 1):
+        for _ in range(MAX_DRAWS - 1):
             planes = warp(self._planes[index], grid[CONTEXT:-CONTEXT, CONTEXT:-CONTEXT], "nearest").numpy()
             if self._recipe.accepts(planes[0].astype(np.int32), planes[1:]):
                 break

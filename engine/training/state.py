@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.errors import DataError
+from nuclix.engine.training.augmentation import present_names
 
 if TYPE_CHECKING:
     import torch
@@ -106,6 +107,8 @@ class TrainingState:
         """
         content = _read(path)
         before = content["settings"]
+        if "augmentation" in before:
+            before = {**before, "augmentation": present_names(before["augmentation"])}
         differing = sorted(key for key in settings.keys() | before.keys() if settings.get(key) != before.get(key))
         if differing:
             changes = ", ".join(f"{key} {before.get(key)} -> {settings.get(key)}" for key in differing)

@@ -9,13 +9,15 @@ from pathlib import Path
 from nuclix.engine.errors import DataError
 
 IMAGE = "image"
+FORMER_COLUMNS = {"um_per_px": "mpp"}  # accepted for one release
 
 
 def read_rows(path: Path, *columns: str) -> list[dict[str, str]]:
     """Return the rows of a CSV with a column image and these; raise `DataError` where one is missing."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            found = csv.DictReader(file)
+            rows = [{FORMER_COLUMNS.get(key, key): value for key, value in row.items()} for row in found]
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path}: can't be read as a CSV: {problem}") from problem
     if not rows or not {IMAGE, *columns} <= set(rows[0]):

@@ -14,7 +14,7 @@ from nuclix.engine.evaluation.scores import object_counts, pixel_counts, segment
 from nuclix.engine.inference.predictor import MIRRORS
 from nuclix.engine.parameters import from_mapping
 from nuclix.engine.training.contracts import Annotated
-from nuclix.engine.training.targets import guide_of, targets_of
+from nuclix.engine.training.targets import auxiliary_maps_of, targets_of
 from nuclix.ext.overlap import aji, overlap_table
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def validate(recipe: Recipe, network: torch.nn.Module, images: Sequence[Annotate
     losses, scores = [], []
     for item in images:
         outputs = forward(raw, item.image, recipe.patch.multiple)
-        target = targets_of(recipe, item.labels, guide_of(recipe, item))
+        target = targets_of(recipe, item.labels, auxiliary_maps_of(recipe, item))
         losses.append(float(criterion(outputs[None], torch.from_numpy(target)[None])))
         maps = forward(finished, item.image, recipe.patch.multiple).numpy()
         scores.append(score_image(item.labels, label(postprocessor, maps)))

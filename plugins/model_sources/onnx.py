@@ -63,6 +63,15 @@ class OnnxSource:
             raise ModelError(f"{path}: is not a complete ONNX file: {error}") from error
 
     @classmethod
+    def with_card(cls, content: bytes, card: bytes) -> bytes:
+        """Return the file with one more entry of metadata: messages that are written one after the other merge.
+
+        A card that it holds already stays first; `card_text` reads the last.
+        """
+        entry = _field(_KEY, CARD_KEY.encode()) + _field(_VALUE, card)
+        return content + _field(_METADATA, entry)
+
+    @classmethod
     def load(cls, path: Path, card: ModelCard, device: str) -> Callable[[torch.Tensor], Any]:
         """Return a callable that runs the network.
 
@@ -82,12 +91,23 @@ class OnnxSource:
 
 
 def _metadata(file: BinaryIO, key: bytes) -> bytes | None:
-    """Return the value of a key among a serialised model's metadata (field 14), passing over the network itself."""
+    """Return the last value of a key among a serialised model's metadata (field 14), passing over the network."""
+    found = None
     for member in _members(file, _METADATA, MAX_CARD):
         entry = dict(_strings(member))
         if entry.get(_KEY) == key:
-            return entry.get(_VALUE, b"")
-    return None
+            found = entry.get(_VALUE, b"")
+    return found
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Return a field of bytes as it is serialised."""
+    out = bytearray([number << 3 | _BYTES])
+    size = len(content)
+    while size > _LARGEST_VERSION:
+        out.append(size & _LARGEST_VERSION | 0x80)
+        size >>= 7
+    return bytes(out) + bytes([size]) + content
 
 
 def _strings(message: bytes) -> Iterator[tuple[int, bytes]]:

@@ -16,7 +16,7 @@ INSTALL = "--runtime openvino needs OpenVINO: pip install openvino"
 
 
 class OpenVinoSource:
-    """Converts a model file's network when it is loaded; computes in float32."""
+    """Converts a model file's network when it is loaded; computes in float32 or, under autocast, bfloat16."""
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -27,6 +27,11 @@ class OpenVinoSource:
     def card_text(cls, path: Path) -> bytes | None:
         """Return None: TorchScript's card is read without it."""
         return None
+
+    @classmethod
+    def with_card(cls, content: bytes, card: bytes) -> bytes:
+        """Raise `ModelError`: it recognises no file."""
+        raise ModelError("OpenVINO has no model file of its own: pack TorchScript or ONNX")
 
     @classmethod
     def load(cls, path: Path, card: ModelCard, device: str) -> Callable[[torch.Tensor], Any]:
@@ -57,22 +62,35 @@ class OpenVinoSource:
             example = torch.zeros(1, 3, size, size, dtype=torch.uint8)
             model = openvino.convert_model(module, example_input=example, input=[-1, 3, size, size])
             model.validate_nodes_and_infer_types()
-            compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         except Exception as error:  # OpenVINO's errors have no common base but this
             lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             raise ModelError(f"{path}: OpenVINO can't convert this network: {lines[-1]}") from error
-        return _Network(compiled)
+        return _Network(model, openvino.Core())
 
 
 class _Network:
-    """Runs a compiled model on batches."""
+    """Runs a converted model on batches, in the arithmetic and with the number of threads that PyTorch is set to."""
 
-    def __init__(self, compiled: Any) -> None:
-        self._compiled = compiled
+    def __init__(self, model: Any, core: Any) -> None:
+        self._model = model
+        self._core = core
+        self._compiled: dict[tuple[str, int], Any] = {}
 
     def __call__(self, images: torch.Tensor) -> Any:
         import numpy as np
         import torch
 
-        result = self._compiled(np.ascontiguousarray(images.numpy()))[0]
+        # Planar bytes: the conversion knows the order of axes that the network was made for.
+        result = self._network()(np.ascontiguousarray(images.numpy()))[0]
         return torch.from_numpy(result.copy())
+
+    def _network(self) -> Any:
+        """Return the model compiled for the present settings."""
+        import torch
+
+        half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        key = ("bf16" if half else "f32", torch.get_num_threads())
+        if key not in self._compiled:
+            hints = {"INFERENCE_PRECISION_HINT": key[0], "INFERENCE_NUM_THREADS": key[1]}
+            self._compiled[key] = self._core.compile_model(self._model, "CPU", hints)
+        return self._compiled[key]

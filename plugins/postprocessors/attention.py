@@ -172,8 +172,8 @@ def _beside_another(clumps: NDArray[np.int32], reach: int) -> NDArray[np.bool_]:
     largest = ndi.maximum_filter(clumps, size, mode="constant")
     ground = np.iinfo(np.int32).max
     smallest = ndi.minimum_filter(np.where(clumps > 0, clumps, ground), size, mode="constant", cval=ground)
-    beside: NDArray[np.bool_] = (clumps > 0) & (smallest != largest)
-    return beside
+    touching: NDArray[np.bool_] = (clumps > 0) & (smallest != largest)
+    return touching
 
 
 def _own_sums(

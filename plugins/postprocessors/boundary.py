@@ -91,8 +91,7 @@ class Boundary:
         """Label the nuclei of the clumps in `mask`, from 1."""
         mask = np.ascontiguousarray(mask)
         inside = maps[0] if self.form == "interior" else maps[0] - maps[1]
-        markers, _ = connected_components(mask & (inside > np.float32(self.marker)), FOUR)
-        markers = _large(markers, self.min_marker)
+        markers, _ = connected_components(mask & (inside > np.float32(self.marker)), FOUR, self.min_marker)
         if self.keep_unmarked:
             _mark_pieces(markers, mask)
         labels = watershed(maps[1] - maps[0], markers, mask, FOUR)

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.ext.components import connected_components, without_small
+from nuclix.ext.components import connected_components, renamed, without_small
 from nuclix.ext.flows import FlowRule, flow_errors, follow_flows
 from nuclix.ext.gradient_energy import fill_label_holes
 
@@ -78,7 +78,7 @@ class Cellpose:
         if self.flow_threshold > 0:
             errors = flow_errors(labels, maps[1], maps[2], 1 / FLOW_SCALE)
             kept = errors <= self.flow_threshold
-            labels = np.where(kept, np.arange(len(kept)), 0).astype(np.int32)[labels]
+            labels = renamed(labels, np.where(kept, np.arange(len(kept)), 0))
         # The small ones go before holes are filled, as they might lie in a hole.
         labels = fill_label_holes(without_small(labels, self.min_area), clumps)
         return without_small(labels, 1)

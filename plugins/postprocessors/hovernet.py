@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.ext.components import connected_components, without_small
+from nuclix.ext.components import connected_components
 from nuclix.ext.gradient_energy import fill_label_holes, flooding_order, gradient_energy, sobel
 from nuclix.ext.watershed import watershed
 
@@ -91,8 +91,8 @@ class HoVerNet:
 
     def split(self, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         """Label the nuclei of the clumps in `mask`, from 1; pieces without a marker are dropped."""
-        pieces, _ = connected_components(np.ascontiguousarray(mask), FOUR)
-        inside = without_small(pieces, self.min_area) > 0
+        pieces, _ = connected_components(np.ascontiguousarray(mask), FOUR, self.min_area)
+        inside = pieces > 0
         clumps, _ = connected_components(mask, EIGHT)
         clumps *= inside
         slopes = [sobel(maps[k], clumps, self.sobel, axis) for k, axis in ((1, 1), (2, 0))]
@@ -108,8 +108,7 @@ class HoVerNet:
         """Return the numbered insides of nuclei, filled and opened, those that are large enough."""
         calm = np.where(energy < np.float32(self.energy), clumps, 0)
         filled = fill_label_holes(calm, clumps) > 0
-        markers, _ = connected_components(opened(filled), FOUR)
-        return without_small(markers, self.min_marker)
+        return connected_components(opened(filled), FOUR, self.min_marker)[0]
 
 
 def opened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Slides in TIFF: SVS, NDPI, SCN, Philips and OME TIFF, generic pyramids, and plain TIFF images.
 
 tiffslide and tifffile read the metadata. Pixels are decoded tile by tile here: tiffslide's own way leads through zarr,
-which decodes every tile of every box anew and costs more than the JPEG decoding itself.
+which decodes every tile of every box again and costs more than the JPEG decoding itself.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.errors import DataError
 from nuclix.engine.geometry import Box, Scale
-from nuclix.plugins.recipes._reinhard import Moments, moments, transfer
+from nuclix.engine.slide.reinhard import Moments, moments, transfer
 
 if TYPE_CHECKING:
     import torch

@@ -60,8 +60,8 @@ def auxiliary_loss(
     """
     from torch.nn.functional import binary_cross_entropy_with_logits
 
-    beside = binary_cross_entropy_with_logits(outputs[:, -OUTPUTS:], targets[:, -OUTPUTS:])
-    return main(outputs[:, :-OUTPUTS], targets[:, :-OUTPUTS]) + OUTPUTS * weight * beside
+    extra = binary_cross_entropy_with_logits(outputs[:, -OUTPUTS:], targets[:, -OUTPUTS:])
+    return main(outputs[:, :-OUTPUTS], targets[:, :-OUTPUTS]) + OUTPUTS * weight * extra
 
 
 def without_auxiliary(network: torch.nn.Module, outputs: int) -> torch.nn.Module:

@@ -40,7 +40,7 @@ def build(shape: MultiHeadShape) -> nn.Module:
 
 
 class UShape(nn.Module):
-    """An encoder, a decoder of as many levels with the encoder's features beside its own, and one 1x1 head.
+    """An encoder, a decoder of as many levels with the encoder's features next to its own, and one 1x1 head.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def separable(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Reduction(nn.Module):
-    """A block of Xception's entry or exit flow: two separable convolutions and a pooling, beside a strided residual.
+    """A block of Xception's entry or exit flow: two separable convolutions and a pooling, next to a strided residual.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ class Reduction(nn.Module):
 
 
 class Middle(nn.Module):
-    """A block of Xception's middle flow: three separable convolutions beside the identity."""
+    """A block of Xception's middle flow: three separable convolutions next to the identity."""
 
     def __init__(self, width: int, shape: MultiHeadShape) -> None:
         super().__init__()

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.training.augmentation import EOSIN, HAEMATOXYLIN, OD_FLOOR, OD_RANGE
+from nuclix.engine.training.augmentation import OD_FLOOR, OD_RANGE
+from nuclix.ext.stains import stain_inverse
 
-MOST_ROUNDS = 100  # of k-means, which settles in a tenth of that
+MAX_ROUNDS = 100  # of k-means, which settles in a tenth of that
 HASH_BYTES = 8
 
 
@@ -23,12 +24,9 @@ def haematoxylin_and_eosin(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     The third stain of the deconvolution is at right angles to both (Ruifrok and Johnston, 2001).
     """
-    stains = np.array([HAEMATOXYLIN, EOSIN, np.cross(HAEMATOXYLIN, EOSIN)])
-    stains /= np.linalg.norm(stains, axis=1, keepdims=True)
     levels = np.arange(OD_RANGE)
     density = -np.log10((levels + OD_FLOOR) / OD_RANGE)
-    unmix = np.linalg.inv(stains)[:, :2]
-    table = (density[:, None, None] * unmix).astype(np.float32)  # (grey level, channel, stain)
+    table = (density[:, None, None] * stain_inverse()).astype(np.float32)  # (grey level, channel, stain)
     return np.stack([sum(table[image[..., c], c, stain] for c in range(3)) for stain in range(2)]).astype(np.float32)
 
 
@@ -38,7 +36,7 @@ def two_means(points: NDArray[np.float32]) -> NDArray[np.bool_]:
     Starts from the halves below and above the first dimension's mean, so that the result is a function of the points.
     """
     second = points[0] > points[0].mean(dtype=np.float64)
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         if second.all() or not second.any():
             break
         low, high = (points[:, chosen].mean(1, dtype=np.float64) for chosen in (~second, second))

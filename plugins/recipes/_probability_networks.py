@@ -1,4 +1,4 @@
-"""The three networks beside the U-Net that the ISBI 2017 draft compares (section 5): BaochuanNet, FCN-8s, DeconvNet.
+"""The three networks besides the U-Net that the ISBI 2017 draft compares (section 5): BaochuanNet, FCN-8s, DeconvNet.
 
 Like `nuclix.engine.training.unet` this module imports torch at its top; import it where it is used.
 """

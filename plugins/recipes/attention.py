@@ -53,9 +53,8 @@ class AttentionRecipe:
     smooth, equivariant, sparse : bool
         Without one of them: M_-smooth, M_-equiv, M_-sparse (section 3.3).
     polarity : str
-        What the attention begins with. The loss does not say whether nuclei or their surroundings are to be attended
-        to, and from a random start either may come of it. "dark" starts F from what absorbs red light, "random" does
-        not.
+        What the attention begins with. The loss does not determine whether nuclei or their surroundings get the
+        attention; from a random start it may be either. "dark" starts F from what absorbs red light, "random" does not.
     lead : int
         Batches before F begins to learn, in which G learns from what F begins with. The paper's code has no need of
         them: its G starts from weights trained on ImageNet.
@@ -68,9 +67,9 @@ class AttentionRecipe:
         Folder of whole slides that tiles are cut from. Empty: the training images' pixels (M_-WSI).
     stain : str
         Colour transfer (Reinhard). "fixed": every tile to the first training image's colours. "varied": every tile
-        to those of any training image, drawn by lot, so that colour tells nothing of the magnification, yet unaltered
-        images can be given to the network: colours normalised by the patch would make an object depend on the patch
-        that it lies in. "none": tiles as they are.
+        to those of any training image, chosen at random, so that colour carries no information about magnification.
+        Unaltered images can still be given to the network: colours normalised by the patch would make an object depend
+        on the patch that it lies in. "none": tiles as they are.
     mpp : float
         Of 40x, the finest of the three magnifications, at which the model is run; the others are half and a quarter.
     """

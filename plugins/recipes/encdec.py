@@ -29,7 +29,7 @@ THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
 AREAS = (0, 20, 40, 80)  # px; 40 are 2.5 um^2
 USUAL = {"threshold": 0.5, "min_area": 0}
 # Section 3.1: share of a patch that the dilated masks of nuclei and of background must exceed.
-LEAST_NUCLEI, LEAST_BACKGROUND = 0.1, 0.4
+MIN_NUCLEI, MIN_BACKGROUND = 0.1, 0.4
 DILATION = 3  # px, radius of the disc that dilates them; the paper gives none
 # Section 3.1: Adam from 0.001, times 0.95 every hundredth of the training; quarter turns, tta and elastic bends.
 SCHEDULE: Mapping[str, Any] = {
@@ -153,42 +153,42 @@ class EncDecRecipe:
 
     def targets(self, labels: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return the target of labels of an unknown image: `targets_with_auxiliary` without a background cluster."""
-        return self.targets_with_auxiliary(labels, self._guide(labels, np.ones(labels.shape, np.bool_)))
+        return self.targets_with_auxiliary(labels, self._doubtful(labels, np.ones(labels.shape, np.bool_)))
 
-    def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    def auxiliary_maps(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return (2, H, W): where the eroded background cluster is not, and which nuclei are not annotated.
 
-        Both are 0 where there is nothing to doubt, so that a guide of zeros says: background, all of it.
+        Both are 0 where there is nothing to doubt, so that maps of zeros mean background everywhere.
         """
         if self.weights == "clusters":
-            return self._guide(labels, ~_partial.eroded(_partial.background_cluster(image), self.erosion))
-        return self._guide(labels, np.ones(labels.shape, np.bool_))
+            return self._doubtful(labels, ~_partial.eroded(_partial.background_cluster(image), self.erosion))
+        return self._doubtful(labels, np.ones(labels.shape, np.bool_))
 
-    def _guide(self, labels: NDArray[np.int32], doubtful: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def _doubtful(self, labels: NDArray[np.int32], doubtful: NDArray[np.bool_]) -> NDArray[np.float32]:
         return np.stack([doubtful, _partial.not_outlined(labels, self.annotated)]).astype(np.float32)
 
-    def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
+    def targets_with_auxiliary(self, labels: NDArray[np.int32], auxiliary: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the (2, H, W) weights of the two logarithms of eq. 5: m-hat (1 - y) for background, y for nuclei.
 
         The union of eq. 4 is taken as the larger of m and lambda b.
         """
-        outlined = np.where(guide[1] > 0, 0, labels)
+        outlined = np.where(auxiliary[1] > 0, 0, labels)
         nuclei = outlined > 0
         if self.gap:
             nuclei &= ~_partial.touching(outlined)
         if self.weights == "plain":
             return np.stack([~nuclei, nuclei]).astype(np.float32)
         near = _partial.near_nuclei(nuclei, self.alpha, self.beta)
-        weight = np.maximum(near, self.certainty * (guide[0] == 0))
+        weight = np.maximum(near, self.certainty * (auxiliary[0] == 0))
         return np.stack([weight * ~nuclei, nuclei]).astype(np.float32)
 
-    def accepts(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> bool:
+    def accepts(self, labels: NDArray[np.int32], auxiliary: NDArray[np.float32]) -> bool:
         """Return whether a patch holds enough of nuclei and of background (section 3.1)."""
         if not self.choose_patches:
             return True
-        nuclei = _partial.dilated((labels > 0) & (guide[1] == 0), DILATION)
-        background = _partial.dilated((labels == 0) & (guide[0] == 0), DILATION)
-        return bool(nuclei.mean() > LEAST_NUCLEI and background.mean() > LEAST_BACKGROUND)
+        nuclei = _partial.dilated((labels > 0) & (auxiliary[1] == 0), DILATION)
+        background = _partial.dilated((labels == 0) & (auxiliary[0] == 0), DILATION)
+        return bool(nuclei.mean() > MIN_NUCLEI and background.mean() > MIN_BACKGROUND)
 
     def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return the weighted cross-entropy, the first two terms of eq. 5 with the minus that it lacks.

@@ -151,7 +151,7 @@ class ProbabilityRecipe:
 
 
 def between(labels: NDArray[np.int32], reach: int) -> NDArray[np.bool_]:
-    """Say which pixels of an (H, W) label image have two nuclei within `reach` px (chessboard)."""
+    """Return which pixels of an (H, W) label image have two nuclei within `reach` px (chessboard)."""
     from scipy.ndimage import maximum_filter, minimum_filter
 
     size, none = 2 * reach + 1, np.iinfo(np.int32).max

@@ -1,4 +1,4 @@
-"""Peers on one thread, and one way to time a kernel beside them."""
+"""Peers on one thread, and one way to time a kernel against them."""
 
 from __future__ import annotations
 

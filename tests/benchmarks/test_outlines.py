@@ -1,4 +1,4 @@
-"""Outlines of a label image beside the loops over objects that are usual."""
+"""Outlines of a label image compared with the loops over objects that are usual."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The overlap table and AJI beside the code in common use: full masks per object, and SciPy's sparse table."""
+"""The overlap table and AJI compared with the code in common use: full masks per object, and SciPy's sparse table."""
 
 from __future__ import annotations
 

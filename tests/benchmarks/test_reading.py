@@ -1,4 +1,4 @@
-"""Reading, resampling and tissue beside the libraries that they could have been left to."""
+"""Reading, resampling and tissue compared with the libraries that they could have been left to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shape measurements of outlines beside shapely's and scikit-image's."""
+"""Shape measurements of outlines compared with shapely's and scikit-image's."""
 
 from __future__ import annotations
 

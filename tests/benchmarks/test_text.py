@@ -1,4 +1,4 @@
-"""GeoJSON text of finished outlines beside geojson.dumps and json.dumps."""
+"""GeoJSON text of finished outlines compared with geojson.dumps and json.dumps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long tests of fault tolerance. They run when they are asked for: ``pytest tests/chaos``."""
+"""Long tests of fault tolerance. They run when they are asked for: ``pytest tests/crash``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave these out of a run over everything."""
-    return None if any("chaos" in argument for argument in config.args) else True
+    return None if any("crash" in argument for argument in config.args) else True
 
 
 @pytest.fixture

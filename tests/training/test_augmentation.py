@@ -118,7 +118,7 @@ def test_targets_are_those_of_the_warped_labels() -> None:
 
     seen: list[np.ndarray] = []
     data = blob_dataset()
-    settings = dataclasses.replace(Augmentation(), glass=0.0, streaks=0.0)
+    settings = dataclasses.replace(Augmentation(), background=0.0, streaks=0.0)
     _, targets = Sampler(Echo(), data.train, settings, BatchShape(3, 48), 1).batch(5)
     for wide, target in zip(seen, targets, strict=True):
         assert wide.shape == (48 + 2 * CONTEXT,) * 2
@@ -174,8 +174,8 @@ def test_sharpening_undoes_part_of_a_blur() -> None:
     assert float((crisp - image).abs().mean()) < float((soft - image).abs().mean())
 
 
-def test_glass_is_bright_and_has_no_nuclei() -> None:
-    settings = dataclasses.replace(Augmentation(), glass=1.0)
+def test_background_is_bright_and_has_no_nuclei() -> None:
+    settings = dataclasses.replace(Augmentation(), background=1.0)
     images, targets = Sampler(DistRecipe(), blob_dataset().train, settings, BatchShape(4, 48), 0).batch(0)
     assert float(images.mean()) > 200
     assert float(targets.abs().max()) == 0
@@ -189,7 +189,7 @@ def test_streaks_have_no_nuclei() -> None:
 
 
 def test_a_share_of_the_patches_is_glass_and_streaks() -> None:
-    settings = only(glass=0.3, streaks=0.2)
+    settings = only(background=0.3, streaks=0.2)
     nuclei = blobs("full")
     full = dataclasses.replace(nuclei, labels=np.ones_like(nuclei.labels))
     sampler = Sampler(DistRecipe(), [full], settings, BatchShape(50, 16), 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from nuclix.engine.contracts import CalibratesScores
 from nuclix.engine.segmentation.classes import find_nuclei
 from nuclix.engine.training.calibration import Judged, average_precision, fit_curve, judged, reliability
 from nuclix.engine.training.contracts import Annotated
+from nuclix.engine.training.plot import reliability_plot
 from nuclix.plugins.postprocessors.dist import Dist
 from nuclix.plugins.recipes.dist import DistRecipe
 
@@ -64,6 +67,20 @@ def test_average_precision_by_hand() -> None:
     score = np.array([0.9, 0.8, 0.8, 0.1])
     assert average_precision(score, np.array([True, True, False, True])) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
     assert average_precision(score, np.zeros(4, bool)) == 0
+
+
+def test_the_bins_of_the_reliability_plot_hold_every_nucleus_once() -> None:
+    found = reliability([drawn(2000, seed) for seed in range(4)])
+    assert found is not None
+    scores, shares, counts = zip(*found.bins, strict=True)
+    assert sum(counts) == found.nuclei and list(scores) == sorted(scores)
+    weighted = sum(count * abs(score - share) for score, share, count in found.bins) / found.nuclei
+    assert weighted == pytest.approx(found.calibration_error, abs=2e-4)
+    assert sum(share * count for share, count in zip(shares, counts, strict=True)) / found.nuclei == pytest.approx(
+        found.precision, abs=2e-4
+    )
+    assert ET.fromstring(reliability_plot(found.bins)).tag.endswith("svg")
+    assert ET.fromstring(reliability_plot([])).tag.endswith("svg")
 
 
 def squares(heights: list[float]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

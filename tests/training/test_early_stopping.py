@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,9 @@ RECIPE = DistRecipe(n_feat=2, depth=1)
 EVERY = 3  # steps between validations
 # A rate so high that the validation loss goes up and down.
 RESTLESS = Schedule(
-    steps=60, batch=1, patch=32, warmup=1, learning_rate=0.1, precision="float32", average=0.0, early_stopping=4
-)
+    steps=60, batch=1, patch=32, warmup=1, learning_rate=0.1, precision="float32", average=0.0, early_stopping=4,
+    decay=1.0,  # a cosine would depend on the number of steps
+)  # fmt: skip
 
 
 class KillError(Exception):
@@ -61,6 +63,18 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return all(torch.equal(one, two) for one, two in pairs)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingState, Path]:
+    """A training that stopped early, and its folder."""
+    torch.manual_seed(0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("whole")
+    state = run(folder)
+    torch.set_num_threads(before)
+    return state, folder
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=12))
 def test_best_is_the_first_of_the_lowest(found: list[int]) -> None:
@@ -81,17 +95,17 @@ def test_a_loss_that_is_no_number_is_never_the_best() -> None:
     assert best.waited == 1 and best.loss == float("inf")
 
 
-def test_it_stops_after_so_many_looks_without_a_lower_loss(tmp_path: Path) -> None:
-    state = run(tmp_path)
-    seen = losses(tmp_path)
+def test_it_stops_after_so_many_looks_without_a_lower_loss(whole: tuple[TrainingState, Path]) -> None:
+    state, folder = whole
+    seen = losses(folder)
     lowest = seen.index(min(seen))
     assert len(seen) == lowest + 1 + RESTLESS.early_stopping
     assert state.step == EVERY * len(seen) < RESTLESS.steps
     assert state.best.loss == pytest.approx(min(seen), abs=1e-5)  # the log has five digits
 
 
-def test_the_kept_weights_are_those_of_the_lowest_loss(tmp_path: Path) -> None:
-    state = run(tmp_path)
+def test_the_kept_weights_are_those_of_the_lowest_loss(whole: tuple[TrainingState, Path]) -> None:
+    state, _ = whole
     best = kept(state, RESTLESS)
     assert best is state.best.network and not same(best, state.average)
     found: Validation = validate(RECIPE, best, blob_dataset().validation, Execution.of("cpu", "float32"))
@@ -99,35 +113,34 @@ def test_the_kept_weights_are_those_of_the_lowest_loss(tmp_path: Path) -> None:
     assert kept(state, dataclasses.replace(RESTLESS, early_stopping=0)) is state.average
 
 
-def test_without_early_stopping_it_goes_on_to_the_last_step(tmp_path: Path) -> None:
-    state = run(tmp_path, dataclasses.replace(RESTLESS, early_stopping=0, steps=30))
-    assert state.step == 30 and len(losses(tmp_path)) == 10
+def test_without_early_stopping_it_goes_on_and_the_first_steps_are_the_same(
+    whole: tuple[TrainingState, Path], tmp_path: Path
+) -> None:
+    stopped, folder = whole
+    on = run(tmp_path, dataclasses.replace(RESTLESS, early_stopping=0, steps=stopped.step + EVERY))
+    assert on.step == stopped.step + EVERY
+    assert losses(tmp_path)[:-1] == losses(folder)
 
 
-def test_stopped_or_not_the_first_steps_are_the_same(tmp_path: Path) -> None:
-    steady = dataclasses.replace(RESTLESS, decay=1.0)  # a cosine would depend on the number of steps
-    stopped = run(tmp_path / "stopped", steady)
-    whole = run(tmp_path / "whole", dataclasses.replace(steady, early_stopping=0, steps=stopped.step))
-    assert same(whole.network, stopped.network) and same(whole.average, stopped.average)
-    assert losses(tmp_path / "whole") == losses(tmp_path / "stopped")
-
-
-@pytest.mark.parametrize("looks_before_the_end", [1, 2, 5])
-def test_a_kill_changes_nothing(tmp_path: Path, looks_before_the_end: int) -> None:
+@pytest.mark.parametrize(
+    "looks_before_the_end", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(5, marks=pytest.mark.slow)]
+)
+def test_a_kill_changes_nothing(whole: tuple[TrainingState, Path], tmp_path: Path, looks_before_the_end: int) -> None:
     """Killed before or after the best look, it stops at the same step with the same weights."""
-    whole = run(tmp_path / "whole")
+    state, folder = whole
     with pytest.raises(KillError):
-        run(tmp_path / "killed", kill_at=whole.step - looks_before_the_end * EVERY)
-    resumed = run(tmp_path / "killed", resume=True)
-    assert (resumed.step, resumed.best.loss, resumed.best.waited) == (whole.step, whole.best.loss, whole.best.waited)
+        run(tmp_path, kill_at=state.step - looks_before_the_end * EVERY)
+    resumed = run(tmp_path, resume=True)
+    assert (resumed.step, resumed.best.loss, resumed.best.waited) == (state.step, state.best.loss, state.best.waited)
     for name in ("network", "average"):
-        assert same(getattr(resumed, name), getattr(whole, name))
-    assert same(resumed.best.network, whole.best.network)
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+        assert same(getattr(resumed, name), getattr(state, name))
+    assert same(resumed.best.network, state.best.network)
+    assert losses(tmp_path) == losses(folder)
 
 
-def test_a_stopped_training_is_not_trained_on(tmp_path: Path) -> None:
-    done = run(tmp_path)
+def test_a_stopped_training_is_not_trained_on(whole: tuple[TrainingState, Path], tmp_path: Path) -> None:
+    done, folder = whole
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     content = (tmp_path / CHECKPOINT).read_bytes()
     again = run(tmp_path, resume=True)
     assert again.step == done.step and same(again.best.network, done.best.network)

@@ -104,27 +104,27 @@ def two_nuclei() -> NDArray[np.int32]:
 def test_targets_are_equation_4(gap: bool) -> None:
     labels, doubt = two_nuclei(), np.random.default_rng(0).random((24, 30)) < 0.5
     recipe = EncDecRecipe(alpha=2.0, beta=0.3, certainty=0.4, gap=gap)
-    guide = np.stack([doubt, np.zeros_like(doubt)]).astype(np.float32)
+    auxiliary = np.stack([doubt, np.zeros_like(doubt)]).astype(np.float32)
     expected = weights_by_hand(recipe, labels, doubt)
-    np.testing.assert_allclose(recipe.targets_with_auxiliary(labels, guide), expected, atol=1e-6)
+    np.testing.assert_allclose(recipe.targets_with_auxiliary(labels, auxiliary), expected, atol=1e-6)
 
 
 def test_nuclei_that_are_not_outlined_are_as_if_they_were_not_there() -> None:
     labels = two_nuclei()
-    guide = np.stack([np.ones_like(labels), labels == 2]).astype(np.float32)
+    auxiliary = np.stack([np.ones_like(labels), labels == 2]).astype(np.float32)
     recipe = EncDecRecipe()
     alone = np.where(labels == 1, 1, 0).astype(np.int32)
     assert np.array_equal(
-        recipe.targets_with_auxiliary(labels, guide),
-        recipe.targets_with_auxiliary(alone, np.stack([guide[0], np.zeros_like(guide[1])])),
+        recipe.targets_with_auxiliary(labels, auxiliary),
+        recipe.targets_with_auxiliary(alone, np.stack([auxiliary[0], np.zeros_like(auxiliary[1])])),
     )
-    assert not recipe.targets_with_auxiliary(labels, guide)[1][labels == 2].any()
+    assert not recipe.targets_with_auxiliary(labels, auxiliary)[1][labels == 2].any()
 
 
 def test_plain_cross_entropy_takes_them_for_background() -> None:
     labels = two_nuclei()
-    guide = np.stack([np.ones_like(labels), labels == 2]).astype(np.float32)
-    targets = EncDecRecipe(weights="plain").targets_with_auxiliary(labels, guide)
+    auxiliary = np.stack([np.ones_like(labels), labels == 2]).astype(np.float32)
+    targets = EncDecRecipe(weights="plain").targets_with_auxiliary(labels, auxiliary)
     assert np.array_equal(targets, np.stack([labels != 1, labels == 1]))
 
 
@@ -138,7 +138,7 @@ def test_a_gap_parts_nuclei_that_touch() -> None:
 
 
 def test_patches_without_nuclei_are_background_by_the_certainty() -> None:
-    """Glass and streaks come with labels and guide of zeros."""
+    """Background and streaks come with labels and auxiliary maps of zeros."""
     targets = EncDecRecipe(certainty=0.3).targets_with_auxiliary(
         np.zeros((8, 8), np.int32), np.zeros((2, 8, 8), np.float32)
     )
@@ -147,7 +147,7 @@ def test_patches_without_nuclei_are_background_by_the_certainty() -> None:
 
 def test_the_guide_knows_stroma_from_nuclei() -> None:
     item = blobs("made up", (96, 112), seed=1)
-    doubtful, hidden = EncDecRecipe(erosion=2).guide(item.image, item.labels)
+    doubtful, hidden = EncDecRecipe(erosion=2).auxiliary_maps(item.image, item.labels)
     assert not hidden.any()
     assert doubtful[item.labels > 0].all(), "no nucleus is in the background cluster"
     assert doubtful[item.labels == 0].mean() < 0.3

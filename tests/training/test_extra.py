@@ -1,4 +1,4 @@
-"""Images of another data set beside one's own: which are taken, and how often."""
+"""Images of another data set in addition to one's own: which are taken, and how often."""
 
 from __future__ import annotations
 

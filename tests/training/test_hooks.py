@@ -1,4 +1,4 @@
-"""What a recipe may bring of its own: a guide, an objective, batches, a schedule. Each is used where it should be."""
+"""What a recipe may define: auxiliary maps, a loss, a sampler, a schedule. Each is used where it should be."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ SHORT = Schedule(steps=3, batch=2, patch=32, warmup=1, precision="float32", augm
 
 @dataclass(frozen=True)
 class Mirrored(DistRecipe):
-    """Its guide is the labels and the image's red channel; its target says where the guide is not the labels."""
+    """Its auxiliary maps are the labels and the red channel; its target is where the first is not the labels."""
 
     n_feat: int = 2
     depth: int = 1
 
-    def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    def auxiliary_maps(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
         return np.stack([labels, image[..., 0]]).astype(np.float32)
 
-    def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.abs(labels - guide[:1]) + 1000 * np.isnan(guide[1:])
+    def targets_with_auxiliary(self, labels: NDArray[np.int32], auxiliary: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.abs(labels - auxiliary[:1]) + 1000 * np.isnan(auxiliary[1:])
 
 
 def test_plain_recipes_have_no_hooks() -> None:
@@ -58,8 +58,8 @@ def test_plain_recipes_have_no_hooks() -> None:
 
 
 def test_a_guide_is_bent_and_turned_exactly_as_the_labels_are() -> None:
-    """Over every variation there is, streaks and glass too, a guide that is the labels stays the labels."""
-    views = Augmentation(glass=0.2, streaks=0.2, rotation=1.0, elastic=3.0)
+    """Over every variation there is, streaks and background too, auxiliary maps that are the labels stay the labels."""
+    views = Augmentation(background=0.2, streaks=0.2, rotation=1.0, elastic=3.0)
     sampler = Sampler(Mirrored(), [blobs("a"), blobs("b", seed=2)], views, BatchShape(8, 48), seed=1)
     for step in range(4):
         assert not sampler.batch(step)[1].any()
@@ -69,9 +69,9 @@ def test_a_guide_is_made_once_an_image_before_the_training() -> None:
     seen: list[tuple[int, ...]] = []
 
     class Counting(Mirrored):
-        def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+        def auxiliary_maps(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
             seen.append(image.shape)
-            return super().guide(image, labels)
+            return super().auxiliary_maps(image, labels)
 
     sampler = Sampler(Counting(), [blobs("a"), blobs("b")], Augmentation(), BatchShape(2, 32), 0)
     sampler.batch(0)
@@ -79,24 +79,28 @@ def test_a_guide_is_made_once_an_image_before_the_training() -> None:
     assert seen == [(96, 112, 3)] * 2, "from the image as it is"
 
 
-def test_patches_without_nuclei_have_a_guide_of_zeros() -> None:
+def test_patches_without_nuclei_have_auxiliary_maps_of_zeros() -> None:
     class Sum(Mirrored):
-        def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
-            return guide[1:]
+        def targets_with_auxiliary(
+            self, labels: NDArray[np.int32], auxiliary: NDArray[np.float32]
+        ) -> NDArray[np.float32]:
+            return auxiliary[1:]
 
-    sampler = Sampler(Sum(), [blobs("a")], Augmentation(glass=1.0), BatchShape(3, 32), 0)
+    sampler = Sampler(Sum(), [blobs("a")], Augmentation(background=1.0), BatchShape(3, 32), 0)
     assert not sampler.batch(0)[1].any()
 
 
 def test_validation_uses_the_guided_targets() -> None:
     class Told(Mirrored):
-        """Learns what the guide says: a number, everywhere."""
+        """Learns what the auxiliary maps hold: a number, everywhere."""
 
-        def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+        def auxiliary_maps(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
             return np.full((1, *labels.shape), image.shape[0], np.float32)
 
-        def targets_with_auxiliary(self, labels: NDArray[np.int32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
-            return guide
+        def targets_with_auxiliary(
+            self, labels: NDArray[np.int32], auxiliary: NDArray[np.float32]
+        ) -> NDArray[np.float32]:
+            return auxiliary
 
     network = torch.nn.Conv2d(3, 1, 1)
     for parameter in network.parameters():
@@ -195,22 +199,22 @@ def parsed(*words: str) -> argparse.Namespace:
     return parser.parse_args(["train", "planned", "--data", "d", "--out", "o.pt", *words])
 
 
-PLAN = {"steps": 77, "learning_rate": 0.5, "augmentation": {"elastic": 9.0, "glass": 0.5}}
+PLAN = {"steps": 77, "learning_rate": 0.5, "augmentation": {"elastic": 9.0, "background": 0.5}}
 
 
 def test_options_go_before_the_recipes_schedule_and_that_before_the_usual_one() -> None:
-    schedule = command._schedule(parsed("--lr", "0.25", "--augment", "glass=0.1"), Planned(plan=PLAN))
+    schedule = command._schedule(parsed("--lr", "0.25", "--augment", "background=0.1"), Planned(plan=PLAN))
     assert (schedule.steps, schedule.learning_rate, schedule.batch) == (77, 0.25, Schedule().batch)
     views = schedule.augmentation
-    assert (views.elastic, views.glass, views.blur) == (9.0, 0.1, Augmentation().blur)
+    assert (views.elastic, views.background, views.blur) == (9.0, 0.1, Augmentation().blur)
     assert command._schedule(parsed(), Planned()) == command._schedule(parsed(), DistRecipe()) == Schedule()
-    assert PLAN["augmentation"] == {"elastic": 9.0, "glass": 0.5}, "the recipe's own mapping is left alone"
+    assert PLAN["augmentation"] == {"elastic": 9.0, "background": 0.5}, "the recipe's own mapping is left alone"
 
 
 def test_patches_can_be_left_as_they_are() -> None:
     assert command._schedule(parsed("--augment", "none"), Planned(plan=PLAN)).augmentation == NONE
     some = command._schedule(parsed("--augment", "none", "--augment", "elastic=3"), Planned(plan=PLAN)).augmentation
-    assert some.elastic == 3 and some.glass == 0 and not some.mirror
+    assert some.elastic == 3 and some.background == 0 and not some.mirror
 
 
 @pytest.mark.parametrize("plan", [{"stepz": 3}, {"steps": -1}, {"augmentation": {"spin": 1}}])
@@ -220,10 +224,10 @@ def test_a_schedule_that_makes_no_sense_is_refused(plan: dict[str, Any]) -> None
 
 
 def test_conformance_looks_at_the_hooks() -> None:
-    """A guide that names nuclei by their labels, batches without a seed and unknown settings are found."""
+    """Auxiliary maps that name nuclei by their labels, batches without a seed and unknown settings are found."""
 
     class Sorted(Mirrored):
-        def guide(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+        def auxiliary_maps(self, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.float32]:
             return labels[None].astype(np.float32)
 
     class Seedless(Supplied):

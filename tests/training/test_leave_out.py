@@ -122,7 +122,7 @@ def test_one_patient_is_too_few() -> None:
 def test_barcodes() -> None:
     names = ["TCGA-18-5592-01Z-00-DX1", "TCGA-18-5592-01Z-00-DX2", "TCGA-A7-A13E-01Z-00-DX1"]
     assert list(patients_by_barcode(names).values()) == ["TCGA-18-5592", "TCGA-18-5592", "TCGA-A7-A13E"]
-    with pytest.raises(DataError, match="slide7 bears no TCGA barcode"):
+    with pytest.raises(DataError, match="slide7 has no TCGA barcode"):
         patients_by_barcode([*names, "slide7"])
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from blobs import blob_labels
-from nuclix.engine.training.augmentation import EOSIN, HAEMATOXYLIN
+from nuclix.ext.stains import EOSIN, HEMATOXYLIN
 from nuclix.plugins.recipes._partial import (
     background_cluster,
     eroded,
@@ -30,7 +30,7 @@ small_labels = arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)),
 
 def stained(amounts: NDArray[np.float64]) -> NDArray[np.uint8]:
     """RGB of (2, H, W) amounts of haematoxylin and eosin, by the law of Beer and Lambert."""
-    vectors = np.array([HAEMATOXYLIN, EOSIN])
+    vectors = np.array([HEMATOXYLIN, EOSIN])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     density = np.einsum("shw,sc->hwc", amounts, vectors)
     return np.rint(256 * 10**-density - 1).clip(0, 255).astype(np.uint8)

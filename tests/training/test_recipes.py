@@ -82,8 +82,8 @@ def test_the_auxiliary_loss_adds_to_the_distances_own() -> None:
     recipe = DistRecipe(auxiliary=0.5)
     targets = torch.from_numpy(recipe.targets(labels))[None]
     outputs = torch.randn(targets.shape, generator=torch.Generator().manual_seed(0))
-    beside = [torch.nn.functional.binary_cross_entropy_with_logits(outputs[:, c], targets[:, c]) for c in (1, 2)]
-    expected = torch.mean((outputs[:, 0] - targets[:, 0]) ** 2) + 0.5 * (beside[0] + beside[1])
+    others = [torch.nn.functional.binary_cross_entropy_with_logits(outputs[:, c], targets[:, c]) for c in (1, 2)]
+    expected = torch.mean((outputs[:, 0] - targets[:, 0]) ** 2) + 0.5 * (others[0] + others[1])
     assert float(recipe.loss()(outputs, targets)) == pytest.approx(float(expected), rel=1e-5)
 
 

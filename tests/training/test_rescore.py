@@ -1,4 +1,4 @@
-"""The script beside the papers' pages gives the scores that the model's card has, and those of other parameters."""
+"""The script next to the papers' pages gives the scores that the model's card has, and those of other parameters."""
 
 from __future__ import annotations
 

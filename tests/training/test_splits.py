@@ -117,7 +117,7 @@ def test_a_bad_table_of_folds_is_named(tmp_path: Path, values: dict[str, object]
 
 
 def test_images_are_brought_to_one_scale(folder: Path) -> None:
-    table(folder / "images.csv", "um_per_px", {name: 0.5 if name == NAMES[3] else 0.25 for name in NAMES})
+    table(folder / "images.csv", "mpp", {name: 0.5 if name == NAMES[3] else 0.25 for name in NAMES})
     dataset = load_dataset(folder, SplitOptions(train_on_all=True), 0.25)
     shapes = {item.name: item.image.shape[:2] for item in dataset.train}
     assert shapes[NAMES[3]] == (40, 60) and shapes[NAMES[0]] == (20, 30)
@@ -129,8 +129,8 @@ def test_images_are_brought_to_one_scale(folder: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "0", "250", "nan"])
 def test_a_bad_scale_is_named(tmp_path: Path, text: str) -> None:
-    with pytest.raises(DataError, match=r"s\.csv: .*um_per_px.* tile00"):
-        read_scales(table(tmp_path / "s.csv", "um_per_px", {NAMES[0]: text}), NAMES[:1])
+    with pytest.raises(DataError, match=r"s\.csv: .*mpp.* tile00"):
+        read_scales(table(tmp_path / "s.csv", "mpp", {NAMES[0]: text}), NAMES[:1])
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0.2, 5))

@@ -1,13 +1,8 @@
 "use strict";
-// Without scripts the page is whole: sorting, finding and hiding the density maps are what is added here.
+// Without scripts the page is whole: sorting and finding are what is added here.
 const table = document.getElementById("slide-table");
-const toggle = document.getElementById("density");
 const find = document.getElementById("find");
 const state = document.getElementById("state");
-
-function showDensity() {
-  document.body.classList.toggle("density-on", toggle.checked);
-}
 
 function sortBy(header) {
   const index = header.cellIndex;
@@ -49,8 +44,4 @@ if (table) {
   }
   find.addEventListener("input", filter);
   state.addEventListener("input", filter);
-}
-if (toggle) {
-  toggle.addEventListener("input", showDensity);
-  showDensity();
 }

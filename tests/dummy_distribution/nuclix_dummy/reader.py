@@ -34,7 +34,7 @@ class RawReader:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Say whether the file begins with the magic."""
+        """Return whether the file begins with the magic."""
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
 

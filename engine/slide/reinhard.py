@@ -15,7 +15,7 @@ LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1
 # log LMS to l-alpha-beta (eq. 6; Ruderman et al. 1998): orthogonal, so its inverse is its transpose.
 LAB = np.diag(np.sqrt([1 / 3, 1 / 6, 1 / 2])) @ np.array([[1.0, 1.0, 1.0], [1.0, 1.0, -2.0], [1.0, -1.0, 0.0]])
 FLOOR = 1.0  # added to 0..255 so that black has a logarithm
-LEAST_DEVIATION = 1e-3  # of log10: a flat tile keeps its noise as it is, not magnified
+MIN_DEVIATION = 1e-3  # of log10: a flat tile keeps its noise as it is, not magnified
 WHITE = 255.0
 
 
@@ -43,7 +43,7 @@ def from_lab(lab: NDArray[np.float64]) -> NDArray[np.uint8]:
 def moments(image: NDArray[np.uint8]) -> Moments:
     """Return the statistics of an (H, W, 3) RGB image that a transfer takes to another."""
     lab = to_lab(image).reshape(-1, 3)
-    return Moments(lab.mean(axis=0), np.maximum(lab.std(axis=0), LEAST_DEVIATION))
+    return Moments(lab.mean(axis=0), np.maximum(lab.std(axis=0), MIN_DEVIATION))
 
 
 def transfer(image: NDArray[np.uint8], target: Moments) -> NDArray[np.uint8]:
@@ -58,5 +58,5 @@ def transfer(image: NDArray[np.uint8], target: Moments) -> NDArray[np.uint8]:
     """
     lab = to_lab(image)
     flat = lab.reshape(-1, 3)
-    gain = target.deviation / np.maximum(flat.std(axis=0), LEAST_DEVIATION)
+    gain = target.deviation / np.maximum(flat.std(axis=0), MIN_DEVIATION)
     return from_lab((lab - flat.mean(axis=0)) * gain + target.mean)

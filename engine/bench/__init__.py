@@ -1,0 +1,1 @@
+"""Measurements behind ``nuclix bench``: margins, the network alone, kernels, scaling."""
