@@ -261,7 +261,9 @@ class BatchRunner:
             self._stop(_time_limit_reached(self._config))
             return True
         if not self._executor.is_alive():
-            self._stop("no worker is left", blocked=True)
+            address = self._config.scheduler
+            lost = f"the Dask scheduler at {address} does not answer any more" if address else "no worker is left"
+            self._stop(lost, blocked=True)
             return True
         return False
 
