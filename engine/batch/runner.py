@@ -49,6 +49,7 @@ from nuclix.engine.batch.resume import (
 )
 from nuclix.engine.batch.run_state import RunSummary, StopFlag
 from nuclix.engine.batch.slide_table import list_slides
+from nuclix.engine.batch.worker_process import WorkerProcess
 from nuclix.engine.errors import Interrupted, ModelError, OutputError, PluginError, UsageError
 from nuclix.engine.files import BACK_OFF
 from nuclix.engine.inference.model_file import find_model, model_hash
@@ -64,7 +65,7 @@ _HEARTBEAT = 0.25
 _DOUBT = events.notice("comparing the contents of files whose modification times are new or not known")
 
 
-def run_batch(config: RunConfig, observer: Observer, stop: StopFlag) -> RunSummary:
+def run_batch(config: RunConfig, observer: Observer, stop: StopFlag, first: WorkerProcess | None = None) -> RunSummary:
     """Segment the nuclei of every slide.
 
     Parameters
@@ -75,6 +76,8 @@ def run_batch(config: RunConfig, observer: Observer, stop: StopFlag) -> RunSumma
         Receives each `RunEvent`.
     stop : StopFlag
         Is checked several times a second.
+    first : WorkerProcess, optional
+        A process that the caller has started, and closes; it has imported PyTorch meanwhile.
 
     Returns
     -------
@@ -104,11 +107,11 @@ def run_batch(config: RunConfig, observer: Observer, stop: StopFlag) -> RunSumma
         rows = {row.name: row for row in ledger.rows()}
         remove_temporaries(out, jobs)
         # Workers start before the slides are checked: their imports take longer.
-        executor = _executor(context, len(jobs))
+        executor = _executor(context, len(jobs), first)
         try:
             for line in found.passed_over:
                 log.info(line)
-                observer(events.notice(line))
+                observer(events.passed_over(line))
             hooks = CheckHooks(lambda: bool(stop.reason) or time.time() >= deadline, lambda: observer(_DOUBT))
             try:
                 checker = ResultChecker(config, model, rows, hooks)
@@ -126,13 +129,13 @@ def _time_limit_reached(config: RunConfig) -> str:
     return f"the time limit of {config.time_limit or 0:g} s is reached"
 
 
-def _executor(context: RunContext, slides: int) -> Executor:
+def _executor(context: RunContext, slides: int, first: WorkerProcess | None) -> Executor:
     config = context.config
     if config.scheduler is not None:
         from nuclix.engine.batch.dask import DaskExecutor
 
         return DaskExecutor(context, config.scheduler)
-    return ProcessExecutor(context, (config.devices or (config.device,))[:slides])
+    return ProcessExecutor(context, (config.devices or (config.device,))[:slides], first)
 
 
 class BatchRunner:
