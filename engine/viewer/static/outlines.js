@@ -24,8 +24,9 @@ class OutlineLayer {
     this.canvas.className = "layer";
     viewer.canvas.append(this.canvas);
     this.reset();
-    const redraw = () => this.request();
-    for (const name of ["update-viewport", "animation", "open", "resize"]) viewer.addHandler(name, redraw);
+    // In the frame in which the slide is drawn: a frame later, outlines would swim over the tissue while it moves.
+    viewer.addHandler("update-viewport", () => this.draw());
+    for (const name of ["open", "resize"]) viewer.addHandler(name, () => this.request());
   }
 
   reset() {
