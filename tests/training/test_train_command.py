@@ -117,10 +117,10 @@ def test_all_images_train_and_parameters_are_given(data: Path, tmp_path: Path) -
 
 
 def test_a_run_may_start_from_a_shipped_model(data: Path, tmp_path: Path) -> None:
-    options = ["--steps", "1", "--batch", "2", "--patch", "32", "--threads", "1", "--device", "cpu", "--lr", "0"]
+    options = ["--steps", "1", "--batch", "2", "--patch", "32", "--threads", "1", "--device", "cpu", "--lr", "1e-9"]
     out = tmp_path / "tuned.pt"
-    command = ["train", "dist", "--data", str(data), "--out", str(out), *options, "--set", "n_feat_inner=72"]
-    assert main([*command, "--init-from", "dist-kumar16", "--average", "1"]) == 0
+    command = ["train", "dist", "--data", str(data), "--out", str(out), *options, "--set", "n_feat_inner=88"]
+    assert main([*command, "--init-from", "dist-kumar16", "--average", "0.999"]) == 0
     card = load_model(out).card
     assert card.training["started from"] == "dist-kumar16" and card.scores["validation"]["mean"]["f1"] > 0
     image = torch.full((1, 3, 64, 64), 200.0)
