@@ -38,7 +38,7 @@ def model() -> Model:
 @pytest.fixture(scope="module")
 def pixel_model() -> Model:
     """The same, with outlines along pixel edges: their label image is the labels that they were traced from."""
-    return load_model("dist-kumar16", device="cpu", config=RunConfig(outline="pixel"))
+    return load_model("dist-kumar16", device="cpu", config=RunConfig(outline="pixel", keep_holes=True))
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,16 @@ def test_pale_tissue_beside_dark_is_kept() -> None:
     assert mask.mask.all()
 
 
+def test_the_membranes_of_fat_are_tissue() -> None:
+    """Fat: empty cells of 80 um, membranes of 3 um between them, where its nuclei lie."""
+    image = painted(1600)
+    for start in range(0, 1600, 160):
+        image[start : start + 6] = image[:, start : start + 6] = (215, 160, 195)
+    mask = mask_of(image, um=0.5, model=0.5)
+    covered = [mask.any_in(Box(row, col, 6, 6)) for row in range(0, 1600, 160) for col in range(0, 1594, 10)]
+    assert np.mean(covered) > 0.99
+
+
 def test_tissue_on_glass() -> None:
     mask = mask_of(painted(400, (Box(100, 120, 80, 160), EOSIN)))
     rows, cols = np.nonzero(mask.mask)

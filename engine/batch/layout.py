@@ -127,9 +127,9 @@ def remove_temporaries(out: Path, jobs: Sequence[SlideJob]) -> None:
     OutputError
         If a file can't be removed.
     """
-    paths = [slide_paths(out, job) for job in jobs]
-    folders = {out, *(path.stem.parent for path in paths), *(path.summary.parent for path in paths)}
-    folders |= {path.objects.parent for path in paths}
+    parents = {job.name.parent for job in jobs}
+    roots = (out, out / _HIDDEN / "slides", out / _HIDDEN / "objects")
+    folders = {out, *(root / parent for root in roots for parent in parents)}
     try:
         sweep_temporaries(folders)
         for probe in out.glob(f"{_PROBE}*"):

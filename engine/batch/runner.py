@@ -105,7 +105,7 @@ def run_batch(config: RunConfig, observer: Observer, stop: StopFlag, first: Work
         try:
             for line in found.passed_over:
                 log.info(line)
-                observer(events.notice(line))
+                observer(events.passed_over(line))
             hooks = CheckHooks(lambda: bool(stop.reason) or time.time() >= deadline, lambda: observer(_DOUBT))
             try:
                 checker = ResultChecker(config, model, rows, hooks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
+
+from nuclix.engine.operating_system import ignore_stop_signals, stop_signals_wait
 
 if TYPE_CHECKING:
     from nuclix.engine.batch.executor import RunContext
@@ -22,7 +23,6 @@ _START_METHOD = "spawn"
 # does not answer) can't be killed and is left behind.
 EXIT_TIMEOUT = 5.0
 Work = Callable[[Connection, "RunContext", int], None]
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,8 @@ def start_worker() -> WorkerProcess:
     ours, theirs = starter.Pipe()
     process = starter.Process(target=_serve, args=(theirs, run_worker), daemon=True)  # type: ignore[attr-defined]
     # Until the child has its own way with these signals they wait; an impatient Ctrl-C finds no half-made process.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
+    with stop_signals_wait():
         process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return WorkerProcess(process, ours)
 
@@ -72,9 +69,7 @@ def _serve(connection: Connection, work: Work) -> None:
     """Import what takes long, then work; a parent that has gone meanwhile ends the process."""
     # Signals reach every process of a terminal or of a job; what they mean is the parent's to say. It has them
     # blocked around the start of this process.
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    ignore_stop_signals()
     with suppress(Exception):  # an installation that is broken says so to the run's log, once there is one
         import torch  # noqa: F401
 

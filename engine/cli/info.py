@@ -1,4 +1,4 @@
-"""``nuclix info``: show what slides and model files state about themselves."""
+"""``nuclix info``: show the metadata of slides and model files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "info",
-        help="show what slides and model files state about themselves",
+        help="show the metadata of slides and model files",
         description="Show a slide's size, levels and scale, and what `nuclix run` would do with it; or a model's card: "
         "data, licence, scores, parameters.",
     )

@@ -12,6 +12,7 @@ from importlib import import_module
 
 from nuclix.engine.cli.streams import stderr_line
 from nuclix.engine.errors import NuclixError, UsageError
+from nuclix.engine.operating_system import unsupported
 
 # Each is a module of this package; a command line that begins with one imports only that.
 COMMANDS = (
@@ -27,11 +28,10 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 PLEA = "this is a bug in nuclix or a plugin: please report it with the lines above and the command that you gave"
 
-NOT_WINDOWS = "error: nuclix runs on Linux and macOS; on Windows, install it in WSL 2 (Ubuntu) and run it there"
 
 EPILOG = """\
 examples:
-  nuclix demo                                  try it on a slide made up on the spot
+  nuclix demo                                  try it on a synthetic slide
   nuclix check slides/ --out results           what a run would do with each slide, in seconds
   nuclix run slides/ --out results             every slide of a folder, one GeoJSON each
   nuclix evaluate results truth --json s.json  score results against a truth
@@ -71,7 +71,7 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=_HelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in commands:
         import_module(f"nuclix.engine.cli.{command}").add_parser(subparsers)
@@ -101,8 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 done, 1 something failed, 2 wrong usage, 70 a bug, 130 interrupted.
     """
-    if sys.platform == "win32":
-        return _complain(NOT_WINDOWS, USAGE)
+    reason = unsupported()
+    if reason is not None:
+        return _complain(f"error: {reason}", USAGE)
     open_standard_streams()
     args = _parsed(sys.argv[1:] if argv is None else argv)
     return guarded(args.command, args)

@@ -30,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("network", metavar="NETWORK", type=Path, help="TorchScript, torch.export (.pt2) or ONNX file")
-    parser.add_argument("--card", metavar="FILE", type=Path, required=True, help="its facts, as TOML")
+    parser.add_argument("--card", metavar="FILE", type=Path, required=True, help="its description, as TOML")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, required=True, help="the model file to write, with the suffix of NETWORK"
     )

@@ -39,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "tissue",
-        help="show what is taken for tissue on a slide",
+        help="show the detected tissue of a slide",
         description="Find the tissue of a slide as `nuclix run` does, print its area and save a picture with its "
         "outline. `nuclix run` skips tiles that lie wholly outside.",
     )

@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
         help="train a recipe on annotated images",
         description="Train a recipe on a folder of annotated images and write a model file.",
     )
-    parser.add_argument("recipe", metavar="RECIPE", help="the method, such as dist (see `nuclix plugins`)")
+    parser.add_argument("recipe", metavar="RECIPE", help="method, such as dist (see `nuclix plugins`)")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with images/ and labels/")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model file to write (.pt)")
     _add_split_options(parser)
@@ -67,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a killed run")
+    parser.add_argument("--resume", action="store_true", help="resume from the checkpoint of an interrupted run")
     parser.add_argument("--init-from", type=Path, metavar="FILE", help="checkpoint or model to start from")
     parser.add_argument(
         "--encoder-weights",
@@ -82,7 +82,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--leave-one-out", action="store_true", help="in place of a model: hold out each patient in turn and score it"
     )
-    parser.add_argument("--patients", type=Path, metavar="CSV", help="who is whose (without it by TCGA barcode)")
+    parser.add_argument("--patients", type=Path, metavar="CSV", help="each image's patient (default: by TCGA barcode)")
     parser.add_argument("--patient-column", default="patient", metavar="NAME", help="of that CSV (%(default)s)")
     parser.add_argument("--licence", default="not stated", metavar="TEXT", help="of the data, for the model's card")
     add_former_name(parser, "extra", "extra_data", Path)
@@ -99,7 +99,9 @@ def _add_split_options(parser: argparse.ArgumentParser) -> None:
         "--groups", type=Path, metavar="CSV", help="columns image and group; a group is held out whole (DIR/groups.csv)"
     )
     group.add_argument("--fold", metavar="I/K", help="hold out fold I of K, such as 1/4")
-    group.add_argument("--folds", type=Path, metavar="CSV", help="columns image and fold, for --fold (dealt by group)")
+    group.add_argument(
+        "--folds", type=Path, metavar="CSV", help="columns image and fold, for --fold (default: assigned by group)"
+    )
     group.add_argument(
         "--train-on-all", action="store_true", help="hold nothing out; the model's card then has no scores"
     )

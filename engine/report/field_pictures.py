@@ -26,7 +26,7 @@ FIELD_PX = 400
 # Outlines are written as whole numbers of this share of a picture's pixel.
 _UNITS = 10
 # More outlines than this in one field are noise, and would make the page large.
-MAX_OUTLINES = 3000
+MAX_OUTLINES = 2000
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ AREA_BIN_UM2 = 2.0
 AREA_BINS = 250
 _FORMAT = 2
 _WITHOUT_CLASSES = 1  # the format of 0.1
-_AREA = "Area µm^2"
+_AREAS = ("Area µm^2", "Nucleus: Area µm^2")  # of nuclei alone, of cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ class SummaryAccumulator:
         flat = kind * cells + row * self._shape[1] + col
         self._counts += np.bincount(flat, minlength=self._counts.size).reshape(kinds, cells)
         # The area of the outline that is written, as everywhere else; of the pixels where no shapes are measured.
-        area = objects.measurements.get(_AREA, objects.pixels * self._um**2)
+        measured = [objects.measurements[name] for name in _AREAS if name in objects.measurements]
+        area = measured[0] if measured else objects.pixels * self._um**2
         self._areas += np.bincount(np.minimum(area / AREA_BIN_UM2, AREA_BINS).astype(int), minlength=AREA_BINS + 1)
         self._area_sum += float(area.sum())
 

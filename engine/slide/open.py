@@ -46,9 +46,7 @@ def open_slide(path: str | Path, reader: str | None = None) -> SlideReader:
         If there is no reader of that name.
     """
     path = Path(path)
-    names = registry.names(registry.READERS)
-    wanted = names if reader is None else (reader,)
-    readers = [cast(type[SlideReader], registry.load(registry.READERS, name)) for name in wanted]
+    readers = installed_readers() if reader is None else (_reader(reader),)
     if not _is_folder_of_a_reader(path, readers):
         check_file(path)
     if reader is not None:
@@ -62,14 +60,19 @@ def open_slide(path: str | Path, reader: str | None = None) -> SlideReader:
             refused = refused or error
     if refused is not None:
         raise refused
-    raise SlideError(f"{path}: not an image that any installed reader recognises (readers: {', '.join(names)})")
+    raise SlideError(
+        f"{path}: not an image that any installed reader recognises (readers: "
+        f"{', '.join(registry.names(registry.READERS))})"
+    )
 
 
 def installed_readers() -> tuple[type[SlideReader], ...]:
-    """Return the installed readers."""
-    return tuple(
-        cast(type[SlideReader], registry.load(registry.READERS, name)) for name in registry.names(registry.READERS)
-    )
+    """Return the installed readers, by name."""
+    return tuple(cast(type[SlideReader], kind) for kind in registry.load_all(registry.READERS).values())
+
+
+def _reader(name: str) -> type[SlideReader]:
+    return cast(type[SlideReader], registry.load(registry.READERS, name))
 
 
 def is_recognised(path: Path, readers: Sequence[type[SlideReader]]) -> bool:

@@ -113,7 +113,7 @@ class OutlineLayer {
     const { x, y, scale } = this.view();
     const unit = (scale * this.facts.downsample * ratio) / this.facts.outline_units;
     const step = this.facts.outline_tile * this.facts.downsample * scale;
-    const thick = Math.min(2, Math.max(1, (scale / (this.facts.mpp || 0.25)) * 0.3)) * ratio;
+    const thick = Math.min(2.6, Math.max(1.1, (scale / (this.facts.mpp || 0.25)) * 0.75)) * ratio;
     for (const { col, row } of this.visibleTiles()) {
       const key = `${col}/${row}`;
       const tile = this.tiles.get(key);
