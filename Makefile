@@ -8,15 +8,21 @@ DOCS := $(VENV)/.docs
 WHEEL := $(VENV)/.wheel
 # mypy sees the packages under their real names through links: the folder nuclix/ exists only there.
 TYPES := build/mypy
+PARALLEL := --numprocesses auto --dist worksteal
 RUN_PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types bench docs pictures wheel clean
+.PHONY: demo test test-all lint types bench docs pictures wheel clean
 
 demo: $(INSTALLED)
 	$(BIN)/nuclix demo --out demo
 
+# What must pass before a change lands, one process a core; what is marked `slow` proves more of the same.
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+# Everything: packages built and installed, pages and notebooks, hundreds of kills and damaged files.
+test-all: lint types
+	$(BIN)/python -m pytest $(PARALLEL) tests tests/crash
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nuclix.engine.segmentation.measure import MeasurementSettings
     from nuclix.engine.segmentation.objects import Objects
     from nuclix.engine.segmentation.region import RegionShapes
+    from nuclix.engine.segmentation.slide_stains import SlideStains
     from nuclix.engine.slide.normalise import Normaliser
     from nuclix.engine.slide.tissue import TissueMask
     from nuclix.engine.slide.view import SlideView
@@ -67,7 +68,11 @@ class Model:
 
 
 def load_model(
-    name_or_path: str | Path = DEFAULT_MODEL, device: str = "auto", config: RunConfig | None = None
+    name_or_path: str | Path = DEFAULT_MODEL,
+    device: str = "auto",
+    config: RunConfig | None = None,
+    *,
+    trust: bool = False,
 ) -> Model:
     """Load a model onto a device.
 
@@ -80,6 +85,8 @@ def load_model(
     config : RunConfig, optional
         The other options of ``nuclix run`` for the model, outlines, measurements and threads, such as
         ``RunConfig(tta=True, outline="pixel")``. Options of slides, results and fault tolerance are not used.
+    trust : bool
+        Run the model file's program without checking that it only computes, as ``--trust-model`` does.
 
     Returns
     -------
@@ -97,6 +104,7 @@ def load_model(
     from nuclix.engine.segmentation.slide import make_context
 
     options = replace(config or RunConfig(), model=str(name_or_path), device=device)
+    options = replace(options, trust_model=trust or options.trust_model)
     return Model(make_context(options, time.time()))
 
 
@@ -136,7 +144,8 @@ def segment(
     Raises
     ------
     SlideError
-        If the slide can't be read or does not state its scale.
+        If the slide can't be read, does not state its scale, or is far coarser than the model and the model was loaded
+        without ``RunConfig(allow_upsampling=True)``.
     ModelError
         If the network fails.
 
@@ -145,10 +154,12 @@ def segment(
     >>> nuclei = segment("slide.svs", model, region=(10_000, 8_000, 2048, 2048))  # doctest: +SKIP
     """
     from nuclix.engine.slide.open import fingerprint, slide_scale
+    from nuclix.engine.slide.scale import check_upsampling
     from nuclix.engine.slide.view import SlideView
 
     with opened(slide, mpp or 1.0) as reader:
         scale = slide_scale(reader.info, mpp)
+        check_upsampling(reader.info, scale, model.card.scale, model.context.config)
         view = SlideView(reader, model.card.scale, scale)
         job = _Job(model, view, scale, fingerprint(reader.info.path), on_progress or _ignore)
         return job.nuclei(None if region is None else as_box(region), tissue)
@@ -226,11 +237,13 @@ class _Job:
         mask = tissue_mask(view.reader, view) if tissue else None
         grid = TileGrid(view.height, view.width, context.model.card.patch, context.config.block)
         classes = context.classes.mapping.classes
-        settings = result_settings(context.config)
+        stains = self._stains(mask)
+        settings = {**result_settings(context.config), **stains.vectors}
         header = slide_header(view, classes, context.model, self.fingerprint, settings)
         if region is None:
-            return Nuclei(self._objects(grid, mask), header, self.scale.mpp)
-        found = Nuclei(self._objects(grid, mask, self._shapes(region)), header, self.scale.mpp)
+            return Nuclei(self._objects(grid, mask, stains.settings), header, self.scale.mpp)
+        objects = self._objects(grid, mask, stains.settings, self._shapes(region))
+        found = Nuclei(objects, header, self.scale.mpp)
         row, col = found.centroids.T
         inside = (row >= region.row) & (row < region.row_end) & (col >= region.col) & (col < region.col_end)
         return found[inside]
@@ -239,13 +252,26 @@ class _Job:
         """Return a region, given in level-0 pixels from the corner of the slide's bounds, at the model's scale."""
         import shapely
 
+        from nuclix.engine.segmentation.cells import nuclei_reach
         from nuclix.engine.segmentation.region import RegionShapes
         from nuclix.engine.slide.view import slide_bounds
 
         bounds, down = slide_bounds(self.view.info), self.view.downsample
         box = region.shift(bounds.row, bounds.col)
         edges = np.array([box.col, box.row, box.col_end, box.row_end]) / down
+        reach = nuclei_reach(self.model.context.measurements, self.view.scale.mpp)
+        edges += (-reach, -reach, reach, reach)
         return RegionShapes([shapely.box(*edges)] if region.area else [])
+
+    def _stains(self, tissue: TissueMask | None) -> SlideStains:
+        """Return how stains are measured; pixels are read only where their vectors are estimated."""
+        from nuclix.engine.segmentation.slide_stains import SlideStains, slide_stains
+        from nuclix.engine.slide.samples import tissue_samples
+
+        settings = self.model.context.measurements
+        if not settings.estimate_stains:
+            return SlideStains(settings)
+        return slide_stains(settings, tissue_samples(self.view.reader, self.view, tissue).pixels)
 
     def _normaliser(self, tissue: TissueMask | None) -> Normaliser | None:
         """Return the stain normalisation that the model was loaded with; None for none."""
@@ -257,26 +283,36 @@ class _Job:
             return None
         return stain_normaliser(method, stain_profile(tissue_samples(self.view.reader, self.view, tissue).pixels))
 
-    def _objects(self, grid: TileGrid, tissue: TissueMask | None, shapes: RegionShapes | None = None) -> Objects:
+    def _objects(
+        self,
+        grid: TileGrid,
+        tissue: TissueMask | None,
+        settings: MeasurementSettings,
+        shapes: RegionShapes | None = None,
+    ) -> Objects:
         """Run the pipeline; where the device is out of memory, again with half the batch size."""
         predictor = self.model.context.predictor
         while True:
             try:
                 with _enough_threads():
-                    return self._run(grid, tissue, shapes)
+                    return self._run(grid, tissue, settings, shapes)
             except DeviceMemoryError:
                 if predictor.batch == 1:
                     raise
             predictor.use_batch(predictor.batch // 2)
 
-    def _run(self, grid: TileGrid, tissue: TissueMask | None, shapes: RegionShapes | None) -> Objects:
+    def _run(
+        self, grid: TileGrid, tissue: TissueMask | None, measurements: MeasurementSettings, shapes: RegionShapes | None
+    ) -> Objects:
+        from nuclix.engine.segmentation.cells import CellMaker
         from nuclix.engine.segmentation.hooks import RunHooks
         from nuclix.engine.segmentation.memory import MemoryStore
+        from nuclix.engine.segmentation.objects import concatenate
         from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
         from nuclix.engine.segmentation.region_search import limited_inputs
 
         context, store = self.model.context, MemoryStore()
-        rule, measurements, threads = context.classes.rule, context.measurements, context.config.threads
+        rule, threads = context.classes.rule, context.config.threads
         normalise = self._normaliser(tissue)
         inputs = PipelineInputs(
             self.view, tissue, context.predictor, context.post, store, rule, measurements, context.config.min_score,
@@ -290,7 +326,10 @@ class _Job:
             message = f"clumps of foreground larger than the limit were cut {figures.clumps_cut} times at block edges"
             warnings.warn(f"{message}; the model may not suit this slide", RuntimeWarning, stacklevel=2)
         empty = _no_objects(self.view.scale.mpp, measurements)
-        return context.classes.mapping.apply(store.objects(empty))
+        objects = store.objects(empty)
+        if measurements.cell_expansion is not None:
+            objects = concatenate(list(CellMaker(objects, self.view, measurements).blocks(threads)))
+        return context.classes.mapping.apply(objects)
 
 
 def _no_objects(mpp: float, measurements: MeasurementSettings) -> Objects:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from nuclix.engine.batch.runner import run_batch
 from nuclix.engine.errors import NuclixError, OutputError, SlideError, UsageError
 from nuclix.engine.files import replace_file
 from nuclix.engine.inference.device import cpu_name
+from nuclix.engine.operating_system import peak_memory
 from nuclix.engine.run_config import RunConfig, default_threads
 from nuclix.engine.segmentation.record import SlideRecord, versions
 
@@ -31,7 +30,6 @@ BENCHMARK_FORMAT = 1
 THREADED_STAGES = ("read", "split")  # on as many threads as --threads says; every other stage is on one
 _MODEL_KEYS = ("name", "sha256", "postprocessor", "device", "precision", "batch", "tta")
 _PIXELS_PER_MPX = 1e6  # and square micrometres in a mm2
-_BYTES_PER_KIB = 1024
 # What two measurements should agree in for their ratios to mean anything: section and key of the JSON file.
 _CONDITIONS = (
     *(("slide", key) for key in ("name", "height", "width", "mpp")),
@@ -264,18 +262,6 @@ def _machine() -> dict[str, Any]:
         "cpu": cpu_name(),
         "cpus": default_threads(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-    }
-
-
-def peak_memory() -> dict[str, int]:
-    """Return the largest resident memory so far, in bytes: of this process, and of its largest finished child.
-
-    A child counts with at least the memory that this process had when it started the child.
-    """
-    unit = 1 if sys.platform == "darwin" else _BYTES_PER_KIB
-    return {
-        "process_bytes": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        "child_bytes": unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
     }
 
 

@@ -236,7 +236,7 @@ class WriterSession(Protocol):
         ...
 
     def abort(self) -> None:
-        """Remove what was written; nothing bears the final name."""
+        """Remove what was written; no file has the final name."""
         ...
 
 

@@ -104,6 +104,24 @@ class Nuclei:
         bounds = self.objects.offsets[first : last + 1]
         return [corners[start:end] for start, end in itertools.pairwise(bounds)]
 
+    @property
+    def are_cells(self) -> bool:
+        """Whether nuclei were grown to cells (``RunConfig(cell_expansion=5)``)."""
+        return self.objects.are_cells
+
+    @property
+    def cells(self) -> Nuclei:
+        """The cells in place of their nuclei: the same objects, outlined by the boundaries of the cells.
+
+        Raises
+        ------
+        ValueError
+            If nuclei were not grown to cells.
+        """
+        if not self.are_cells:
+            raise ValueError("there are no cells: load the model with RunConfig(cell_expansion=5) to make them")
+        return replace(self, objects=self.objects.boundaries)
+
     def labels(
         self, shape: tuple[int, int], corner: tuple[float, float] = (0.0, 0.0), downsample: float = 1.0
     ) -> NDArray[np.int32]:
@@ -194,7 +212,8 @@ class Nuclei:
         -------
         GeoDataFrame
             Indexed by the identifiers of the GeoJSON file. ``geometry`` is in level-0 pixels, (x, y), without a
-            coordinate reference system; ``class`` is the class' name; the other columns are the measurements.
+            coordinate reference system; ``class`` is the class' name; the other columns are the measurements. Where
+            nuclei were grown to cells, ``geometry`` is the cell's boundary, and a column ``nucleus_geometry`` follows.
 
         Raises
         ------
@@ -206,8 +225,11 @@ class Nuclei:
         except ImportError as error:
             raise ImportError("to_geopandas needs geopandas: pip install geopandas") from error
         names = np.array(self.class_names or ("",), dtype=object)
-        columns = {"class": names[self.objects.classes], **self.measurements}
-        return geopandas.GeoDataFrame(columns, geometry=self._geometries(), index=list(self._identifiers()))
+        columns: dict[str, Any] = {"class": names[self.objects.classes], **self.measurements}
+        if self.are_cells:
+            columns["nucleus_geometry"] = geopandas.GeoSeries(self._geometries()).array
+        shown = self.cells if self.are_cells else self
+        return geopandas.GeoDataFrame(columns, geometry=shown._geometries(), index=list(self._identifiers()))
 
     def plot(
         self, slide: str | Path | SlideReader | NDArray[np.uint8], region: Box | Sequence[int] | None = None,

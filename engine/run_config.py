@@ -6,8 +6,8 @@ Command line, TOML file, record and result key are made from these fields.
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ MAX_RETRIES = 100
 # Smaller blocks cost more in calls than in work (64 s a megapixel at 1 px); larger ones gain nothing.
 BLOCK_RANGE = (16, 65536)
 NORMALISATIONS = ("none", "reinhard", "macenko")
+# Cells reach some 5 um beyond their nucleus; far more is a typing error, and its context would fill the memory.
+MAX_EXPANSION_UM = 50.0
 OUTLINES = ("smooth", "pixel")
 MEASUREMENTS = ("shape", "stain", "stain-od")
 
@@ -243,6 +245,17 @@ class RunConfig:
             affects_results=True,
         ),
     )
+    cell_expansion: float | None = _option(
+        None,
+        OptionSpec(
+            _OBJECTS,
+            "make cells: grow nuclei by up to UM micrometres, without overlap",
+            "UM",
+            above=0,
+            maximum=MAX_EXPANSION_UM,
+            affects_results=True,
+        ),
+    )
     measurements: tuple[str, ...] = _option(
         ("shape", "stain"),
         OptionSpec(
@@ -256,7 +269,10 @@ class RunConfig:
     stains: tuple[str, ...] = _option(
         (),
         OptionSpec(
-            _OBJECTS, "stain vectors of hematoxylin and eosin (QuPath's default)", "R,G,B,R,G,B", affects_results=True
+            _OBJECTS,
+            "stain vectors of hematoxylin and eosin: numbers, default (QuPath's), or estimate (from each slide)",
+            "R,G,B,R,G,B",
+            affects_results=True,
         ),
     )
     device: str = _option("auto", OptionSpec(_MACHINE, "auto, cpu, cuda, cuda:N or mps (Apple GPU)", "DEVICE"))
@@ -338,16 +354,18 @@ class RunConfig:
         _ = self.output_folder
 
 
-def option_specs() -> Iterator[OptionSpec]:
-    """Yield every option in the order in which it is listed."""
-    hints = typing.get_type_hints(RunConfig)
+@cache
+def option_specs() -> tuple[OptionSpec, ...]:
+    """Return every option in the order in which it is listed."""
+    hints, specs = typing.get_type_hints(RunConfig), []
     for item in fields(RunConfig):
         inner = [hint for hint in typing.get_args(hints[item.name]) if hint not in (type(None), Ellipsis)]
         kind = typing.get_origin(hints[item.name]) or hints[item.name]
         optional = type(None) in typing.get_args(hints[item.name])
         default = item.default if item.default_factory is MISSING else item.default_factory()
         facts = {"name": item.name, "type": inner[0] if optional else kind, "optional": optional, "default": default}
-        yield replace(item.metadata["option"], **facts)
+        specs.append(replace(item.metadata["option"], **facts))
+    return tuple(specs)
 
 
 def result_settings(config: RunConfig) -> dict[str, Any]:

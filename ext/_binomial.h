@@ -32,4 +32,24 @@ CLONES ROW void filter_row(ptrdiff_t n, int radius, float sign, const float *RES
     }
 }
 
+/* out[c] = 1 - row[c] inside the mask, else 0 */
+CLONES ROW void invert_row(ptrdiff_t n, const float *RESTRICT row, const uint8_t *RESTRICT mask, float *RESTRICT out) {
+    for (ptrdiff_t c = 0; c < n; c++) {
+        float inverse = 1.0f - row[c];
+        out[c] = mask[c] ? inverse : 0.0f;
+    }
+}
+
+/* out[c] = minus the binomial mean of three rows around column c inside the mask, else 0; sums[-1] and sums[n] are 0. */
+CLONES ROW void binomial_row(ptrdiff_t n, const float *RESTRICT above, const float *RESTRICT row,
+                             const float *RESTRICT below, const uint8_t *RESTRICT mask, float *RESTRICT sums,
+                             float *RESTRICT out) {
+    for (ptrdiff_t c = 0; c < n; c++)
+        sums[c] = 0.25f * above[c] + 0.5f * row[c] + 0.25f * below[c];
+    for (ptrdiff_t c = 0; c < n; c++) {
+        float mean = 0.25f * sums[c - 1] + 0.5f * sums[c] + 0.25f * sums[c + 1];
+        out[c] = mask[c] ? -mean : 0.0f;
+    }
+}
+
 #endif

@@ -170,35 +170,7 @@ cdef inline Py_ssize_t place_of(const Places* places, const Run* run) noexcept n
     return (run.row - places.row) * places.stride + run.start - places.col
 
 
-cdef inline bint is_inner(const Job* job, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
-    """Return whether a pixel and all its neighbours are markers, so that no flood starts from it or reaches it."""
-    cdef const int32_t* at = job.rule.markers + row * job.width + col
-    cdef Py_ssize_t pitch = job.width
-    if not (0 < row < job.height - 1 and 0 < col < job.width - 1):
-        return False
-    if not (at[0] and (at - 1)[0] and at[1] and (at - pitch)[0] and at[pitch]):
-        return False
-    return job.rule.neighbours == 4 or ((at - pitch - 1)[0] and (at - pitch + 1)[0] and at[pitch - 1] and at[pitch + 1])
-
-
-cdef Py_ssize_t list_run(uint64_t* items, const Job* job, const Run* run, uint32_t place, uint32_t* low,
-                         uint32_t* high) noexcept nogil:
-    """List a run's pixels, those that `is_inner` left out; return how many are listed."""
-    cdef const float* heights = job.rule.image + run.row * job.width + run.start
-    cdef Py_ssize_t length = run.stop - run.start, start = 0, stop, filled = 0
-    if job.rule.markers == NULL:
-        list_pixels(length, heights, place, items, low, high)
-        return length
-    while start < length:
-        stop = start
-        while stop < length and not is_inner(job, run.row, run.start + stop):
-            stop += 1
-        list_pixels(stop - start, heights + start, <uint32_t> (place + start), items + filled, low, high)
-        filled += stop - start
-        start = stop
-        while start < length and is_inner(job, run.row, run.start + start):
-            start += 1
-    return filled
+include "_marked_clumps.pxi"
 
 
 cdef uint64_t* ordered_items(Work* work, const Job* job, const Run* runs, Py_ssize_t count,
@@ -308,6 +280,8 @@ cdef int flood_clump(Work* work, const Job* job, const Run* runs, Py_ssize_t cou
     cdef Places places
     cdef Py_ssize_t pixels
     cdef uint64_t* items
+    if job.rule.markers != NULL and paint_single(job, runs, count):
+        return 0
     if allocate_frame(work, job, runs, count, &places, &pixels):
         return -1
     items = ordered_items(work, job, runs, count, &places, &pixels)

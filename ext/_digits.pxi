@@ -8,9 +8,10 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cdef enum:
-    DIGITS = 9              # significant digits: enough to tell any two float32 apart
+    DIGITS = 5              # significant digits: within 5e-5 of the value, less than rounded coordinates add
 
-cdef double NINE_DIGITS = 1e9
+cdef double ALL_DIGITS = 1e5             # 10 to the DIGITS
+cdef double LARGEST_WHOLE = 1e9         # below it whole numbers are written in full
 cdef double SMALLEST_FIXED = 1e-5       # below it and from 1e15 on numbers get an exponent
 cdef double LARGEST_STEP = 1e10
 
@@ -50,7 +51,7 @@ cdef inline int64_t put_signed(char *out, int64_t value) noexcept nogil:
 
 
 cdef int64_t put_digits(char *out, int64_t digits, int exponent) noexcept nogil:
-    """Write digits * 10^(exponent - DIGITS + 1), the number d.dddddddd * 10^exponent, in the shorter usual form."""
+    """Write digits * 10^(exponent - DIGITS + 1), the number d.dddd * 10^exponent, in the shorter usual form."""
     cdef char text[24]
     cdef int64_t n = 0, count, point
     while digits % 10 == 0:
@@ -77,14 +78,14 @@ cdef int64_t put_digits(char *out, int64_t digits, int exponent) noexcept nogil:
 
 
 cdef int64_t put_number(char *out, double value) noexcept nogil:
-    """Write a finite number with DIGITS significant digits, trailing zeros dropped; return its length."""
+    """Write a finite number with DIGITS significant digits, trailing zeros dropped, whole ones in full; return its length."""
     cdef int64_t n = 0, digits
     cdef int exponent = 0, k = 0
     if value < 0:
         out[0] = b"-"
         n = 1
         value = -value
-    if value < NINE_DIGITS and value == <double> <int64_t> value:
+    if value < LARGEST_WHOLE and value == <double> <int64_t> value:
         return n * (value != 0) + put_whole(out + n * (value != 0), <uint64_t> value)
     while value >= LARGEST_STEP:
         value /= LARGEST_STEP
@@ -97,7 +98,7 @@ cdef int64_t put_number(char *out, double value) noexcept nogil:
     while value * POWERS[-k if k < 0 else 0] < 1:
         k -= 1
     digits = <int64_t> rint(value * POWERS[DIGITS - 1 - k] if k < DIGITS else value / POWERS[k - DIGITS + 1])
-    if digits >= NINE_DIGITS:
+    if digits >= ALL_DIGITS:
         digits //= 10
         k += 1
     return n + put_digits(out + n, digits, exponent + k)

@@ -3,12 +3,16 @@
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, uint8_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 cdef extern from "_binomial.h" nogil:
     void filter_columns(Py_ssize_t n, Py_ssize_t pitch, int radius, float sign, const float* weights,
                         const float* rows, float* out)
     void filter_row(Py_ssize_t n, int radius, float sign, const float* weights, const float* line, float* out)
+    void invert_row(Py_ssize_t n, const float* row, const uint8_t* mask, float* out)
+    void binomial_row(Py_ssize_t n, const float* above, const float* row, const float* below, const uint8_t* mask,
+                      float* sums, float* out)
 
 
 cdef bint extent(const int32_t* clumps, Py_ssize_t width, Py_ssize_t* first, Py_ssize_t* last) noexcept nogil:
@@ -96,22 +100,23 @@ def energy(const float[:, ::1] along_rows, const float[:, ::1] along_cols, const
 
 def smoothed_inverse(const float[:, ::1] image, const uint8_t[:, ::1] mask, float[:, ::1] out):
     """Write minus the 3 x 3 binomial mean of (1 - image) inside the mask; beyond the mask and the array it is 0."""
-    cdef Py_ssize_t height = mask.shape[0], width = mask.shape[1], row, col, i, j
-    cdef float total
-    cdef float[3] weights
-    weights[0] = weights[2] = 0.25
-    weights[1] = 0.5
+    cdef Py_ssize_t height = mask.shape[0], width = mask.shape[1], row
+    # Three rows of (1 - image), each followed by a zero that is the margin of the next; one of their sums
+    cdef Py_ssize_t pitch = width + 1
+    cdef float* rows = <float*> calloc(4 * pitch + 2, sizeof(float))
+    cdef float* sums = rows + 3 * pitch + 1
+    if rows == NULL:
+        raise MemoryError("no memory for rows")
     with nogil:
+        invert_row(width, &image[0, 0], &mask[0, 0], rows)
         for row in range(height):
-            for col in range(width):
-                if not mask[row, col]:
-                    continue
-                total = 0
-                for i in range(max(row - 1, 0), min(row + 2, height)):
-                    for j in range(max(col - 1, 0), min(col + 2, width)):
-                        if mask[i, j]:
-                            total += weights[i - row + 1] * weights[j - col + 1] * (1 - image[i, j])
-                out[row, col] = -total
+            if row + 1 < height:
+                invert_row(width, &image[row + 1, 0], &mask[row + 1, 0], rows + (row + 1) % 3 * pitch)
+            else:
+                memset(rows + (row + 1) % 3 * pitch, 0, width * sizeof(float))
+            binomial_row(width, rows + (row + 2) % 3 * pitch, rows + row % 3 * pitch, rows + (row + 1) % 3 * pitch,
+                         &mask[row, 0], sums, &out[row, 0])
+        free(rows)
 
 
 cdef void flood_outside(uint8_t* frame, Py_ssize_t height, Py_ssize_t width, int32_t* stack) noexcept nogil:

@@ -92,6 +92,8 @@ cdef enum:
     STAINS = 2
     LEVELS = 256
     BINS = 256              # of the histogram in which a median is sought
+    CHUNK = 512             # values whose bins are found at once
+    LANES = 4               # sums that take turns
 
 cdef enum:
     MEAN, MEDIAN, MIN, MAX, STD, STATISTICS
@@ -191,21 +193,38 @@ cdef float select(float *values, int64_t n, int64_t k) noexcept nogil:
     return values[k]
 
 
+cdef inline int64_t find_bins(const float *values, int64_t n, float low, float scale, int32_t *bins) noexcept nogil:
+    """Fill `bins` with the bins of at most CHUNK of n values; return how many."""
+    cdef int64_t i
+    n = min(n, CHUNK)
+    for i in range(n):
+        bins[i] = <int32_t> ((values[i] - low) * scale)
+    return n
+
+
 cdef double median(float *values, int64_t n, float low, float high) noexcept nogil:
     """Return the median, of an even number the mean of the two in the middle; overwrites the values, low <= them <= high.
 
     A histogram leaves only the values of the bins that hold the two; a value's bin never falls as it rises, so this is exact.
     """
     cdef int32_t counts[2 * BINS]       # two tables take turns: neighbours are often in one bin
-    cdef int64_t i, below = 0, kept = 0, first = (n - 1) // 2, second = n // 2
+    cdef int32_t bins[CHUNK]
+    cdef int64_t i, done, size, below = 0, kept = 0, first = (n - 1) // 2, second = n // 2
     cdef int begin = 0, end, bin
     cdef float scale, lower, upper
     if not high > low:
         return low
     scale = (BINS - 1) / (high - low)
     memset(counts, 0, sizeof(counts))
-    for i in range(n):
-        counts[<int> ((values[i] - low) * scale) + BINS * <int> (i & 1)] += 1
+    done = 0
+    while done < n:
+        size = find_bins(values + done, n - done, low, scale, bins)
+        for i in range(size // 2):
+            counts[bins[2 * i]] += 1
+            counts[bins[2 * i + 1] + BINS] += 1
+        if size & 1:
+            counts[bins[size - 1]] += 1
+        done += size
     for bin in range(BINS):
         counts[bin] += counts[BINS + bin]
     while below + counts[begin] <= first:
@@ -217,10 +236,13 @@ cdef double median(float *values, int64_t n, float low, float high) noexcept nog
         end += 1
         kept += counts[end]
     kept = 0
-    for i in range(n):
-        bin = <int> ((values[i] - low) * scale)
-        values[kept] = values[i]        # written whether or not it is kept: what is not counted is overwritten
-        kept += begin <= bin and bin <= end
+    done = 0
+    while done < n:
+        size = find_bins(values + done, n - done, low, scale, bins)
+        for i in range(size):
+            values[kept] = values[done + i]     # written whether or not it is kept: what is not counted is overwritten
+            kept += begin <= bins[i] and bins[i] <= end
+        done += size
     upper = select(values, kept, second - below)
     if first == second:
         return upper
@@ -232,24 +254,36 @@ cdef double median(float *values, int64_t n, float low, float high) noexcept nog
 
 cdef void summarise(float *values, int64_t n, double *out) noexcept nogil:
     """Fill the STATISTICS of a stretch; the standard deviation is that of a sample (n - 1), 0 for one pixel."""
-    cdef double sums[4]
-    cdef double squares[4]
+    cdef double sums[LANES]
+    cdef double squares[LANES]
+    cdef float lows[LANES]
+    cdef float highs[LANES]
     cdef double origin = values[0], value, mean
-    cdef float low = values[0], high = values[0]
-    cdef int64_t i
+    cdef float low, high
+    cdef int64_t i, whole = n - n % LANES
     cdef int k
     memset(sums, 0, sizeof(sums))
     memset(squares, 0, sizeof(squares))
+    for k in range(LANES):
+        lows[k] = highs[k] = values[0]
     i = 0
-    while i < n:
-        for k in range(4):
-            if i + k < n:
-                value = values[i + k] - origin      # small numbers: their squares keep their digits
-                sums[k] += value
-                squares[k] += value * value
-                low = values[i + k] if values[i + k] < low else low
-                high = values[i + k] if values[i + k] > high else high
-        i += 4
+    while i < whole:
+        for k in range(LANES):
+            value = values[i + k] - origin      # small numbers: their squares keep their digits
+            sums[k] += value
+            squares[k] += value * value
+        for k in range(LANES):
+            lows[k] = values[i + k] if values[i + k] < lows[k] else lows[k]
+            highs[k] = values[i + k] if values[i + k] > highs[k] else highs[k]
+        i += LANES
+    for k in range(<int> (n - whole)):
+        value = values[whole + k] - origin
+        sums[k] += value
+        squares[k] += value * value
+        lows[k] = min(lows[k], values[whole + k])
+        highs[k] = max(highs[k], values[whole + k])
+    low = min(min(lows[0], lows[1]), min(lows[2], lows[3]))
+    high = max(max(highs[0], highs[1]), max(highs[2], highs[3]))
     mean = ((sums[0] + sums[1]) + (sums[2] + sums[3])) / n
     value = ((squares[0] + squares[1]) + (squares[2] + squares[3])) - n * mean * mean
     mean += origin

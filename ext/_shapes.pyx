@@ -17,7 +17,7 @@ cdef enum:
     SPARSE = 4              # rows a corner above which corners are sorted, not put in row buckets
 
 cdef enum:
-    AREA, PERIMETER, EXTERIOR_AREA, EXTERIOR_PERIMETER, HULL_AREA, CIRCLE_DIAMETER, MIN_WIDTH, COLUMNS
+    AREA, PERIMETER, EXTERIOR_AREA, EXTERIOR_PERIMETER, HULL_AREA, MIN_CIRCLE_DIAMETER, MIN_WIDTH, COLUMNS
 
 cdef double SLACK = 1e-12   # of the squared radius: what rounding may leave outside the enclosing circle
 
@@ -326,7 +326,7 @@ cdef int measure_object(int64_t ring, int64_t ring_end, const uint8_t *shells, c
         n = sorted_rows(corners + 2 * begin, end - begin, top, left, work)
     n = hull(work, n)
     columns[HULL_AREA] = hull_area(work, n)
-    columns[CIRCLE_DIAMETER] = min_bounding_circle_diameter(work, n)
+    columns[MIN_CIRCLE_DIAMETER] = min_bounding_circle_diameter(work, n)
     columns[MIN_WIDTH] = min_feret_diameter(work, n)
     return OK
 

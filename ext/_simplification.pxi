@@ -1,6 +1,6 @@
 # One ring on its way from pixel edges to few corners. Included in _smoothing.pyx.
 #
-# In order: midpoints of the pixel edges, low-pass filter, Douglas-Peucker simplification, offset that restores the area.
+# In order: midpoints of the pixel edges, low-pass filter, simplification by longest chords, offset that restores the area.
 # Input and output: coordinates in px relative to the shell's first corner, y and x apart. Invariant: a ring keeps three corners
 # or more, and nothing but its own points has a say.
 
@@ -52,12 +52,16 @@ cdef int64_t farthest_from(const double *y, const double *x, int64_t n, int64_t 
     return far
 
 
-cdef int64_t farthest_between(const double *y, const double *x, int64_t n, int64_t i, int64_t j, double *square) noexcept nogil:
-    """Return the point between i and j (cyclic, i < j <= i + n) that is farthest from the chord, and its squared distance."""
-    cdef int64_t k, m, a = i if i < n else i - n, b = j if j < n else j - n, far = -1
+cdef bint chord_fits(const double *y, const double *x, int64_t n, int64_t i, int64_t j, double tolerance) noexcept nogil:
+    """Return whether all points between i and j (cyclic, i < j <= i + n) are within `tolerance` of the chord.
+
+    The offset that restores the area moves chords outwards where the outline is convex, which most of it is: points outside the
+    chord may lie OUTER tolerances away.
+    """
+    cdef int64_t k, m, a = i if i < n else i - n, b = j if j < n else j - n
     cdef double dy = y[b] - y[a], dx = x[b] - x[a], norm = dy * dy + dx * dx
-    cdef double py, px, along, across, value, most = -1
-    cdef double scale = norm if norm > 0 else 1
+    cdef double py, px, along, across
+    cdef double limit = tolerance * tolerance, outer = OUTER * OUTER * limit * norm, inner = limit * norm
     m = a
     for k in range(i + 1, j):
         m = m + 1 if m + 1 < n else 0
@@ -65,72 +69,37 @@ cdef int64_t farthest_between(const double *y, const double *x, int64_t n, int64
         px = x[m] - x[a]
         along = py * dy + px * dx
         if along <= 0:
-            value = (py * py + px * px) * scale
+            if py * py + px * px > limit:
+                return False
         elif along >= norm:
             py = y[m] - y[b]
             px = x[m] - x[b]
-            value = (py * py + px * px) * scale
+            if py * py + px * px > limit:
+                return False
         else:
             across = px * dy - py * dx
-            value = across * across
-        if value > most:
-            most = value
-            far = k
-    square[0] = most / scale
-    return far
+            if across * across > (outer if across > 0 else inner):
+                return False
+    return True
 
 
 cdef int64_t simplify(const double *y, const double *x, int64_t n, double tolerance, Work *work) noexcept nogil:
-    """Keep the points of a ring that Douglas and Peucker (1973) keep; return how many there are.
+    """Keep few points of a ring; return how many.
 
-    Anchors are the two ends of (nearly) the longest chord, the point farthest from it, and one point in ANCHOR_EVERY. A point
-    is dropped if the distance to its chord is at most `tolerance`.
+    From one end of (nearly) the longest chord on, each chord is drawn as far as it fits all points between its ends, but over at
+    most LONGEST_CHORD of them: fewer points than Douglas and Peucker (1973) keep.
     """
-    cdef int64_t a, b, c, i, j, k, top = 0, far, count = 0, anchors
-    cdef double square, other, limit = tolerance * tolerance
-    memset(work.keep, 0, n)
-    a = farthest_from(y, x, n, 0)
-    b = farthest_from(y, x, n, a)
-    work.keep[a] = work.keep[b] = 1
-    if b < a:
-        a, b = b, a
-    c = farthest_between(y, x, n, a, b, &square)
-    k = farthest_between(y, x, n, b, a + n, &other)
-    if c < 0 or other > square:
-        c = k
-    if c >= 0:
-        work.keep[c % n] = 1
-    for i in range(1, (n - 1) // ANCHOR_EVERY + 1):
-        work.keep[(a + ANCHOR_EVERY * i) % n] = 1
+    cdef int64_t i, j, a = farthest_from(y, x, n, 0), count = 0
     i = a
-    k = a
-    for j in range(a + 1, a + n + 1):       # chains between anchors
-        k = k + 1 if k + 1 < n else 0
-        if work.keep[k]:
-            work.stack[2 * top] = i
-            work.stack[2 * top + 1] = j
-            top += 1
-            i = j
-    while top:
-        top -= 1
-        i = work.stack[2 * top]
-        j = work.stack[2 * top + 1]
-        if j - i < 2:
-            continue
-        far = farthest_between(y, x, n, i, j, &square)
-        if square <= limit:
-            continue
-        work.keep[far if far < n else far - n] = 1
-        work.stack[2 * top] = i
-        work.stack[2 * top + 1] = far
-        work.stack[2 * top + 2] = far
-        work.stack[2 * top + 3] = j
-        top += 2
-    for i in range(n):
-        if work.keep[i]:
-            work.y2[count] = y[i]
-            work.x2[count] = x[i]
-            count += 1
+    while i < a + n:
+        j = i if i < n else i - n
+        work.y2[count] = y[j]
+        work.x2[count] = x[j]
+        count += 1
+        j = i + 1
+        while j < a + n and j - i < LONGEST_CHORD and chord_fits(y, x, n, i, j + 1, tolerance):
+            j += 1
+        i = j
     return count
 
 
@@ -170,8 +139,8 @@ cdef void shift_edges(double *y, double *x, int64_t n, double offset) noexcept n
         last_ny, last_nx = ny, nx
 
 
-cdef bint restore_area(double *y, double *x, int64_t n, double area) noexcept nogil:
-    """Shift a ring's edges until it encloses `area` (signed); return whether that takes at most MAX_OFFSET."""
+cdef bint restore_area(double *y, double *x, int64_t n, double area, double most) noexcept nogil:
+    """Shift a ring's edges until it encloses `area` (signed); return whether that takes at most `most` px."""
     cdef int step
     cdef double length, offset, total = 0
     for step in range(OFFSETS):
@@ -180,7 +149,7 @@ cdef bint restore_area(double *y, double *x, int64_t n, double area) noexcept no
             return False
         offset /= length
         total += offset
-        if fabs(total) > MAX_OFFSET:
+        if fabs(total) > most:
             return False
         shift_edges(y, x, n, offset)
     return True

@@ -4,8 +4,8 @@
 Input: the pixel-edge rings of one polygon an object (a shell, then its holes), as _outlines.pyx traces them.
 Output: rings with the same orientation, in units of 1/UNIT px.
 
-An attempt at a polygon has five steps: midpoints of the pixel edges, low-pass filter, Douglas-Peucker simplification, an offset
-that restores the area, and a check. Attempts get more careful until one passes the check; the ring of midpoints, which needs
+An attempt at a polygon has five steps: midpoints of the pixel edges, low-pass filter, simplification, an offset that restores
+the area, and a check. Attempts get more careful until one passes the check; the ring of midpoints, which needs
 no check, is the last. Invariants of every polygon that is returned:
 
 - Two edges that share no corner are CLEARANCE apart or more, and neither edge at a corner comes closer than that to the other's
@@ -30,11 +30,13 @@ cdef enum:
 cdef enum:
     UNIT = 32               # units a pixel: float32 holds them exactly up to 2^19 px
     CLEARANCE = UNIT // 4
-    ANCHOR_EVERY = 2048     # points between two that are kept in any case: keeps the simplification linear
+    LONGEST_CHORD = 512     # points under a chord at most: keeps the simplification linear
     OFFSETS = 2             # Newton steps of the offset
     TAPS = 2                # of the filter on either side
 
-cdef double MAX_OFFSET = 0.25           # px
+cdef double MAX_OFFSET = 0.25           # px, and OFFSET_SHARE of the tolerance, two thirds of which chords of a convex outline lie inside
+cdef double OFFSET_SHARE = 0.7
+cdef double OUTER = 1.15                # with it a disc of radius 10 px has ten corners, circularity 0.96
 cdef double MIN_MITRE = 0.3             # 1 + cosine of the turn, below which a corner is not pushed further out
 
 cdef struct Ring:
@@ -61,8 +63,6 @@ cdef struct Work:
     double *x
     double *y2              # the filter's other buffer; later the corners that are left
     double *x2
-    uint8_t *keep
-    int64_t *stack          # (2 * capacity,)
     Edge *edges
     int64_t *corners        # (2 * capacity,) the attempt: (row, column) in units
     Ring *rings             # (ring_capacity,) the attempt's rings
@@ -81,7 +81,7 @@ cdef enum:
 
 cdef int PASSES[ATTEMPTS]
 cdef double SHARES[ATTEMPTS]
-PASSES[:] = [2, 2, 0, 0]
+PASSES[:] = [32, 8, 0, 0]
 SHARES[:] = [1.0, 0.5, 0.5, 0.0]
 
 
@@ -90,8 +90,6 @@ cdef void release(Work *work) noexcept nogil:
     free(work.x)
     free(work.y2)
     free(work.x2)
-    free(work.keep)
-    free(work.stack)
     free(work.edges)
     free(work.corners)
     free(work.rings)
@@ -110,13 +108,11 @@ cdef int reserve(Work *work, int64_t points, int64_t rings) noexcept nogil:
     work.x = <double *> malloc((points + 2 * TAPS) * sizeof(double))
     work.y2 = <double *> malloc((points + 2 * TAPS) * sizeof(double))
     work.x2 = <double *> malloc((points + 2 * TAPS) * sizeof(double))
-    work.keep = <uint8_t *> malloc(points + 1)
-    work.stack = <int64_t *> malloc(2 * (points + 1) * sizeof(int64_t))
     work.edges = <Edge *> malloc(points * sizeof(Edge))
     work.corners = <int64_t *> malloc(2 * points * sizeof(int64_t))
     work.rings = <Ring *> malloc(rings * sizeof(Ring))
-    if (work.y == NULL or work.x == NULL or work.y2 == NULL or work.x2 == NULL or work.keep == NULL
-            or work.stack == NULL or work.edges == NULL or work.corners == NULL or work.rings == NULL):
+    if (work.y == NULL or work.x == NULL or work.y2 == NULL or work.x2 == NULL or work.edges == NULL
+            or work.corners == NULL or work.rings == NULL):
         return NO_MEMORY
     return OK
 
@@ -159,7 +155,7 @@ cdef bint attempt(const int32_t *corners, const int64_t *offsets, int64_t ring, 
             low_pass(x, work.y2, n, passes)
         count = simplify(y, x, n, tolerance, work)
         work.rings[r].area = pixel_area(corners, offsets[ring + r], offsets[ring + r + 1])
-        if count < 3 or not restore_area(work.y2, work.x2, count, work.rings[r].area):
+        if count < 3 or not restore_area(work.y2, work.x2, count, work.rings[r].area, MAX_OFFSET + OFFSET_SHARE * tolerance):
             return False
         work.rings[r].begin = total
         for i in range(count):

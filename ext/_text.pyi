@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 def features(
     columns: tuple[NDArray[Any], ...],
     corners: NDArray[np.int32] | NDArray[np.float32],
+    boundaries: NDArray[np.int32] | NDArray[np.float32],
     transform: NDArray[np.float64],
     name_space: bytes,
     styles: tuple[tuple[bytes, ...], tuple[bytes, ...]],

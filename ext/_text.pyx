@@ -197,15 +197,14 @@ cdef int put_properties(Text *text, int64_t kind, const double *values, const Fr
     return OK
 
 
-cdef int put_feature(Text *text, const int64_t *first, int64_t ring, int64_t ring_end, const uint8_t *shells,
-                     const int64_t *offsets, const corner_t *corners, const Frame *frame) noexcept nogil:
-    """Write a feature up to its properties."""
+cdef int begin_feature(Text *text, const int64_t *first, const Frame *frame) noexcept nogil:
+    """Write a feature up to its geometry."""
     if reserve(text, FRAME) != OK:
         return NO_MEMORY
     put(text, b'{"type":"Feature","id":"', 24)
     text.size += put_uuid(text.data + text.size, frame.name_space, first[0], first[1])
     put(text, b'","geometry":', 13)
-    return put_geometry(text, ring, ring_end, shells, offsets, corners, frame)
+    return OK
 
 
 cdef class Pieces:
@@ -251,10 +250,26 @@ cdef struct Columns:
     const int64_t *offsets
     const int32_t *classes
     const double *values
+    const int64_t *cells        # where the boundaries of cells begin among their corners; NULL: no cells
 
 
-cdef int put_features(Text *text, const Columns *columns, const corner_t *corners, int64_t begin, int64_t end,
-                      const Frame *frame) noexcept nogil:
+cdef int put_boundary(Text *text, const int64_t *offsets, const corner_t *corners, const Frame *frame) noexcept nogil:
+    """Write the boundary of a cell and the key of its nucleus."""
+    cdef uint8_t shell = 1
+    cdef int status
+    cdef int64_t ends[2]
+    ends[0] = offsets[0]
+    ends[1] = offsets[1]
+    status = put_geometry(text, 0, 1, &shell, ends, corners, frame)
+    if status == OK:
+        status = reserve(text, FRAME)
+    if status == OK:
+        put(text, b',"nucleusGeometry":', 19)
+    return status
+
+
+cdef int put_features(Text *text, const Columns *columns, const corner_t *corners, const corner_t *boundaries, int64_t begin,
+                      int64_t end, const Frame *frame) noexcept nogil:
     cdef int64_t i
     cdef int status
     for i in range(begin, end):
@@ -262,8 +277,11 @@ cdef int put_features(Text *text, const Columns *columns, const corner_t *corner
             if reserve(text, FRAME) != OK:
                 return NO_MEMORY
             put(text, b",\n", 2)
-        status = put_feature(text, columns.first + 2 * i, columns.rings[i], columns.rings[i + 1], columns.shells,
-                             columns.offsets, corners, frame)
+        status = begin_feature(text, columns.first + 2 * i, frame)
+        if status == OK and columns.cells != NULL:
+            status = put_boundary(text, columns.cells + i, boundaries, frame)
+        if status == OK:
+            status = put_geometry(text, columns.rings[i], columns.rings[i + 1], columns.shells, columns.offsets, corners, frame)
         if status == OK:
             status = put_properties(text, columns.classes[i], columns.values + i * frame.measurements, frame)
         if status != OK:
@@ -271,18 +289,20 @@ cdef int put_features(Text *text, const Columns *columns, const corner_t *corner
     return OK
 
 
-def features(tuple columns, const corner_t[:, ::1] corners, double[::1] transform, bytes name_space, tuple styles,
-             int64_t begin, int64_t end):
+def features(tuple columns, const corner_t[:, ::1] corners, const corner_t[:, ::1] boundaries, double[::1] transform,
+             bytes name_space, tuple styles, int64_t begin, int64_t end):
     """Return the text of objects begin..end, one a line, commas between.
 
-    `columns` are first, rings, shells, offsets, classes and values, C-contiguous, as nuclix.ext.geojson_text has
-    checked them; `transform` is (pixel, origin row, origin column); `styles` are the classes' properties and the names.
+    `columns` are first, rings, shells, offsets, classes, values and the offsets of `boundaries` (none where objects are no
+    cells), C-contiguous, as nuclix.ext.geojson_text has checked them; `transform` is (pixel, origin row, origin column); `styles` are the classes' properties and the names.
     """
     cdef const int64_t[:, ::1] first = columns[0]
     cdef const int64_t[::1] rings = columns[1], offsets = columns[3]
     cdef const uint8_t[::1] shells = columns[2]
     cdef const int32_t[::1] classes = columns[4]
     cdef const double[:, ::1] values = columns[5]
+    cdef const int64_t[::1] cells = columns[6]
+    cdef const corner_t *boundary = NULL
     cdef Pieces by_class = Pieces(styles[0]), by_name = Pieces(styles[1])
     cdef const uint8_t *seed = <const uint8_t *> <const char *> name_space
     cdef Frame frame = Frame(transform[0], transform[1], transform[2], seed, by_class.texts, by_class.sizes,
@@ -293,12 +313,15 @@ def features(tuple columns, const corner_t[:, ::1] corners, double[::1] transfor
     cdef int status
     if begin >= end:
         return b""
-    data = Columns(&first[0, 0], &rings[0], &shells[0], &offsets[0], &classes[0], NULL)
+    data = Columns(&first[0, 0], &rings[0], &shells[0], &offsets[0], &classes[0], NULL, NULL)
+    if cells.shape[0]:
+        data.cells = &cells[0]
+        boundary = &boundaries[0, 0]
     if values.shape[1]:
         data.values = &values[0, 0]
     try:
         with nogil:
-            status = put_features(&text, &data, &corners[0, 0], begin, end, &frame)
+            status = put_features(&text, &data, &corners[0, 0], boundary, begin, end, &frame)
         check(status)
         result = PyBytes_FromStringAndSize(NULL, text.size)
         out = PyBytes_AS_STRING(result)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.ext import _text
-from nuclix.ext.shapes import Rings, checked_rings
+from nuclix.ext.shapes import MIN_CORNERS, Rings, checked_rings
 
 _MIN_PIXEL = 0.06  # two decimals keep edges apart that are a quarter of a pixel from each other, down to here
 _NAMESPACE_BYTES = 16
@@ -29,6 +29,21 @@ class Named(Rings, Protocol):
     @property
     def classes(self) -> NDArray[np.int32]:
         """(N,) index of each object's class."""
+        ...
+
+
+@runtime_checkable
+class WithCells(Protocol):
+    """What may be cells with nuclei: the engine's `Objects`."""
+
+    @property
+    def cell_offsets(self) -> NDArray[np.int64] | None:
+        """(N + 1,) where the boundary of each object's cell begins in `cell_corners`; None where there are no cells."""
+        ...
+
+    @property
+    def cell_corners(self) -> NDArray[np.float32] | None:
+        """(W, 2) row and column of the corners of the boundaries of cells."""
         ...
 
 
@@ -68,7 +83,7 @@ class FeatureStyle:
 
 def _checked_columns(
     objects: Named, values: NDArray[np.float64], style: FeatureStyle
-) -> tuple[NDArray[np.int32] | NDArray[np.float32], tuple[NDArray[Any], ...]]:
+) -> tuple[tuple[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], ...]]:
     rings, shells, offsets, corners = checked_rings(objects)
     first = np.require(objects.first, np.int64, ["C", "A"])
     classes = np.require(objects.classes, np.int32, ["C", "A"])
@@ -82,7 +97,20 @@ def _checked_columns(
         raise ValueError("a first pixel lies beyond 2^31")
     if count and not bool(shells[rings[:-1]].all()):
         raise ValueError("every object's first ring must be a shell")
-    return corners, (first, rings, shells.view(np.uint8), offsets, classes, values)
+    cells, boundaries = _checked_boundaries(objects, corners.dtype, count)
+    return (corners, boundaries), (first, rings, shells.view(np.uint8), offsets, classes, values, cells)
+
+
+def _checked_boundaries(objects: Named, dtype: np.dtype[Any], count: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return offsets and corners of the boundaries of cells, in the nuclei's type; empty where there are none."""
+    if not isinstance(objects, WithCells) or objects.cell_offsets is None or objects.cell_corners is None:
+        return np.zeros(0, np.int64), np.zeros((0, 2), dtype)
+    boundaries = np.require(objects.cell_corners, dtype, ["C", "A"])
+    cells = np.require(objects.cell_offsets, np.int64, ["C", "A"])
+    least = int(np.diff(cells).min()) if len(cells) > 1 else MIN_CORNERS
+    if len(cells) != count + 1 or cells[0] != 0 or cells[-1] != len(boundaries) or least < MIN_CORNERS:
+        raise ValueError(f"the boundaries of {count} cells don't fit their corners")
+    return cells, boundaries
 
 
 def feature_text(
@@ -90,13 +118,13 @@ def feature_text(
 ) -> bytes:
     """Return GeoJSON features, one a line, with commas between them and none after the last.
 
-    A feature is a Polygon, or a MultiPolygon where the object has several shells. x is column * downsample - origin
-    column and y is row * downsample - origin row in float64, rounded to two decimals as Python's ``round`` does (to
-    nearest, an exact tie to even), trailing zeros dropped. Valid outlines stay valid: along pixel edges because
-    rounding is monotone along each axis, smooth ones because their edges keep a quarter of a pixel from each other.
-    Measurements have nine significant digits, which tell any two float32 apart; one that is NaN is left out of its
-    object. The identifier is a UUIDv8 of namespace and first pixel, distinct within a namespace by
-    construction.
+    A feature is a Polygon, or a MultiPolygon where the object has several shells; where objects are cells, it is the
+    cell's boundary, and this is its member "nucleusGeometry". x is column * downsample - origin column and y is row *
+    downsample - origin row in float64, rounded to two decimals as Python's ``round`` does (to nearest, an exact tie to
+    even), trailing zeros dropped. Valid outlines stay valid: along pixel edges because rounding is monotone along each
+    axis, smooth ones because their edges keep a quarter of a pixel from each other. Measurements have five significant
+    digits (whole numbers all of theirs); one that is NaN is left out of its object. The identifier is a UUIDv8 of
+    namespace and first pixel, distinct within a namespace by construction.
 
     Parameters
     ----------
@@ -124,7 +152,7 @@ def feature_text(
     properties = tuple(members.encode() + b"," if members else b"" for members in style.properties)
     names = tuple(json.dumps(name, ensure_ascii=False).encode() + b":" for name in style.measurements)
     transform = np.array([style.downsample, *style.origin])
-    return _text.features(columns, corners, transform, style.namespace, (properties, names), begin, end)
+    return _text.features(columns, *corners, transform, style.namespace, (properties, names), begin, end)
 
 
 def identifiers(first: NDArray[np.int64], namespace: bytes) -> list[str]:

@@ -108,11 +108,11 @@ def outlines(
 ) -> Outlines:
     """Return a valid polygon for every label.
 
-    A smooth outline is drawn through the midpoints of the pixel edges, low-pass filtered, simplified (Douglas and
-    Peucker 1973), and shifted outwards or inwards so that it encloses the area of its pixels within 1 % (0.5 px below
-    50 px). No two of its edges come closer than a quarter of a pixel unless they share a corner, so it stays valid when
-    coordinates are rounded. Where the simplified polygon would break this, it is simplified less, down to the midpoints
-    themselves. It may reach a quarter of a pixel over the edge of the image.
+    A smooth outline is drawn through the midpoints of the pixel edges, low-pass filtered, simplified by chords as long
+    as the tolerance admits, and shifted outwards or inwards so that it encloses the area of its pixels within 1 % (0.5
+    px below 50 px). No two of its edges come closer than a quarter of a pixel unless they share a corner, so it stays
+    valid when coordinates are rounded. Where the simplified polygon would break this, it is simplified less, down to
+    the midpoints themselves. It may reach half a pixel over the edge of the image.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nuclix.ext import _shapes
 from nuclix.ext.outlines import UNITS_PER_PIXEL
 
-_MIN_CORNERS = 3  # of a ring that encloses anything
+MIN_CORNERS = 3  # of a ring that encloses anything
 _INT32 = 2.0**31
 _DIMENSIONS = np.array([2, 1, 2, 1, 2, 1, 1])  # of the columns of Shapes: areas and lengths
 
@@ -93,7 +93,7 @@ def checked_rings(
     shells = np.require(outlines.shells, np.bool_, ["C", "A"])
     if corners.ndim != 2 or corners.shape[1] != 2:
         raise ValueError(f"`corners` must be (V, 2), not {corners.shape}")
-    offsets = _checked_offsets("offsets", outlines.offsets, len(corners), _MIN_CORNERS)
+    offsets = _checked_offsets("offsets", outlines.offsets, len(corners), MIN_CORNERS)
     rings = _checked_offsets("rings", outlines.rings, len(shells), 1)
     if len(offsets) != len(shells) + 1:
         raise ValueError(f"{len(shells)} rings need {len(shells) + 1} offsets, not {len(offsets)}")

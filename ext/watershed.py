@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from nuclix.ext import _flooding
 from nuclix.ext._check import as_heights, as_labels, check_connectivity, check_mask, check_shape
 
-MOST_LABEL = int(np.iinfo(np.int32).max)
+MAX_LABEL = int(np.iinfo(np.int32).max)
 
 
 def watershed(
@@ -59,7 +59,7 @@ def watershed(
     check_connectivity(connectivity)
     out = np.zeros(heights.shape, np.int32)
     if out.size:
-        if int(seeds.min()) < 0 or int(seeds.max()) > MOST_LABEL:
+        if int(seeds.min()) < 0 or int(seeds.max()) > MAX_LABEL:
             raise ValueError(f"`markers` are {seeds.min()} to {seeds.max()}; they must be 0 to 2^31 - 1")
         seeds = seeds.astype(np.int32, copy=False)
         _flooding.flood_clumps(heights, inside, seeds, out, np.nan, 0.0, 0, connectivity, False)

@@ -36,7 +36,7 @@ from nuclix.engine.training.targets import auxiliary_maps_of, targets_of
 from nuclix.engine.training.unet import normalise
 
 Check = Callable[[Recipe], None]
-LEAST_EDGE = 32  # px: the nuclei of smaller examples would be too small to be nuclei
+MIN_EDGE = 32  # px: the nuclei of smaller examples would be too small to be nuclei
 MARGIN_TOLERANCE = 1e-4  # float32 kernels may choose another order of sums for another size of image
 
 
@@ -53,7 +53,7 @@ def example_labels(size: int) -> NDArray[np.int32]:
 def example_images(recipe: Recipe, count: int = 1) -> torch.Tensor:
     """Return random normalised images of a size that the network takes."""
     multiple = recipe.patch.multiple
-    size = max(2, -(-LEAST_EDGE // multiple)) * multiple
+    size = max(2, -(-MIN_EDGE // multiple)) * multiple
     return torch.randint(0, 256, (count, 3, size, size), generator=torch.Generator().manual_seed(0)).float()
 
 

@@ -48,8 +48,8 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_workers() -> None:
-    """Fork the workers of in-process runs from a process that has loaded PyTorch; `nuclix run` itself spawns its own."""
-    from nuclix.engine.batch import processes
+    """Fork the workers of in-process runs from a process that has loaded PyTorch; `nuclix run` spawns its own."""
+    from nuclix.engine.batch import worker_process
 
     multiprocessing.set_forkserver_preload(["torch", "nuclix.engine.batch.worker", "nuclix.plugins.readers.tiffslide"])
-    processes._START_METHOD = "forkserver"
+    worker_process._START_METHOD = "forkserver"

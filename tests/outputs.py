@@ -1,4 +1,4 @@
-"""Output folders as runs leave them, made up: a ledger, runs, thumbnails and sketches."""
+"""Output folders as runs leave them, made up: a ledger, runs, thumbnails and summaries."""
 
 from __future__ import annotations
 

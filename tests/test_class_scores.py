@@ -65,7 +65,7 @@ def test_a_class_has_the_panoptic_quality_of_its_nuclei_alone(data) -> None:
 
 @given(st.data())
 def test_mpq_is_the_mean_over_images_of_the_classes_that_each_holds(data) -> None:
-    """PanNuke's program: the mean over the classes of an image, those that its truth lacks left out; then over images."""
+    """PanNuke's program: the mean over the classes that an image's truth holds, then over images."""
     given_images = [images(data.draw) for _ in range(data.draw(st.integers(1, 3)))]
     found = score_classes([counted(*item) for item in given_images], ["a", "b", "c"])
     means = []

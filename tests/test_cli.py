@@ -25,10 +25,6 @@ def nuclix(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def names() -> list[str]:
-    return [command.__name__.rpartition(".")[2] for command in COMMANDS]
-
-
 def test_the_installed_script_is_this_command_line() -> None:
     script = Path(sys.executable).with_name("nuclix")
     if not script.exists():
@@ -42,11 +38,11 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert left.value.code == 0
     shown = capsys.readouterr().out
-    for name in names():
+    for name in COMMANDS:
         assert re.search(rf"^    {name} +\w", shown, re.MULTILINE), f"{name} has no line of help"
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main([name, "--help"])

@@ -59,6 +59,7 @@ OTHER: dict[str, tuple[Any, list[str]]] = {
     "outline": ("pixel", ["--outline", "pixel"]),
     "simplify": (0.25, ["--simplify", "0.25"]),
     "keep_holes": (True, ["--keep-holes"]),
+    "cell_expansion": (4.5, ["--cell-expansion", "4.5"]),
     "measurements": (("stain-od", "shape"), ["--measurements", "stain-od,shape"]),
     "stains": (("0.6", "0.7", "0.3", "0.2", "0.8", "0.5"), ["--stains", "0.6,0.7,0.3,0.2,0.8,0.5"]),
     "device": ("cuda:1", ["--device", "cuda:1"]),
@@ -289,7 +290,7 @@ def test_former_names_still_work_and_name_the_present_one(
 def test_results_depend_on_the_options_that_say_so() -> None:
     assert set(result_settings(RunConfig())) >= {
         "set", "min_score", "tissue", "precision", "tta",
-        "outline", "simplify", "keep_holes", "measurements", "stains",
+        "outline", "simplify", "keep_holes", "measurements", "stains", "cell_expansion",
     }  # fmt: skip
 
 

@@ -15,7 +15,18 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from crash_harness import committed_rows
-from end_to_end import LONG, config_for, leftovers, make_model, make_slide, nuclix, nuclix_here, results, run_options, wait_until
+from end_to_end import (
+    LONG,
+    config_for,
+    leftovers,
+    make_model,
+    make_slide,
+    nuclix,
+    nuclix_here,
+    results,
+    run_options,
+    wait_until,
+)
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.executor import Done, FromWorker, OutputUnavailable
 from nuclix.engine.batch.layout import slide_paths

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hostile import FAMILIES
+from hostile import FAMILIES, texts
 
 SECONDS = 60  # of processor time for a family of files; each file takes milliseconds
 MEMORY = 400 << 20  # bytes that reading any of them may take at its peak, with the libraries
@@ -51,8 +51,11 @@ print(json.dumps({"peak": int(peaks[0]) * 1024}))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory and limits are read as Linux has them")
-@pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(family, marks=() if family is texts else pytest.mark.slow) for family in FAMILIES],
+    ids=lambda family: family.__name__,
+)
 def test_each_is_read_or_refused(family: Callable[[Path], Iterator[Path]], tmp_path: Path) -> None:
     paths = list(dict.fromkeys(family(tmp_path)))
     child = subprocess.run(

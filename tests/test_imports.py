@@ -44,7 +44,7 @@ LAYERS = {
     "viewer": {"batch", "report", "segmentation", "slide"},
 }  # fmt: skip
 # `nuclix bench kernels` compares with them where they are installed; the extra `bench` has them.
-PEERS = {"cv2", "skimage"}
+PEERS = {"cv2"}
 # Modules at the engine's top that stand above all packages: nothing in a package imports them.
 TOP = {"api", "benchmark"}
 
@@ -129,12 +129,13 @@ def test_the_reader_of_imports_sees_through_every_form() -> None:
 # Names that a distribution is imported by, where they differ.
 IMPORT_NAMES = {
     "pillow": "PIL", "jinja2": "jinja2", "markupsafe": "markupsafe", "openslide-python": "openslide",
-    "pylibczirw": "pylibCZIrw",
+    "pylibczirw": "pylibCZIrw", "scikit-image": "skimage",
 }  # fmt: skip
 # Extras for developing nuclix, which its packages do not import.
 DEVELOPMENT = {"test", "bench", "docs", "wheel"}
-# Installed for others' sake: imagecodecs has tifffile's decoders, openslide-bin is the library of openslide-python.
-INDIRECT = {"imagecodecs", "openslide-bin"}
+# Installed for others' sake: imagecodecs has tifffile's decoders, openslide-bin is the library of openslide-python,
+# aiohttp and s3fs read addresses for fsspec.
+INDIRECT = {"imagecodecs", "openslide-bin", "aiohttp", "s3fs"}
 
 
 def distributions(requirements: list[str]) -> set[str]:

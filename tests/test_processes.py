@@ -11,7 +11,7 @@ import pytest
 
 import fake_worker
 from end_to_end import wait_until
-from nuclix.engine.batch import processes as module
+from nuclix.engine.batch import worker_process as module
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.executor import (
     Failed,

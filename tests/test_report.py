@@ -268,7 +268,8 @@ def test_in_a_browser_the_table_sorts_and_finds(tmp_path: Path) -> None:
       said.push(order());
       const state = document.getElementById("state"); state.value = "failed"; state.dispatchEvent(new Event("input"));
       said.push(order());
-      const box = document.getElementById("density"); box.click(); said.push(document.body.className);
+      const shown = () => getComputedStyle(document.querySelector(".stack .density")).visibility;
+      said.push(shown()); document.getElementById("overlay-none").click(); said.push(shown());
       document.title = said.join("|");
     }</script></body>"""
     page = tmp_path / "page.html"
@@ -276,11 +277,12 @@ def test_in_a_browser_the_table_sorts_and_finds(tmp_path: Path) -> None:
     dom = shown(page, tmp_path / "profile", "--dump-dom")
     title = re.search(r"<title>(.*?)</title>", dom)
     assert title is not None
-    first, name, tissue, tissue_down, found, failed, classes = title.group(1).split("|")
+    first, name, tissue, tissue_down, found, failed, density, none = title.group(1).split("|")
     assert first == name == "one ten three two"
     assert tissue == "ten one two three"  # 24, 54 and 80 million pixels; what is not known comes last
     assert tissue_down == "two one ten three"
-    assert found == "two ten three" and failed == "three" and classes == ""
+    assert found == "two ten three" and failed == "three"
+    assert (density, none) == ("visible", "hidden")
 
 
 @browser

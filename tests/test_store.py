@@ -39,6 +39,9 @@ def assert_same(found: Objects, expected: Objects) -> None:
         if item.name == "measurements":
             assert list(a) == list(b)
             a, b = np.array(list(a.values())), np.array(list(b.values()))
+        assert (a is None) == (b is None), item.name
+        if a is None:
+            continue
         assert a.dtype == b.dtype, item.name
         np.testing.assert_array_equal(a, b)
 

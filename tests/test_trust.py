@@ -17,6 +17,7 @@ from nuclix.engine.batch.ledger import DONE, Ledger
 from nuclix.engine.batch.run_state import RunSummary, StopFlag
 from nuclix.engine.batch.runner import run_batch
 from nuclix.engine.batch.slide_table import list_slides
+from nuclix.engine.cli.main import main
 from nuclix.engine.errors import UsageError
 from nuclix.engine.run_config import RunConfig
 
@@ -205,3 +206,50 @@ def test_signals_and_the_time_limit_are_heeded_while_slides_are_checked(config: 
     assert "time limit of 1e-06 s is reached" in summary.stopped
     stopped, _ = run(config, StopFlag("SIGTERM received"))
     assert stopped.stopped == "SIGTERM received"
+
+
+def test_another_class_map_is_written_from_the_stored_objects(config: RunConfig, tmp_path: Path) -> None:
+    config = replace(config, inputs=(str(tmp_path / "slides" / "stated.tif"),))
+    run(config)
+    renamed = tmp_path / "classes.toml"
+    renamed.write_text('[Nucleus]\nname = "Cell"\ncolor = [1, 2, 3]\n')
+    before = json.loads((config.output_folder / "stated.geojson").read_text())["features"]
+    second, notes = run(replace(config, class_map=str(renamed)))
+    assert set(second.done) == {"stated"}
+    assert notes.notices == ["stated.tif: writing the stored objects again with another class map"]
+    assert not notes.progress or notes.progress[0][1].tiles == notes.progress[0][1].tiles_total, "no network"
+    after = json.loads((config.output_folder / "stated.geojson").read_text())["features"]
+    assert {json.dumps(item["properties"]["classification"]) for item in after} == {
+        '{"name": "Cell", "color": [1, 2, 3]}'
+    }
+    assert [item["geometry"] for item in after] == [item["geometry"] for item in before]
+    found = record(config, "stated")
+    assert found["counts"]["nuclei_by_class"] == {"Cell": len(after)}
+    assert found["settings"]["class_map"] == str(renamed)
+    third, _ = run(replace(config, class_map=str(renamed)))
+    assert third.skipped == ["stated"]
+    assert main(["export", str(config.output_folder), "--format", "csv"]) == 0
+    assert "Cell" in (config.output_folder / "stated.csv").read_text()
+    back, _ = run(config)
+    assert set(back.done) == {"stated"}
+    assert json.loads((config.output_folder / "stated.geojson").read_text())["features"] == before
+
+
+def test_what_was_passed_over_stands_in_the_report(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "slides" / "stated_thumbnail.jpg").write_bytes(b"x")
+    (tmp_path / "slides" / "scan.vsi").write_bytes(b"x")
+    words = [
+        "run",
+        str(tmp_path / "slides"),
+        "--out",
+        config.out,
+        "--model",
+        config.model,
+        "--quiet",
+        "--device",
+        "cpu",
+    ]
+    assert main([str(word) for word in words]) == 1  # silent.tif has no scale
+    page = (config.output_folder / "report.html").read_text()
+    assert "passed over 1 (thumbnail, label or preview by its name): stated_thumbnail.jpg" in page
+    assert "passed over 1 (.vsi: no installed reader opens it): scan.vsi" in page

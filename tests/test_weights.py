@@ -28,7 +28,9 @@ def test_a_shipped_model_is_small_and_described(name: str) -> None:
     assert card.training["licence of the data"] not in ("", "not stated")
     text = path.with_suffix(".md").read_text(encoding="utf-8")
     assert text.startswith(f"# {name}\n")
-    assert f"{card.scores['validation']['mean']['aji']:.4f}" in text, "the page and the card tell different scores"
+    assert card.scores
+    for title, rows in card.scores.items():
+        assert f"{rows['mean']['aji']:.4f}" in text, f"the page and the card tell different scores: {title}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,8 +65,10 @@ def test_a_shipped_model_finds_discs_and_leaves_glass_alone(name: str) -> None:
 def test_training_and_validation_images_of_a_shipped_model_are_apart() -> None:
     for name in NAMES:
         card = read_card(find_model(name))
-        validated = {image for image in card.scores["validation"] if image != "mean"}
-        assert validated and not validated & set(card.training["images"])
+        trained = {*card.training["images"], *card.training.get("extra images", ())}
+        # A model trained on all images has scores by a network that was trained without some of them, and says so.
+        own = [rows for title, rows in card.scores.items() if "by a network trained in the same way" not in title]
+        assert own and not any(set(rows) & trained for rows in own), name
 
 
 def test_every_file_beside_the_weights_belongs_to_a_model() -> None:

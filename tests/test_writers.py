@@ -19,6 +19,7 @@ import tifffile
 from nuclix.engine.contracts import Annotation, ObjectClass, SlideHeader, Writer
 from nuclix.engine.errors import PluginError
 from nuclix.engine.geometry import Box
+from nuclix.engine.segmentation.coordinates import centroids, level0_corners, object_ids
 from nuclix.engine.segmentation.measure import SHAPE_ONLY, objects_of
 from nuclix.engine.segmentation.objects import Objects, concatenate, take
 from nuclix.plugins.writers import geojson_zip
@@ -191,6 +192,28 @@ def test_parquet_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PluginError, match=r"pip install pyarrow shapely"):
         GeoParquetWriter()
+
+
+def test_anndata_reads_measurements_classes_and_places(tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    from nuclix.plugins.writers.h5ad import AnnDataWriter
+
+    found, facts = objects(), replace(header(), provenance={"version": "1"})
+    table = anndata.read_h5ad(write(AnnDataWriter, tmp_path / "a.h5ad", found, facts))
+    assert list(table.var_names) == list(found.measurements)
+    np.testing.assert_allclose(table.X.T, list(found.measurements.values()), rtol=1e-6)
+    assert table.obs["classification"].tolist() == [facts.classes[index].name for index in found.classes]
+    assert list(table.obs_names) == object_ids(found, facts)
+    np.testing.assert_allclose(table.obsm["spatial"], centroids(found, level0_corners(found, facts)).points)
+    assert json.loads(table.uns["nuclix"])["version"] == "1"
+
+
+def test_anndata_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nuclix.plugins.writers.h5ad import AnnDataWriter
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PluginError, match=r"pip install nuclix\[anndata\]"):
+        AnnDataWriter()
 
 
 def test_the_label_image_is_a_pyramid_of_numbered_nuclei(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

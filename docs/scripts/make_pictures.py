@@ -2,7 +2,8 @@
 
     python docs/scripts/make_pictures.py docs/images
 
-Needs the extra ``plots``. With a Chromium on the path it also makes a picture of the run report.
+Needs the extra ``plots``. With a Chromium on the path it also makes pictures of the run report, a slide's page and the
+viewer.
 """
 
 from __future__ import annotations
@@ -11,14 +12,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nuclix.engine import Nuclei, load_model, segment
+from nuclix.engine.batch.layout import slide_page_path
 from nuclix.engine.cli.main import main
 from nuclix.engine.slide.synthetic import make_synthetic_slide
+from nuclix.engine.viewer.catalogue import Catalogue
+from nuclix.engine.viewer.server import ViewerServer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,7 +34,9 @@ EDGE, SEED = 2048, 3
 REGION = (960, 760, 360, 220)  # x, y, width, height: gland and stroma
 ENLARGED = 2
 COLORS = 128  # of a palette: a picture of tissue then takes a third of the bytes
-REPORT_SIZE = "1200,1500"
+REPORT_SIZE, PAGE_SIZE, VIEWER_SIZE = "1200,1500", "1200,1750", "1200,760"
+VIEWED = (1000, 900, 1.0)  # x and y in the middle of the viewer's picture, and screen pixels per pixel
+SETTLE_MS = 20_000  # time that a page has to load
 
 
 def pictures(out: Path, work: Path) -> None:
@@ -38,7 +47,7 @@ def pictures(out: Path, work: Path) -> None:
     shrunk(nuclei.plot(slide, edge=480)).save(out / "slide.png", optimize=True)
     labels(nuclei).save(out / "labels.png", optimize=True)
     histogram(nuclei, out / "areas.svg")
-    report(slide, work, out / "report.png")
+    pages(slide, work, out)
 
 
 def enlarged(picture: Image) -> Image:
@@ -89,20 +98,46 @@ def histogram(nuclei: Nuclei, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
-def report(slide: Path, work: Path, path: Path) -> None:
-    """Run the command line and photograph its report, where there is a browser."""
-    from PIL import Image
-
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+def pages(slide: Path, work: Path, out: Path) -> None:
+    """Run the command line and photograph report, slide page and viewer, where there is a browser."""
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    browser = next(filter(None, found), None)
     if browser is None or main(["run", str(slide), "--out", str(work / "out"), "--device", "cpu", "--quiet"]):
         return
-    shot = work / "report.png"
-    page = (work / "out" / "report.html").as_uri()
-    options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={REPORT_SIZE}"]
-    subprocess.run([browser, *options, f"--screenshot={shot}", page], check=True, capture_output=True, timeout=300)
-    with Image.open(shot) as picture:
-        small = picture.convert("RGB").resize((picture.width * 2 // 3, picture.height * 2 // 3))
-        shrunk(small).save(path, optimize=True)
+    photograph(browser, (work / "out" / "report.html").as_uri(), REPORT_SIZE, out / "report.png")
+    page = slide_page_path(work / "out" / "report.html", slide.stem)
+    photograph(browser, page.as_uri(), PAGE_SIZE, out / "slide-page.png")
+    with closing(Catalogue(work / "out")) as catalogue, closing_server(ViewerServer(catalogue)) as server:
+        place = f"#slide={slide.stem}&x={VIEWED[0]}&y={VIEWED[1]}&scale={VIEWED[2]}"
+        photograph(browser, server.url + place, VIEWER_SIZE, out / "viewer.png")
+
+
+@contextmanager
+def closing_server(server: ViewerServer) -> Iterator[ViewerServer]:
+    """Serve until the end of the block."""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def photograph(browser: str, address: str, size: str, path: Path) -> None:
+    """Save what a browser shows, reduced."""
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        shot = Path(folder) / "page.png"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={size}"]
+        options += [f"--user-data-dir={folder}/profile", f"--virtual-time-budget={SETTLE_MS}"]
+        command = [browser, *options, f"--screenshot={shot}", address]
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        with Image.open(shot) as picture:
+            small = picture.convert("RGB").resize((picture.width * 2 // 3, picture.height * 2 // 3))
+            shrunk(small).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from nuclix.engine.contracts import ModelCard
 from nuclix.engine.errors import ModelError, NuclixError, UsageError
 from nuclix.engine.inference.model_file import find_model, model_hash, read_card
 from nuclix.engine.run_config import RunConfig
+from nuclix.engine.segmentation.regions import regions_of
 from nuclix.engine.slide.open import open_slide
-from nuclix.engine.slide.scale import configured_scale, resolve_scale
+from nuclix.engine.slide.scale import check_upsampling, configured_scale, resolve_scale
 
 COMPUTE, RESUME, DONE, STALE, REFUSED = "compute", "resume", "done", "recompute", "refused"
 # Slides opened concurrently: most of the time is spent waiting for a network share.
@@ -152,6 +153,8 @@ def _forecast(
     size = info.levels[0]
     try:
         scale = resolve_scale(info, job.scale if job.scale.source else configured_scale(config))
+        check_upsampling(info, scale.scale, card.scale, config)
+        regions_of(config, job.path)
     except NuclixError as error:
         said = str(error).removeprefix(f"{job.path}: ")
         return SlideForecast(*names, action if check.done else REFUSED, said, kind, size.width, size.height)

@@ -65,11 +65,6 @@ def _backup_names(path: Path) -> Iterable[Path]:
     return (path.with_name(f"{path.name}.bak{'' if number == 1 else number}") for number in itertools.count(1))
 
 
-def free_name(path: Path) -> Path:
-    """Return ``name.bak``, or the first of ``name.bak2``, ``name.bak3``, ... that is free."""
-    return next(free for free in _backup_names(path) if not os.path.lexists(free))
-
-
 def drop_copies(copies: Iterable[Path], digests: Collection[str]) -> None:
     """Remove the copies that hold the same bytes as a new result: they were written by a run that was killed."""
     for path in copies:

@@ -145,7 +145,7 @@ def _named(found: Mapping[Path, PurePosixPath], known: Mapping[str, str]) -> tup
 def _stem(name: PurePosixPath) -> PurePosixPath:
     """Return a name without its ending, which of OME-TIFF is ``.ome.tif``: QuPath shortens names in the same way."""
     short = name.with_suffix("")
-    double = short.suffix.lower() == ".ome" and name.suffix.lower() in (".tif", ".tiff")
+    double = short.suffix.lower() == ".ome" and name.suffix.lower() in (".tif", ".tiff", ".zarr")
     return short.with_suffix("") if double else short
 
 
@@ -201,7 +201,8 @@ def _walk(folder: Path, search: _Search) -> Iterator[Path]:
 
 
 def _is_output(path: Path, search: _Search) -> bool:
-    return path.resolve() == search.out
+    found = path.resolve()
+    return found == search.out or search.out in found.parents
 
 
 def _is_slide(file: Path, search: _Search) -> bool:
@@ -209,7 +210,7 @@ def _is_slide(file: Path, search: _Search) -> bool:
     suffix = file.suffix.lower()
     if file.name.startswith("."):
         return False
-    if search.out in file.resolve().parents:
+    if file.is_symlink() and search.out in file.resolve().parents:
         return False
     if not file.exists():
         search.skip("link to nothing", file)

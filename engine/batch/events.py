@@ -100,3 +100,8 @@ def slide_failed(job: SlideJob, message: str) -> RunEvent:
 def notice(message: str) -> RunEvent:
     """Return a message to the user."""
     return RunEvent(NOTICE, facts={"message": message})
+
+
+def passed_over(message: str) -> RunEvent:
+    """Return the notice of files that are no slides of the run, with their reason."""
+    return RunEvent(NOTICE, facts={"message": message, "passed_over": True})

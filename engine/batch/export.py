@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nuclix.engine.batch.copies import free_name
+from nuclix.engine.batch.copies import keep_copies
 from nuclix.engine.batch.known_results import recorded_outputs
 from nuclix.engine.batch.layout import LEDGER_NAME, objects_path
 from nuclix.engine.batch.ledger import DONE, Ledger, LedgerRow
@@ -26,6 +26,7 @@ from nuclix.engine.segmentation.outputs import (
 )
 from nuclix.engine.segmentation.record import SlideRecord, write_record
 from nuclix.engine.segmentation.store import ObjectStore
+from nuclix.engine.segmentation.written_classes import mapping_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +123,25 @@ def _export_slide(row: LedgerRow, request: ExportRequest, writers: WritersByForm
         try:
             stem.parent.mkdir(parents=True, exist_ok=True)
             if request.to is None:
-                _move_aside(targets.values(), row, request.out)
+                keep_copies(_foreign(targets.values(), row, request.out))
         except OSError as error:
             raise OutputError(f"{stem.parent}: can't be written: {error.strerror}") from error
-        write_outputs(store, targets, writers, annotations=request.annotations, on_block=lambda: None)
+        write_outputs(
+            store, targets, writers, mapping_of(row.record), annotations=request.annotations, on_block=lambda: None
+        )
     if request.to is None:
         _record(row, output_files(targets, request.out, annotations=request.annotations), request.out, ledger)
     return list(targets.values())
 
 
-def _move_aside(targets: Sequence[Path] | Any, row: LedgerRow, out: Path) -> None:
-    """Rename what lies in the place of a file and was not written by nuclix, or was changed since."""
+def _foreign(targets: Iterable[Path], row: LedgerRow, out: Path) -> list[Path]:
+    """Return what lies in the place of a file and was not written by nuclix, or was changed since."""
     known: Mapping[Path, str] = {out / str(item["path"]): str(item["sha256"]) for item in recorded_outputs(row)}
-    for path in targets:
-        if path.exists() and known.get(path) != checksum(path):
-            os.rename(path, free_name(path))  # noqa: PTH104
+    return [path for path in targets if os.path.lexists(path) and not _is_known(path, known.get(path))]
+
+
+def _is_known(path: Path, digest: str | None) -> bool:
+    return path.is_file() and not path.is_symlink() and checksum(path) == digest
 
 
 def _record(row: LedgerRow, files: list[dict[str, Any]], out: Path, ledger: Ledger) -> None:

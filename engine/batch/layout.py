@@ -66,7 +66,7 @@ def report_path(out: Path, name: str, suffix: str) -> Path:
 
 
 def slide_page_path(report: Path, name: str) -> Path:
-    """Return the path of a slide's page: in a folder beside the report, which may lie outside the output folder."""
+    """Return the path of a slide's page: in a folder next to the report, which may lie outside the output folder."""
     return _with_suffix(report.with_name(f"{report.stem}-slides") / PurePosixPath(name), ".html")
 
 
@@ -127,9 +127,9 @@ def remove_temporaries(out: Path, jobs: Sequence[SlideJob]) -> None:
     OutputError
         If a file can't be removed.
     """
-    paths = [slide_paths(out, job) for job in jobs]
-    folders = {out, *(path.stem.parent for path in paths), *(path.summary.parent for path in paths)}
-    folders |= {path.objects.parent for path in paths}
+    parents = {job.name.parent for job in jobs}
+    roots = (out, out / _HIDDEN / "slides", out / _HIDDEN / "objects")
+    folders = {out, *(root / parent for root in roots for parent in parents)}
     try:
         sweep_temporaries(folders)
         for probe in out.glob(f"{_PROBE}*"):

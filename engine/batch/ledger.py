@@ -249,6 +249,13 @@ class Ledger:
         """Return all rows by name."""
         return self._read("SELECT * FROM slides ORDER BY name")
 
+    def paths_of_results(self) -> dict[str, str]:
+        """Return the paths of the slides that have results, by name; their records, which take longer, are not read."""
+        with self._explained():
+            found = self._db.execute("SELECT name, path FROM slides WHERE output IS NOT NULL").fetchall()
+        texts = ([_decoded(value) for value in row] for row in found)
+        return {name: path for name, path in texts if isinstance(name, str) and isinstance(path, str)}
+
     def enlist(self, name: str, path: Path, size: int) -> None:
         """Add a slide; a known one keeps its state. Written with the next change, or by `flush`."""
         self._defer(
@@ -333,7 +340,7 @@ def known_slides(folder: Path) -> dict[str, str]:
         return {}
     ledger = Ledger(folder, read_only=True)
     try:
-        return {row.name: row.path for row in ledger.rows() if row.output is not None}
+        return ledger.paths_of_results()
     finally:
         ledger.close()
 
@@ -358,13 +365,18 @@ def _encoded(value: object) -> object:
     return value
 
 
+def _decoded(value: object) -> Any:
+    """Return a value as it was before `_encoded`."""
+    return value.decode("utf-8", _BYTES) if isinstance(value, bytes) else value
+
+
 def _row(row: sqlite3.Row, path: Path) -> LedgerRow:
     column = ""
     values: dict[str, Any] = {}
     try:
         for column, value in dict(row).items():
             if column in _TYPES:
-                values[column] = value.decode("utf-8", _BYTES) if isinstance(value, bytes) else value
+                values[column] = _decoded(value)
                 if not isinstance(values[column], _TYPES[column]):
                     raise ValueError(f"a value of the wrong type, {values[column]!r}")
         column = "record"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import glob
 import json
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +18,7 @@ from typing import Self
 from nuclix.engine.batch.layout import LOCK_NAME
 from nuclix.engine.errors import OutputError, UsageError
 from nuclix.engine.files import is_transient
+from nuclix.engine.operating_system import locked_folder, process_ended, process_namespace, process_start
 
 _LOOK_INTERVAL = 5.0  # seconds
 # A share may fail to show the lock for so long, in seconds, before it counts as lost.
@@ -41,13 +40,15 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOCK_NAME
-        self._mine = json.dumps({**_place(), "pid": os.getpid(), "start": _start_of(os.getpid())})
+        self._mine = json.dumps({**_place(), "pid": os.getpid(), "start": process_start(os.getpid())})
         self._looked = 0.0
         self._seen = time.monotonic()
 
     def __enter__(self) -> Self:
         try:
-            with _one_at_a_time(self._path.parent):
+            # A lock counts as stale only on the machine where it was made: a second process there must not remove one
+            # that the first has already replaced. Without kernel locks the risk lasts a few microseconds.
+            with locked_folder(self._path.parent):
                 while not self._create():
                     self._take_away()
                 self._sweep()
@@ -135,29 +136,9 @@ class FolderLock:
                 self._path.unlink()
 
 
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Keep a second process of this machine from removing a stale lock that the first has already replaced.
-
-    A lock only counts as stale on the machine where it was made, so a kernel lock on the folder is enough; where the
-    file system has none, the risk lasts a few microseconds.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def _place() -> dict[str, str]:
     """Return the machine and its process namespace: each container of a host may have its own process numbers."""
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (a link to no file)
-    except OSError:
-        namespace = ""
-    return {"host": socket.gethostname(), "namespace": namespace}
+    return {"host": socket.gethostname(), "namespace": process_namespace()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,24 +181,4 @@ def _dead(holder: dict[str, object]) -> bool:
     """Return whether the holder has certainly ended: it ran on this host, and its process is gone or another one."""
     if any(holder.get(name, value) != value for name, value in _place().items()):
         return False
-    pid = int(str(holder["pid"]))
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        return False
-    return _start_of(pid) != holder.get("start")
-
-
-def _start_of(pid: int) -> str:
-    """Return the start time of a process, which tells it from a later one with the same number.
-
-    'ended' for a zombie; '' where nothing is known.
-    """
-    try:
-        # Fields of /proc/PID/stat from the third; the name in the second may hold spaces, so count from its bracket.
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "ended" if state in "ZX" else fields[18]
-    except (OSError, IndexError, ValueError):
-        return ""
+    return process_ended(int(str(holder["pid"])), str(holder.get("start")))

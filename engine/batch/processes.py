@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -27,18 +25,13 @@ from nuclix.engine.batch.executor import (
     WorkerLost,
     WorkerRejected,
 )
-from nuclix.engine.batch.worker import run_worker
+from nuclix.engine.batch.layout import LOG_NAME
+from nuclix.engine.batch.worker_process import EXIT_TIMEOUT, WorkerProcess, start_worker
 from nuclix.engine.errors import UsageError
 
-# A process that has been killed is waited for this long, in seconds: one that hangs in a system call (a share that
-# does not answer) can't be killed and is left behind.
-_EXIT_TIMEOUT = 5.0
 # A worker that has not loaded its model by then (from a share, on a machine that is swapping) never will.
 _START_TIMEOUT = 300.0
 _MAX_STARTS = 3
-# A process of its own interpreter: threads and CUDA of this one do not survive a fork. Tests set "forkserver", which
-# loads PyTorch once for all of their workers.
-_START_METHOD = "spawn"
 # The run looks at its workers several times a second. A longer gap, in seconds, means that it was suspended (Ctrl-Z, a
 # batch system), and its workers with it: that is not counted as their silence.
 _SUSPENDED = 5.0
@@ -68,9 +61,12 @@ class ProcessExecutor:
         The run.
     devices : sequence of str
         One worker is started for each.
+    first : WorkerProcess, optional
+        A process that has been started already, for the first device.
     """
 
-    def __init__(self, context: RunContext, devices: Sequence[str]) -> None:
+    def __init__(self, context: RunContext, devices: Sequence[str], first: WorkerProcess | None = None) -> None:
+        self._started = [] if first is None else [first]
         threads = max(1, context.config.threads // len(devices))
         self._context = replace(context, config=replace(context.config, threads=threads))
         self._on_cpu = sum(not device.startswith(("cuda", "mps")) for device in devices)
@@ -80,20 +76,10 @@ class ProcessExecutor:
         self._events: list[tuple[SlideJob, SlideEvent] | Notice] = []
 
     def _start(self, device: str, *, replaces: bool = False, failures: int = 0) -> _Worker:
-        starter = multiprocessing.get_context(_START_METHOD)
-        # A helper of multiprocessing's, which is started with the first process and lets the signals through again.
-        resource_tracker.ensure_running()
-        ours, theirs = starter.Pipe()
+        started = self._started.pop() if self._started else start_worker()
         context = replace(self._context, config=replace(self._context.config, device=device))
-        process = starter.Process(target=run_worker, args=(theirs, context, max(1, self._on_cpu)), daemon=True)
-        # Until the child has its own way with these signals they wait; an impatient Ctrl-C finds no half-made process.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        return _Worker(device, process, ours, time.monotonic(), replaces, failures)
+        started.begin(context, max(1, self._on_cpu))
+        return _Worker(device, started.process, started.connection, time.monotonic(), replaces, failures)
 
     def wants(self) -> bool:
         """Return whether a worker is idle."""
@@ -159,7 +145,7 @@ class ProcessExecutor:
 
     def _reap(self, worker: _Worker) -> None:
         """Replace a worker that has died."""
-        worker.process.join(_EXIT_TIMEOUT)  # its pipe closes a little before there is an exit code
+        worker.process.join(EXIT_TIMEOUT)  # its pipe closes a little before there is an exit code
         reason = worker.end.reason if worker.end else _exit_reason(worker.process.exitcode)
         if not worker.ready:
             self._handle_failed_start(worker, reason)
@@ -174,7 +160,9 @@ class ProcessExecutor:
         """Start once more a worker that was killed while it started; one that ends by itself would do so again."""
         killed = (worker.process.exitcode or 0) < 0
         if not killed or worker.failures + 1 >= _MAX_STARTS:
-            self._drop_device(worker, f"the worker for {worker.device} died while it started ({reason}; see run.log)")
+            self._drop_device(
+                worker, f"the worker for {worker.device} died while it started ({reason}; see {LOG_NAME})"
+            )
             return
         self._terminate(worker)
         if not self._stopping:
@@ -201,7 +189,7 @@ class ProcessExecutor:
     def _terminate(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         worker.process.kill()
-        worker.process.join(_EXIT_TIMEOUT)
+        worker.process.join(EXIT_TIMEOUT)
         worker.connection.close()
 
     def stop(self) -> None:
@@ -216,7 +204,7 @@ class ProcessExecutor:
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
-            worker.process.join(_EXIT_TIMEOUT)
+            worker.process.join(EXIT_TIMEOUT)
             worker.connection.close()
         self._workers.clear()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import faulthandler
 import os
-import signal
 import sys
 import threading
 import time
@@ -113,11 +112,6 @@ def run_worker(connection: Connection, context: RunContext, cpu_workers: int) ->
     cpu_workers : int
         Workers that compute on this machine's CPU at the same time.
     """
-    # Signals reach every process of a terminal or of a job; what they mean is the parent's to say. It has them
-    # blocked around the start of this process.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     inbox = _Inbox(connection)
     threading.Thread(target=inbox.listen, daemon=True).start()
     _redirect_output(context.config.output_folder / LOG_NAME)

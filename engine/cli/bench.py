@@ -64,7 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs=2,
         type=Path,
         metavar=("A.json", "B.json"),
-        help="run nothing; print the ratios B/A of two files written with --json",
+        help="print the ratios B/A of two files written with --json, without a run",
     )
     parser.add_argument(
         "--scaling",

@@ -20,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "demo",
-        help="try nuclix on a slide made up on the spot",
+        help="try nuclix on a synthetic slide",
         description="Draw a small H&E-like slide, find its nuclei, score them and save a picture with their outlines.",
     )
     parser.add_argument("--out", type=Path, default=Path("nuclix-demo"), metavar="DIR", help="folder (%(default)s)")

@@ -1,4 +1,4 @@
-"""``nuclix info``: show what slides and model files state about themselves."""
+"""``nuclix info``: show the metadata of slides and model files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "info",
-        help="show what slides and model files state about themselves",
+        help="show the metadata of slides and model files",
         description="Show a slide's size, levels and scale, and what `nuclix run` would do with it; or a model's card: "
         "data, licence, scores, parameters.",
     )
@@ -88,6 +88,7 @@ def slide_facts(path: Path, reader: str | None = None) -> dict[str, Any]:
         If it can't be opened.
     """
     from nuclix.engine.slide.damage import damage_of
+    from nuclix.engine.slide.identity import slide_state
     from nuclix.engine.slide.open import fingerprint, open_slide
 
     mark = fingerprint(path)
@@ -121,7 +122,7 @@ def slide_facts(path: Path, reader: str | None = None) -> dict[str, Any]:
         "missing_tiles": missing,
         "icc_profile": _profile(facts.icc_profile),
         "associated_images": list(facts.associated),
-        "bytes": path.stat().st_size,
+        "bytes": slide_state(path).size,
         "fingerprint": mark,
         "run": plan,
     }
@@ -131,13 +132,16 @@ def _plan(slide: SlideReader) -> str:
     """Return what `nuclix run` with its default model would read, or why it would refuse."""
     from nuclix.engine.errors import SlideError
     from nuclix.engine.inference.model_file import find_model, read_card
-    from nuclix.engine.run_config import DEFAULT_MODEL
+    from nuclix.engine.run_config import DEFAULT_MODEL, RunConfig
     from nuclix.engine.slide.open import slide_scale
+    from nuclix.engine.slide.scale import check_upsampling
     from nuclix.engine.slide.view import SlideView
 
     wanted = read_card(find_model(DEFAULT_MODEL)).scale
     try:
-        view = SlideView(slide, wanted, slide_scale(slide.info))
+        scale = slide_scale(slide.info)
+        check_upsampling(slide.info, scale, wanted, RunConfig())
+        view = SlideView(slide, wanted, scale)
     except SlideError as error:
         hint = f"; objective {slide.info.objective_power:g}x" if slide.info.objective_power else ""
         return f"refuse it: {str(error).removeprefix(f'{slide.info.path}: ')}{hint}"

@@ -8,38 +8,16 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import ModuleType
+from importlib import import_module
 
-from nuclix.engine.cli import (
-    bench,
-    bench_parts,
-    check,
-    completion,
-    config,
-    demo,
-    evaluate,
-    experiment,
-    export,
-    info,
-    overlay,
-    pack,
-    plugins,
-    prepare,
-    qupath,
-    report,
-    run,
-    simulate,
-    status,
-    tissue,
-    train,
-    view,
-)
 from nuclix.engine.cli.streams import stderr_line
 from nuclix.engine.errors import NuclixError, UsageError
+from nuclix.engine.operating_system import unsupported
 
+# Each is a module of this package; a command line that begins with one imports only that.
 COMMANDS = (
-    *(run, check, status, report, view, export, qupath, overlay, tissue, config, demo, simulate),
-    *(prepare, train, experiment, evaluate, pack, info, bench, plugins, completion),
+    *("run", "check", "status", "report", "view", "export", "qupath", "overlay", "tissue", "config", "demo"),
+    *("simulate", "prepare", "train", "experiment", "evaluate", "pack", "info", "bench", "plugins", "completion"),
 )
 
 FAILED = 1
@@ -50,11 +28,10 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 PLEA = "this is a bug in nuclix or a plugin: please report it with the lines above and the command that you gave"
 
-NOT_WINDOWS = "error: nuclix runs on Linux and macOS; on Windows, install it in WSL 2 (Ubuntu) and run it there"
 
 EPILOG = """\
 examples:
-  nuclix demo                                  try it on a slide made up on the spot
+  nuclix demo                                  try it on a synthetic slide
   nuclix check slides/ --out results           what a run would do with each slide, in seconds
   nuclix run slides/ --out results             every slide of a folder, one GeoJSON each
   nuclix evaluate results truth --json s.json  score results against a truth
@@ -81,28 +58,34 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Leaves room for the longest name of a command, so that each has its help on one line."""
 
     def __init__(self, prog: str) -> None:
-        position = max(len(_name(command)) for command in COMMANDS) + _HELP_GAP
+        position = max(map(len, COMMANDS)) + _HELP_GAP
         super().__init__(prog, max_help_position=position)
         self._action_max_length = position - 2  # argparse forgets the commands' own indentation
 
 
-def _name(command: ModuleType) -> str:
-    return command.__name__.rpartition(".")[2]
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Return the parser of the command line, or of some of its commands."""
     parser = argparse.ArgumentParser(
         prog="nuclix",
         description="Find every nucleus of whole-slide images and write a GeoJSON that QuPath opens.",
         epilog=EPILOG,
         formatter_class=_HelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(subparsers)
+    for command in commands:
+        import_module(f"nuclix.engine.cli.{command}").add_parser(subparsers)
     return parser
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line; all commands are only looked at where it begins with none of them."""
+    first = argv[0] if argv else ""
+    if first == "bench":
+        from nuclix.engine.cli.bench_parts import joined
+
+        argv = joined(argv)
+    return build_parser((first,) if first in COMMANDS else COMMANDS).parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,10 +101,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 done, 1 something failed, 2 wrong usage, 70 a bug, 130 interrupted.
     """
-    if sys.platform == "win32":
-        return _complain(NOT_WINDOWS, USAGE)
+    reason = unsupported()
+    if reason is not None:
+        return _complain(f"error: {reason}", USAGE)
     open_standard_streams()
-    args = build_parser().parse_args(bench_parts.joined(sys.argv[1:] if argv is None else argv))
+    args = _parsed(sys.argv[1:] if argv is None else argv)
     return guarded(args.command, args)
 
 

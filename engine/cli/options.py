@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser, without: Sequence[str] = ()) ->
         Fields of `RunConfig` that the command does not have.
     """
     parser.add_argument(
-        "--config", metavar="FILE", help="TOML file of options; the command line wins over it (see `nuclix config`)"
+        "--config", metavar="FILE", help="TOML file of options; the command line takes precedence (see `nuclix config`)"
     )
     groups: dict[str, Any] = {}
     for spec in option_specs():

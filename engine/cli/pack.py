@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Make a model file of your own network and a card in TOML that says what it takes and gives. The network is TorchScript
-(torch.jit.trace or torch.jit.script, then torch.jit.save), an archive of torch.export.save (.pt2), or ONNX. The file is checked on an image: shapes, ranges, how far a patch's
-border reaches (the margin, if the card leaves it out), whether two runs agree, speed. See docs/own-model.md.
+(torch.jit.trace or torch.jit.script, then torch.jit.save), an archive of torch.export.save (.pt2), or ONNX. The file is
+checked on an image: shapes, ranges, how far a patch's border reaches (the margin, if the card leaves it out), whether
+two runs agree, speed. See docs/own-model.md.
 """
 ROOM = 2  # patches along an edge of the image: the margin is measured with a larger one
 
@@ -29,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("network", metavar="NETWORK", type=Path, help="TorchScript, torch.export (.pt2) or ONNX file")
-    parser.add_argument("--card", metavar="FILE", type=Path, required=True, help="its facts, as TOML")
+    parser.add_argument("--card", metavar="FILE", type=Path, required=True, help="its description, as TOML")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, required=True, help="the model file to write, with the suffix of NETWORK"
     )

@@ -16,6 +16,7 @@ from nuclix.engine.run_config import RunConfig, config_as_json
 
 if TYPE_CHECKING:
     from nuclix.engine.batch.run_state import RunSummary
+    from nuclix.engine.batch.worker_process import WorkerProcess
     from nuclix.engine.cli.signals import SignalHandler
     from nuclix.engine.progress.publisher import EventPublisher, EventSink
 
@@ -65,18 +66,30 @@ def run_config(config: RunConfig) -> int:
     UsageError
         If nothing can be run.
     """
+    config.check_complete()
+    with ExitStack() as stack:
+        first = None
+        if config.scheduler is None:  # its imports take longest, so it is started before all else is imported
+            from nuclix.engine.batch.worker_process import start_worker
+
+            first = start_worker()
+            stack.callback(first.close)
+        return _run(config, first, stack)
+
+
+def _run(config: RunConfig, first: WorkerProcess | None, stack: ExitStack) -> int:
+    """Run, with the process that has been started for the first worker; return the exit code."""
     from nuclix.engine.batch.layout import REPORT_NAME
     from nuclix.engine.batch.run_state import StopFlag
     from nuclix.engine.batch.runner import run_batch
     from nuclix.engine.cli.signals import SignalHandler
 
-    config.check_complete()
     out, flag = config.output_folder, StopFlag()
     signals = SignalHandler(flag)
-    with ExitStack() as stack:
-        publisher = _publisher(config, out, stack)
+    with ExitStack() as sinks:
+        publisher = _publisher(config, out, sinks)
         try:
-            summary = signals.run(lambda: run_batch(config, publisher, flag))
+            summary = signals.run(lambda: run_batch(config, publisher, flag, first))
         except BaseException as error:
             _end(publisher, out, str(error) or type(error).__name__)
             raise

@@ -23,19 +23,27 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "simulate",
-        help="make a dummy data set to train on",
+        help="make a synthetic data set to train on",
         description="Paint true nuclei in random colours (DIST paper, Algorithm 1): a data set for `nuclix train` that "
         "shows what a network can learn of distances.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="takes images/, labels/ and split.csv")
-    parser.add_argument("--labels", type=Path, metavar="DIR", help="true label images; without it nuclei are made up")
-    parser.add_argument("--count", type=int, default=COUNT, metavar="N", help="images in all (%(default)s)")
-    parser.add_argument("--hold-out", type=int, default=HELD_OUT, metavar="N", help="of them to validate (%(default)s)")
+    parser.add_argument(
+        "--labels", type=Path, metavar="DIR", help="label images to take nuclei from (default: synthetic nuclei)"
+    )
+    parser.add_argument("--count", type=int, default=COUNT, metavar="N", help="number of images (%(default)s)")
+    parser.add_argument(
+        "--hold-out", type=int, default=HELD_OUT, metavar="N", help="how many of them are for validation (%(default)s)"
+    )
     parser.add_argument("--size", type=int, default=EDGE, metavar="PX", help="edge of an image (%(default)s)")
     parser.add_argument(
-        "--dilation", type=int, default=DILATION, metavar="PX", help="by which nuclei grow, to touch (%(default)s)"
+        "--dilation",
+        type=int,
+        default=DILATION,
+        metavar="PX",
+        help="dilation of nuclei in pixels, so that they touch (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (%(default)s)")
     parser.set_defaults(command=simulate)
 
 

@@ -14,7 +14,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "status",
-        help="say how a run goes or went",
+        help="show the progress or the outcome of a run",
         description="Say how the run in an output folder goes or went. It only reads, and may be asked at any time.",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a run")

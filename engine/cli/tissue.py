@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from nuclix.engine.contracts import SlideReader
+    from nuclix.engine.slide.quality import SlideQuality
     from nuclix.engine.slide.tissue import TissueMask
 
 EDGE = 1024
@@ -38,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "tissue",
-        help="show what is taken for tissue on a slide",
+        help="show the detected tissue of a slide",
         description="Find the tissue of a slide as `nuclix run` does, print its area and save a picture with its "
         "outline. `nuclix run` skips tiles that lie wholly outside.",
     )
@@ -63,7 +64,9 @@ def tissue(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from nuclix.engine.report.overlay import save_picture
     from nuclix.engine.slide.open import open_slide, slide_scale
-    from nuclix.engine.slide.tissue import tissue_mask
+    from nuclix.engine.slide.quality import quality_warnings, slide_quality
+    from nuclix.engine.slide.samples import tissue_samples
+    from nuclix.engine.slide.tissue import read_overview, tissue_mask
     from nuclix.engine.slide.view import SlideView, slide_bounds
 
     outputs: list[tuple[str, Path, tuple[str, ...]]] = [("--out", args.out, PICTURE_SUFFIXES)]
@@ -73,7 +76,10 @@ def tissue(args: argparse.Namespace) -> int:
     reader = open_slide(args.slide, args.reader)
     try:
         scale = slide_scale(reader.info, args.mpp)
-        slide = _Slide(reader, scale.mpp, tissue_mask(reader, SlideView(reader, scale, scale)))
+        view = SlideView(reader, scale, scale)
+        overview = read_overview(reader, view)
+        slide = _Slide(reader, scale.mpp, tissue_mask(reader, view, overview))
+        quality = slide_quality(tissue_samples(reader, view, slide.tissue), overview, slide.tissue)
         image = _picture(slide, args.max_size)
         area = slide_bounds(reader.info).area * scale.mpp**2 * MM2_PER_UM2
     finally:
@@ -82,12 +88,30 @@ def tissue(args: argparse.Namespace) -> int:
     found = slide.tissue.area_mm2
     # The mask's last row and column may reach over the slide's edge.
     stdout_line(f"tissue: {found:.4g} mm2, {min(1.0, found / area):.1%} of the slide ({area:.4g} mm2)")
+    stdout_line(_quality_line(quality))
+    for warning in quality_warnings(quality):
+        stderr_line(f"nuclix: warning: {args.slide}: {warning}")
     if not found:
         stderr_line(f"nuclix: warning: {args.slide}: no tissue; `nuclix run` would find nothing on it")
     stdout_line(f"wrote {args.out}: {image.width} x {image.height} px")
     if args.geojson is not None:
         stdout_line(f"wrote {args.geojson}: {_write_annotations(slide, args.geojson)} annotations")
     return 0
+
+
+def _quality_line(quality: SlideQuality) -> str:
+    """Return focus, stain and artefacts in one line."""
+    focus = "unknown" if quality.out_of_focus is None else f"{quality.out_of_focus:.0%}"
+    stain = "unknown"
+    if quality.stain_angles is not None:
+        stain = " and ".join(f"{angle:.0f}" for angle in quality.stain_angles) + " degrees"
+    marks = {
+        "ink": quality.pen_mm2, "dust": quality.dust_mm2, "coverslip edge": quality.coverslip_mm2,
+        "border": quality.border_mm2,
+    }  # fmt: skip
+    seen = ", ".join(f"{name} {area:.2g} mm2" for name, area in marks.items() if area)
+    line = f"out of focus: {focus}; hematoxylin and eosin from the reference: {stain}"
+    return f"{line}; {seen}" if seen else line
 
 
 def _picture(slide: _Slide, edge: int) -> Image.Image:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nuclix.engine.training.loop import Place
     from nuclix.engine.training.schedule import Schedule
     from nuclix.engine.training.splits import SplitOptions
+    from nuclix.engine.training.state import TrainingState
 
 OPTIONS = (
     ("steps", int, "N", "batches in all"),
@@ -47,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
         help="train a recipe on annotated images",
         description="Train a recipe on a folder of annotated images and write a model file.",
     )
-    parser.add_argument("recipe", metavar="RECIPE", help="the method, such as dist (see `nuclix plugins`)")
+    parser.add_argument("recipe", metavar="RECIPE", help="method, such as dist (see `nuclix plugins`)")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with images/ and labels/")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model file to write (.pt)")
     _add_split_options(parser)
@@ -67,7 +68,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a killed run")
+    parser.add_argument("--resume", action="store_true", help="resume from the checkpoint of an interrupted run")
     parser.add_argument("--init-from", type=Path, metavar="FILE", help="checkpoint or model to start from")
     parser.add_argument(
         "--encoder-weights",
@@ -82,7 +83,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--leave-one-out", action="store_true", help="in place of a model: hold out each patient in turn and score it"
     )
-    parser.add_argument("--patients", type=Path, metavar="CSV", help="who is whose (without it by TCGA barcode)")
+    parser.add_argument("--patients", type=Path, metavar="CSV", help="each image's patient (default: by TCGA barcode)")
     parser.add_argument("--patient-column", default="patient", metavar="NAME", help="of that CSV (%(default)s)")
     parser.add_argument("--licence", default="not stated", metavar="TEXT", help="of the data, for the model's card")
     add_former_name(parser, "extra", "extra_data", Path)
@@ -99,7 +100,9 @@ def _add_split_options(parser: argparse.ArgumentParser) -> None:
         "--groups", type=Path, metavar="CSV", help="columns image and group; a group is held out whole (DIR/groups.csv)"
     )
     group.add_argument("--fold", metavar="I/K", help="hold out fold I of K, such as 1/4")
-    group.add_argument("--folds", type=Path, metavar="CSV", help="columns image and fold, for --fold (dealt by group)")
+    group.add_argument(
+        "--folds", type=Path, metavar="CSV", help="columns image and fold, for --fold (default: assigned by group)"
+    )
     group.add_argument(
         "--train-on-all", action="store_true", help="hold nothing out; the model's card then has no scores"
     )
@@ -167,29 +170,33 @@ def _share(text: str) -> float:
     return value
 
 
-def train_command(args: argparse.Namespace) -> int:
-    """Run the command; return its exit code."""
-    import torch
-
-    from nuclix.engine.parameters import as_mapping
-    from nuclix.engine.training.dataset import load_dataset, with_extra
-    from nuclix.engine.training.execution import Execution
-    from nuclix.engine.training.export import Provenance, export
-    from nuclix.engine.training.loop import kept, train
-    from nuclix.engine.training.state import blended
-
+def _check_options(args: argparse.Namespace) -> None:
+    """Raise `UsageError` for options that contradict each other or can't be meant."""
     if args.out.suffix != ".pt":
         raise UsageError(f"--out {args.out}: a model file's name ends in .pt")
     if args.interpolate is not None and args.leave_one_out:
         raise UsageError("--interpolate is for one model: leave it out with --leave-one-out")
     if args.interpolate is not None and args.init_from is None:
         raise UsageError("--interpolate averages with the weights of an earlier training run: give it with --init-from")
+    if args.validate_every < 1:
+        raise UsageError("--validate-every must be 1 or more")
+
+
+def train_command(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    import torch
+
+    from nuclix.engine.training.dataset import load_dataset, with_extra
+    from nuclix.engine.training.execution import Execution
+    from nuclix.engine.training.export import Provenance, export
+    from nuclix.engine.training.loop import kept, train
+    from nuclix.engine.training.state import blended
+
+    _check_options(args)
     if args.threads is not None:
         torch.set_num_threads(max(1, args.threads))
     recipe, shipped = _recipe(args)
     schedule = _schedule(args, recipe)
-    if args.validate_every < 1:
-        raise UsageError("--validate-every must be 1 or more")
     if schedule.steps <= schedule.warmup:
         print(
             f"warning: --steps {schedule.steps} ends within the warm-up of {schedule.warmup} steps: the learning rate "
@@ -211,7 +218,23 @@ def train_command(args: argparse.Namespace) -> int:
     if args.interpolate is not None:
         network = blended(network, args.init_from, args.interpolate)
     print("choosing the post-processor's parameters")
-    settings = {
+    data = args.data.resolve().name
+    provenance = Provenance(
+        args.out.stem, args.recipe, data, args.licence, _settings(args, schedule, state), _parameters(args, recipe)
+    )
+    execution = Execution.of(args.device, schedule.precision)
+    card = export(recipe, network, dataset, execution, provenance, args.out)
+    _draw_reliability(card, place.folder / RELIABILITY)
+    print(summary(card))
+    print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
+    return 0
+
+
+def _settings(args: argparse.Namespace, schedule: Schedule, state: TrainingState) -> dict[str, Any]:
+    """Return what the model's card says of the training run."""
+    from nuclix.engine.parameters import as_mapping
+
+    return {
         **as_mapping(schedule),
         "steps done": state.step,
         "started from": args.init_from and args.init_from.name,
@@ -219,14 +242,6 @@ def train_command(args: argparse.Namespace) -> int:
         "interpolate": args.interpolate,
         "seconds": round(state.seconds),
     }
-    data = args.data.resolve().name
-    provenance = Provenance(args.out.stem, args.recipe, data, args.licence, settings, _parameters(args, recipe))
-    execution = Execution.of(args.device, schedule.precision)
-    card = export(recipe, network, dataset, execution, provenance, args.out)
-    _draw_reliability(card, place.folder / RELIABILITY)
-    print(summary(card))
-    print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
-    return 0
 
 
 def _draw_reliability(card: ModelCard, path: Path) -> None:

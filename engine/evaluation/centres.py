@@ -51,9 +51,9 @@ def pair_centres(
 
     Notes
     -----
-    The programs of the papers minimise the sum over all centres, those beyond the distance included, and drop long pairs
-    afterwards, which can lose a pair. Here only centres within reach of each other are assigned, group by group, so that a
-    whole slide can be scored.
+    The programs of the papers minimise the sum over all centres, those beyond the distance included, and drop long
+    pairs afterwards, which can lose a pair. Here only centres within reach of each other are assigned, group by group,
+    so that a whole slide can be scored.
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.sparse import coo_array

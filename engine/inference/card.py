@@ -15,6 +15,7 @@ from nuclix.engine.parameters import from_mapping
 
 CARD_NAME = "nuclix.json"
 FORMAT_KEY = "format"
+FORMER_KEYS = {"um_per_px": "mpp"}  # of the scale
 FORMAT = 1
 MAX_PATCH_PX = 8192  # 64 Mpx in one forward pass
 MIN_VALID_SHARE = 8  # a network that keeps less than an eighth of its patch's edge computes each pixel 64 times
@@ -70,8 +71,8 @@ def card_of(values: Mapping[str, Any], where: str) -> ModelCard:
     """
     facts = {key: value for key, value in values.items() if key != FORMAT_KEY}
     scale = facts.get("scale")
-    if isinstance(scale, Mapping) and "um_per_px" in scale:  # the key's name in cards of nuclix 0.1
-        facts["scale"] = {"mpp" if key == "um_per_px" else key: value for key, value in scale.items()}
+    if isinstance(scale, Mapping):
+        facts["scale"] = {FORMER_KEYS.get(key, key): value for key, value in scale.items()}
     card = from_mapping(ModelCard, facts, where, ModelError)
     if not card.maps or not card.classes:
         raise ModelError(f"{where}: needs at least one entry in maps and in classes")

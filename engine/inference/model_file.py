@@ -198,6 +198,8 @@ def load_model(path: Path, device: str = "cpu", *, runtime: str = "auto", trust:
         network: Any = load_torchscript(path, device, trust=trust, content=content)
     else:
         network = source.load(path, card, device)
+        if path.read_bytes() != content:  # it reads the file once more
+            raise ModelError(f"{path}: was replaced while it was loaded; run the same command again")
     module: torch.nn.Module = network
     if source is not None or not card.is_plain:
         from nuclix.engine.inference.adapter import AdaptedNetwork

@@ -49,6 +49,8 @@ class RunFile:
         The effective configuration, and what computed.
     progress : RunSnapshot
         As it stood at `updated`.
+    passed_over : tuple of str
+        Files that are no slides of the run, one line for each reason.
     """
 
     host: str
@@ -60,6 +62,7 @@ class RunFile:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     progress: RunSnapshot = field(default_factory=RunSnapshot)
+    passed_over: tuple[str, ...] = ()
 
 
 class StatusFile:
@@ -82,11 +85,14 @@ class StatusFile:
         self._started: float | None = None
         self._written = 0.0
         self._silent = False
+        self._passed_over: list[str] = []
 
     def take(self, event: RunEvent, now: RunSnapshot) -> None:
         """Write the file, unless it was written a moment ago."""
         if event.kind == RUN_STARTED:
             self._started, self._versions = event.time, versions()
+        if event.facts.get("passed_over"):
+            self._passed_over.append(str(event.facts["message"]))
         due = event.kind != SLIDE_PROGRESS or time.monotonic() - self._written >= INTERVAL
         if self._started is None or not due:
             return
@@ -102,6 +108,7 @@ class StatusFile:
             self._config,
             self._versions,
             now,
+            tuple(self._passed_over),
         )
         self._write(json.dumps(as_mapping(content)))
 

@@ -12,8 +12,9 @@ from nuclix.engine.report.slide_scan import CELLS_A_FIELD, SlideScan
 
 DENSEST, RANDOM, DOUBTFUL = "densest", "random", "most doubtful"
 FIELDS_OF_A_KIND = 3
-# A field with fewer nuclei says little about a part of a slide; taken only where no field has so many.
-MIN_NUCLEI = 8
+# A field with fewer nuclei than this, or than this share of the usual one, says little about a slide; such fields are
+# taken only where there are no others.
+MIN_NUCLEI, MIN_SHARE = 8, 0.25
 # The gallery of single nuclei: how many, and how large each picture is.
 CROPS = 16
 CROP_UM = 40.0
@@ -62,18 +63,21 @@ def choose_fields(scan: SlideScan, seed: str) -> tuple[Field, ...]:
     number = int.from_bytes(hashlib.sha256(seed.encode("utf-8", "backslashreplace")).digest()[:8], "big")
     lot = np.random.default_rng(number).random(counts.shape)
     free = counts > 0
-    enough = min(MIN_NUCLEI, int(counts.max(initial=0)))
-    populated = counts >= max(1, enough)
+    populated = free & _inside(counts.shape, scan)
+    usual = float(np.median(counts[populated])) if populated.any() else 0.0
+    enough = populated & (counts >= max(MIN_NUCLEI, MIN_SHARE * usual))
+    populated = next((places for places in (enough, populated) if places.any()), free.copy())
     wanted = [(DENSEST, counts), (DOUBTFUL, -means), (RANDOM, lot)]
-    fields = []
-    for kind, values in wanted:
-        if kind == DOUBTFUL and not scored:
-            continue
-        for row, col in _greatest(values, free, populated):
-            place = scan.corner + np.array([row, col]) * scan.cell
-            box = np.concatenate([place, place + scan.cell * CELLS_A_FIELD])
-            fields.append(Field(kind, box, int(counts[row, col]), float(means[row, col]) if scored else None))
-    return tuple(fields)
+    chosen: dict[str, list[Field]] = {DENSEST: [], DOUBTFUL: [], RANDOM: []}
+    # By turns: on a small slide the densest fields would leave no place to the others.
+    for kind, values in wanted * FIELDS_OF_A_KIND:
+        place = _greatest(values, free, populated) if scored or kind != DOUBTFUL else None
+        if place is not None:
+            low = scan.corner + np.array(place) * scan.cell
+            box = np.concatenate([low, low + scan.cell * CELLS_A_FIELD])
+            score = float(means[place]) if scored else None
+            chosen[kind].append(Field(kind, box, int(counts[place]), score))
+    return tuple(field for fields in chosen.values() for field in fields)
 
 
 def choose_doubtful(scan: SlideScan) -> tuple[Field, ...]:
@@ -91,6 +95,12 @@ def choose_doubtful(scan: SlideScan) -> tuple[Field, ...]:
     )
 
 
+def _inside(shape: tuple[int, ...], scan: SlideScan) -> NDArray[np.bool_]:
+    """Return which fields lie wholly on the slide."""
+    rows, cols = ((np.arange(count) + CELLS_A_FIELD) * scan.cell for count in shape)
+    return np.asarray((rows <= scan.extent[0])[:, None] & (cols <= scan.extent[1]))
+
+
 def _windows(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the sums of all squares of `CELLS_A_FIELD` cells."""
     views = np.lib.stride_tricks.sliding_window_view(cells, (CELLS_A_FIELD, CELLS_A_FIELD))
@@ -99,16 +109,12 @@ def _windows(cells: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _greatest(
     values: NDArray[np.float64], free: NDArray[np.bool_], allowed: NDArray[np.bool_]
-) -> list[tuple[int, int]]:
-    """Return the places of the greatest values, and mark them and what overlaps them as taken."""
-    found = []
-    for _ in range(FIELDS_OF_A_KIND):
-        open_places = free & allowed
-        if not open_places.any():
-            break
-        place = int(np.where(open_places, values, -np.inf).argmax())
-        row, col = divmod(place, values.shape[1])
-        reach = CELLS_A_FIELD - 1
-        free[max(0, row - reach) : row + reach + 1, max(0, col - reach) : col + reach + 1] = False
-        found.append((row, col))
-    return found
+) -> tuple[int, int] | None:
+    """Return the place of the greatest value, and mark it and what overlaps it as taken; None if nothing is left."""
+    open_places = free & allowed
+    if not open_places.any():
+        return None
+    row, col = divmod(int(np.where(open_places, values, -np.inf).argmax()), values.shape[1])
+    reach = CELLS_A_FIELD - 1
+    free[max(0, row - reach) : row + reach + 1, max(0, col - reach) : col + reach + 1] = False
+    return row, col

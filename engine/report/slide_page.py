@@ -42,6 +42,7 @@ from nuclix.engine.slide.view import SlideView, slide_bounds
 # Changes with what pages look like: those of another number are made again.
 PAGE_FORMAT = 1
 MAP_EDGE = 1000  # pixels of the picture of the whole slide
+LISTED_VALUES = 4  # of a parameter; the record has all of them
 _HEAD_BYTES = 400  # of a page, in which its mark stands
 _MARK = '<meta name="nuclix-page" content="'
 _WITHOUT_TISSUE = "-without-tissue"
@@ -295,4 +296,6 @@ def _source(facts: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list | tuple) and len(value) > LISTED_VALUES:
+        return f"{len(value)} values"
     return f"{value:g}" if isinstance(value, float) and np.isfinite(value) else str(value)

@@ -253,7 +253,7 @@ class Checkpoint:
         OutputError, Interrupted
             As `check`.
         """
-        everything = self._mapped()
+        everything = self.everything()
         order = canonical_order(everything.first)
         for start in range(0, len(order), size):
             yield take(everything, order[start : start + size])
@@ -261,7 +261,14 @@ class Checkpoint:
     def __len__(self) -> int:
         return self._files["pixels"].tell() // 8
 
-    def _mapped(self) -> Objects:
+    def everything(self) -> Objects:
+        """Return all objects in the order in which they came; the columns are mapped, not read.
+
+        Raises
+        ------
+        OutputError, Interrupted
+            As `check`.
+        """
         columns = {name: self._map(name) for name in self._types}
         return Objects(
             first=columns["first"],

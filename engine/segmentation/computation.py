@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +16,19 @@ from nuclix.engine.errors import DataError, OutputError, SlideError
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.run_config import NORMALISATIONS, result_settings
+from nuclix.engine.segmentation.cells import CellMaker, nuclei_reach
 from nuclix.engine.segmentation.checkpoint import Checkpoint
+from nuclix.engine.segmentation.classes import identity_mapping
 from nuclix.engine.segmentation.description import slide_header, slide_record
 from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts, slide_colours
 from nuclix.engine.segmentation.hooks import PipelineFigures, Progress
-from nuclix.engine.segmentation.measure import measurement_names
+from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names
+from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
 from nuclix.engine.segmentation.region_search import limited_inputs
 from nuclix.engine.segmentation.regions import RegionCounter, side_file_hashes, stored_regions
-from nuclix.engine.segmentation.result_key import RESULT_FORMAT
+from nuclix.engine.segmentation.result_key import RESULT_FORMAT, objects_key
+from nuclix.engine.segmentation.slide_stains import SlideStains, slide_stains
 from nuclix.engine.segmentation.store import StoredSlide, StoreWriter
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
 from nuclix.engine.slide.colour import reader_name
@@ -46,7 +52,7 @@ def compute_objects(slide: SlideContext) -> None:
     """Run the pipeline into the checkpoint, and store the objects from it."""
     shared, config, view = slide.shared, slide.shared.config, slide.view
     started = time.perf_counter()
-    overview = read_overview(view.reader, view) if config.tissue else None
+    overview = read_overview(view.reader, view, slide.stop_if_asked) if config.tissue else None
     tissue = _tissue(slide, overview)
     tissue_seconds = time.perf_counter() - started
     for folder in (slide.paths.thumbnail.parent, slide.paths.objects.parent, slide.paths.checkpoint.parent):
@@ -57,6 +63,7 @@ def compute_objects(slide: SlideContext) -> None:
     samples = tissue_samples(view.reader, view, tissue)
     quality = slide_quality(samples, overview, tissue)
     normalise, said = _normaliser(config.stain_normalisation, samples)
+    stains = slide_stains(shared.measurements, samples.pixels)
     del overview, samples
     grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
     key = checkpoint_key(slide, shared.predictor.batch)
@@ -65,16 +72,17 @@ def compute_objects(slide: SlideContext) -> None:
     try:
         classes = shared.classes
         inputs = PipelineInputs(
-            view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, shared.measurements,
+            view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, stains.settings,
             config.min_score, normalise,
         )  # fmt: skip
         if slide.regions is not None:
-            inputs = limited_inputs(inputs, slide.regions.patches, grid, config.threads, slide.hooks)
+            patches = slide.regions.patches(nuclei_reach(stains.settings, view.scale.mpp))
+            inputs = limited_inputs(inputs, patches, grid, config.threads, slide.hooks)
         figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
         spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
         figures.seconds = {**spent, **figures.seconds}
-        figures.quality, figures.doubts = quality, [*quality_warnings(quality), *said]
-        _store(slide, checkpoint, figures, tissue, colours)
+        figures.quality, figures.doubts = quality, [*quality_warnings(quality), *said, *stains.warnings]
+        _store(slide, checkpoint, figures, _Background(tissue, colours), stains)
     finally:
         checkpoint.close()
 
@@ -140,26 +148,41 @@ def checkpoint_key(slide: SlideContext, batch: int) -> str:
     return json.dumps(facts, sort_keys=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Background:
+    """What is known of a slide before its objects: its tissue, and the colours of tissue and background."""
+
+    tissue: TissueMask | None
+    colours: SlideColours | None
+
+
+def _finished(slide: SlideContext, checkpoint: Checkpoint, settings: MeasurementSettings) -> Iterator[Objects]:
+    """Yield the objects to store in canonical order: nuclei, or the cells made of them."""
+    if settings.cell_expansion is None or not len(checkpoint):
+        return checkpoint.blocks()
+    return CellMaker(checkpoint.everything(), slide.view, settings).blocks(slide.shared.config.threads)
+
+
 def _store(
     slide: SlideContext,
     checkpoint: Checkpoint,
     figures: PipelineFigures,
-    tissue: TissueMask | None,
-    colours: SlideColours | None,
+    background: _Background,
+    stains: SlideStains,
 ) -> None:
     """Store the checkpoint's objects in canonical order, with what is known of the slide."""
     started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
-    view = slide.view
-    mapping = slide.shared.classes.mapping
-    summary = SummaryAccumulator(view, len(mapping.classes))
+    view, tissue = slide.view, background.tissue
+    classes = slide.shared.model.card.classes  # a class map is applied when files are written
+    summary = SummaryAccumulator(view, len(classes))
     outside = BackgroundCounter(tissue)
     writer = StoreWriter(slide.paths.objects)
-    by_class = np.zeros(len(mapping.classes), np.int64)
-    regions = slide.regions and RegionCounter(slide.regions, mapping.classes, view.scale.mpp)
+    by_class = np.zeros(len(classes), np.int64)
+    regions = slide.regions and RegionCounter(slide.regions, classes, view.scale.mpp)
     try:
-        for block in checkpoint.blocks():
-            objects = regions.kept(mapping.apply(block)) if regions else mapping.apply(block)
+        for block in _finished(slide, checkpoint, stains.settings):
+            objects = regions.kept(block) if regions else block
             by_class += np.bincount(objects.classes, minlength=len(by_class))
             writer.write(objects)
             summary.add(objects)
@@ -171,20 +194,19 @@ def _store(
         _check_unchanged(slide)
         totals = summary.result()
         write_summary(slide.paths.summary, totals)
-        found = Findings(figures.tiles_total, totals, outside.count, colours)
+        found = Findings(figures.tiles_total, totals, outside.count, background.colours)
         figures.doubts += doubts(found, slide.shared.model.card)
         figures.seconds = {**figures.seconds, "write": time.perf_counter() - started}
         record = slide_record(slide, figures, tissue)
         record.result = {"key": slide.key, "slide_state": slide.state.text, "content": digest}
-        record.counts = {**record.counts, "nuclei_by_class": mapping.named(by_class)}
+        record.counts = {**record.counts, "nuclei_by_class": identity_mapping(classes).named(by_class)}
         if slide.regions and regions:
             record.regions = regions.facts()
             record.counts = {**record.counts, "tissue_mm2": slide.regions.tissue_mm2(tissue, view)}
-        header = slide_header(
-            view, mapping.classes, slide.shared.model, slide.fingerprint, result_settings(slide.shared.config)
-        )
+        settings = {**result_settings(slide.shared.config), **stains.vectors}
+        header = slide_header(view, classes, slide.shared.model, slide.fingerprint, settings)
         shapes = stored_regions(slide.regions.regions) if slide.regions else b""
-        writer.commit(StoredSlide(slide.key, header, as_mapping(record), shapes), tissue)
+        writer.commit(StoredSlide(objects_key(slide.key), header, as_mapping(record), shapes), tissue)
     except BaseException:
         writer.abort()
         raise

@@ -15,13 +15,15 @@ from nuclix.engine.run_config import MEASUREMENTS, RunConfig
 from nuclix.engine.segmentation.objects import PROBABILITY, Objects
 from nuclix.ext.label_sums import label_sums
 from nuclix.ext.outlines import DEFAULT_TOLERANCE, MAX_SMOOTH_EXTENT, Outlines, OutlineStyle, outlines
-from nuclix.ext.shapes import shape_measurements
+from nuclix.ext.shapes import Rings, shape_measurements
 from nuclix.ext.stains import StainStatistics, stain_inverse, stain_statistics
 
 # Shapes; stains as StarDist and InstanSeg name them; stains as QuPath's cell detection names them.
 FAMILIES = MEASUREMENTS
-_STAINS = ("Hematoxylin", "Eosin")
-_STATISTICS = {"Mean": "mean", "Median": "median", "Min": "min", "Max": "max", "Std.Dev.": "std"}
+STAINS = ("Hematoxylin", "Eosin")
+STATISTICS = {"Mean": "mean", "Median": "median", "Min": "min", "Max": "max", "Std.Dev.": "std"}
+OD_STATISTICS = ("mean", "sum", "std dev", "max", "min", "range")  # of QuPath's cell detection
+DEFAULT, ESTIMATE = "default", "estimate"  # stain vectors of QuPath, of each slide
 _VECTOR_NUMBERS = 6  # two stain vectors of red, green, blue
 _RED, _GREEN = 65536.0, 256.0  # places of the channels in a packed pixel, below 2^24: float32 holds it exactly
 
@@ -42,6 +44,10 @@ class MeasurementSettings:
         Of `FAMILIES`.
     stains : tuple of float or None
         Hematoxylin and eosin vectors (r, g, b, r, g, b); None for QuPath's default.
+    estimate_stains : bool
+        Whether the vectors are estimated for each slide; `stains` is then None until they are.
+    cell_expansion : float or None
+        Micrometres by which nuclei grow to cells at most; None for nuclei alone.
     """
 
     outline: OutlineStyle = "smooth"
@@ -49,6 +55,8 @@ class MeasurementSettings:
     keep_holes: bool = False
     families: tuple[str, ...] = ("shape",)
     stains: tuple[float, ...] | None = None
+    cell_expansion: float | None = None
+    estimate_stains: bool = False
 
     def __post_init__(self) -> None:
         unknown = [family for family in self.families if family not in FAMILIES]
@@ -80,17 +88,22 @@ def measurement_settings(config: RunConfig) -> MeasurementSettings:
     UsageError
         If the stain vectors are not six numbers, or not those of two stains.
     """
-    stains = None
+    given, stains = config.stains, None
+    estimate = given == (ESTIMATE,)
     try:
-        if config.stains:
-            stains = tuple(float(number) for number in config.stains)
+        if given and given not in ((ESTIMATE,), (DEFAULT,)):
+            stains = tuple(float(number) for number in given)
             if len(stains) != _VECTOR_NUMBERS:
                 raise ValueError(f"{len(stains)} numbers where there should be {_VECTOR_NUMBERS}")
         style = cast(OutlineStyle, config.outline)
-        settings = MeasurementSettings(style, config.simplify, config.keep_holes, config.measurements, stains)
+        settings = MeasurementSettings(
+            style, config.simplify, config.keep_holes, config.measurements, stains, config.cell_expansion, estimate
+        )
         settings.inverse()
     except ValueError as error:
-        raise UsageError(f"--stains R,G,B,R,G,B (hematoxylin, eosin): {error}") from error
+        raise UsageError(
+            f"--stains takes {DEFAULT}, {ESTIMATE}, or R,G,B,R,G,B of hematoxylin and eosin: {error}"
+        ) from error
     return settings
 
 
@@ -111,7 +124,7 @@ def shape_names(mpp: float | None) -> tuple[str, ...]:
 
 
 def measurement_names(mpp: float | None, settings: MeasurementSettings) -> tuple[str, ...]:
-    """Return the names of all measurements in the order in which they are written.
+    """Return the names of all measurements of nuclei, in the order in which they are written.
 
     Parameters
     ----------
@@ -125,24 +138,18 @@ def measurement_names(mpp: float | None, settings: MeasurementSettings) -> tuple
     tuple of str
         QuPath's names; the detection probability is always among them.
     """
-    unit = "px" if mpp is None else "µm"
-    names: tuple[str, ...] = ()
-    if "shape" in settings.families:
-        names = (
-            f"Area {unit}^2",
-            f"Length {unit}",
-            "Circularity",
-            "Solidity",
-            f"Max diameter {unit}",
-            f"Min diameter {unit}",
-        )
-    names += (PROBABILITY,)
+    names = (*(_shape_names(mpp) if "shape" in settings.families else ()), PROBABILITY)
     if "stain" in settings.families:
-        names += tuple(f"{stain}: {name}" for stain in _STAINS for name in _STATISTICS)
+        names += tuple(f"{stain}: {name}" for stain in STAINS for name in STATISTICS)
     if "stain-od" in settings.families:
-        kinds = ("mean", "sum", "std dev", "max", "min", "range")
-        names += tuple(f"Nucleus: {stain} OD {kind}" for stain in _STAINS for kind in kinds)
+        names += tuple(f"Nucleus: {stain} OD {kind}" for stain in STAINS for kind in OD_STATISTICS)
     return names
+
+
+def _shape_names(mpp: float | None) -> tuple[str, ...]:
+    unit = "px" if mpp is None else "µm"
+    lengths = (f"Max diameter {unit}", f"Min diameter {unit}")
+    return (f"Area {unit}^2", f"Length {unit}", "Circularity", "Solidity", *lengths)
 
 
 def measure(
@@ -174,10 +181,15 @@ def measure(
     probability = np.clip(np.nan_to_num(sums / found.pixels, nan=0.0), 0.0, 1.0)
     if "shape" not in families:
         return {PROBABILITY: probability}
+    return {**shape_values(found, mpp), PROBABILITY: probability}
+
+
+def shape_values(found: Rings, mpp: float | None) -> dict[str, NDArray[np.float64]]:
+    """Return the shape measurements that `measure` gives of N outlines in pixels, by name."""
     shapes = shape_measurements(found)
     length = 1.0 if mpp is None else mpp
     circularity = 4 * math.pi * shapes.exterior_area / shapes.exterior_perimeter**2
-    if found.shells.sum() > len(found):
+    if found.shells.sum() > len(found.rings) - 1:
         parts = np.add.reduceat(found.shells, found.rings[:-1], dtype=np.int64)
         circularity = np.where(parts > 1, np.nan, circularity)
     values = (
@@ -187,19 +199,18 @@ def measure(
         shapes.area / shapes.hull_area,
         shapes.min_bounding_circle_diameter * length,
         shapes.min_width * length,
-        probability,
     )
-    return dict(zip(shape_names(mpp), values, strict=True))
+    return dict(zip(_shape_names(mpp), values, strict=True))
 
 
-def _stain_values(
+def stain_values(
     statistics: StainStatistics, pixels: NDArray[np.int64], families: tuple[str, ...]
 ) -> list[NDArray[np.float64]]:
     """Return the columns of the stain families, in the order of `measurement_names`."""
     values: list[NDArray[np.float64]] = []
-    stains = range(len(_STAINS))
+    stains = range(len(STAINS))
     if "stain" in families:
-        values += [getattr(statistics, name)[:, k] for k in stains for name in _STATISTICS.values()]
+        values += [getattr(statistics, name)[:, k] for k in stains for name in STATISTICS.values()]
     if "stain-od" in families:
         low, high = statistics.min, statistics.max
         columns = (statistics.mean, statistics.mean * pixels[:, None], statistics.std, high, low, high - low)
@@ -272,7 +283,7 @@ def objects_of(
             raise ValueError("stains are measured on the block's pixels, and there are none")
         statistics = stain_statistics(labels, rgb, settings.inverse())
         names = measurement_names(mpp, settings)[len(measurements) :]
-        values = _stain_values(statistics, found.pixels, settings.families)
+        values = stain_values(statistics, found.pixels, settings.families)
         measurements.update(zip(names, values, strict=True))
     return Objects(
         first=found.first + corner,

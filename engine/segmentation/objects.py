@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,11 @@ class Objects:
         Index of each object's class.
     measurements : mapping of str to (N,) float64
         In the order in which they are written; NaN where an object does not have a measurement.
+    cell_offsets : (N + 1,) int64 or None
+        Where objects are cells: the boundary of object i, one ring, owns
+        ``cell_corners[cell_offsets[i]:cell_offsets[i + 1]]``. The rings above are then its nucleus.
+    cell_corners : (W, 2) float32 or None
+        Corners of the boundaries of cells.
     """
 
     first: NDArray[np.int64]
@@ -51,6 +56,8 @@ class Objects:
     corners: NDArray[np.float32]
     classes: NDArray[np.int32]
     measurements: Mapping[str, NDArray[np.float64]]
+    cell_offsets: NDArray[np.int64] | None = None
+    cell_corners: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -64,6 +71,26 @@ class Objects:
     def score(self) -> NDArray[np.float64]:
         """(N,) float64, detection probability of each object."""
         return self.measurements[PROBABILITY]
+
+    @property
+    def are_cells(self) -> bool:
+        """Whether each object is a cell: a boundary around a nucleus."""
+        return self.cell_offsets is not None
+
+    @property
+    def boundaries(self) -> Objects:
+        """The objects outlined by what QuPath shows as their region: the boundary of a cell, else the nucleus."""
+        if self.cell_offsets is None or self.cell_corners is None:
+            return self
+        return replace(
+            self,
+            rings=np.arange(len(self) + 1, dtype=np.int64),
+            shells=np.ones(len(self), bool),
+            offsets=self.cell_offsets,
+            corners=self.cell_corners,
+            cell_offsets=None,
+            cell_corners=None,
+        )
 
 
 def take(objects: Objects, index: NDArray[np.int64]) -> Objects:
@@ -85,6 +112,11 @@ def take(objects: Objects, index: NDArray[np.int64]) -> Objects:
     ring_index = gathered(objects.rings[:-1][index], ring_counts)
     corner_counts = np.diff(objects.offsets)[ring_index]
     corner_index = gathered(objects.offsets[:-1][ring_index], corner_counts)
+    cell_offsets, cell_corners = objects.cell_offsets, objects.cell_corners
+    if cell_offsets is not None and cell_corners is not None:
+        lengths = np.diff(cell_offsets)[index]
+        cell_corners = cell_corners[gathered(cell_offsets[:-1][index], lengths)]
+        cell_offsets = offsets_of(lengths)
     return Objects(
         first=objects.first[index],
         pixels=objects.pixels[index],
@@ -94,6 +126,8 @@ def take(objects: Objects, index: NDArray[np.int64]) -> Objects:
         corners=objects.corners[corner_index],
         classes=objects.classes[index],
         measurements={name: values[index] for name, values in objects.measurements.items()},
+        cell_offsets=cell_offsets,
+        cell_corners=cell_corners,
     )
 
 
@@ -113,13 +147,17 @@ def concatenate(parts: Sequence[Objects]) -> Objects:
     Raises
     ------
     ValueError
-        If `parts` is empty or the measurements' names differ.
+        If `parts` is empty, the measurements' names differ, or only some are cells.
     """
     if not parts:
         raise ValueError("nothing to concatenate: `parts` is empty")
     names = tuple(parts[0].measurements)
     if any(tuple(part.measurements) != names for part in parts):
         raise ValueError("objects with different measurements can't be joined")
+    if len({part.are_cells for part in parts}) > 1:
+        raise ValueError("cells and nuclei without cells can't be joined")
+    cell_lengths = [np.diff(part.cell_offsets) for part in parts if part.cell_offsets is not None]
+    cell_corners = [part.cell_corners for part in parts if part.cell_corners is not None]
     rings = np.concatenate([np.diff(part.rings) for part in parts])
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
     return Objects(
@@ -131,6 +169,8 @@ def concatenate(parts: Sequence[Objects]) -> Objects:
         corners=np.concatenate([part.corners for part in parts]),
         classes=np.concatenate([part.classes for part in parts]),
         measurements={name: np.concatenate([part.measurements[name] for part in parts]) for name in names},
+        cell_offsets=offsets_of(np.concatenate(cell_lengths)) if cell_lengths else None,
+        cell_corners=np.concatenate(cell_corners) if cell_corners else None,
     )
 
 

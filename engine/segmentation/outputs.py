@@ -14,8 +14,11 @@ from nuclix.engine.errors import UsageError
 from nuclix.engine.files import checksum
 from nuclix.engine.run_config import AUTO_FORMAT, AUTO_FORMATS, LARGE_SLIDE
 from nuclix.engine.segmentation.annotations import tissue_annotations
+from nuclix.engine.segmentation.classes import ClassMapping
+from nuclix.engine.segmentation.record import SlideRecord
 from nuclix.engine.segmentation.regions import region_annotations
 from nuclix.engine.segmentation.store import ObjectStore
+from nuclix.engine.segmentation.written_classes import mapped_record
 
 WritersByFormat = Mapping[str, Writer]
 
@@ -87,6 +90,7 @@ def write_outputs(
     store: ObjectStore,
     targets: Mapping[str, Path],
     writers: WritersByFormat,
+    mapping: ClassMapping | None = None,
     *,
     annotations: bool,
     on_block: Callable[[], None],
@@ -101,6 +105,8 @@ def write_outputs(
         File by format.
     writers : mapping of str to Writer
         By format.
+    mapping : ClassMapping, optional
+        What becomes of the model's classes; None leaves them as they are.
     annotations : bool
         Whether to write tissue annotations, where the format has them.
     on_block : callable
@@ -113,17 +119,21 @@ def write_outputs(
     DataError
         If the stored objects are damaged.
     """
-    header = store.slide.header
+    header, regions = store.slide.header, store.slide.record.get("regions", [])
+    if mapping is not None:
+        regions = mapped_record(SlideRecord(**store.slide.record), header.classes, mapping).regions
+        header = replace(header, classes=mapping.classes)
     if annotations and store.tissue is not None:
         header = replace(header, annotations=tissue_annotations(header, store.tissue, store.first()))
     if store.slide.regions:
-        regions = region_annotations(store.slide.regions, store.slide.record["regions"])
-        header = replace(header, annotations=(*header.annotations, *regions))
+        outlined = region_annotations(store.slide.regions, regions)
+        header = replace(header, annotations=(*header.annotations, *outlined))
     with ExitStack() as stack:
         sessions = _open_all(targets, writers, header, stack)
         for objects in store.blocks():
+            written = objects if mapping is None else mapping.apply(objects)
             for session in sessions:
-                session.write(objects)
+                session.write(written)
             on_block()
         for session in sessions:
             session.commit()

@@ -94,10 +94,9 @@ class ViewRegions:
         shapely.prepare(shapes)
         return cls(tuple(regions), tuple(shapes))
 
-    @property
-    def patches(self) -> RegionShapes:
-        """What patches are chosen by."""
-        return RegionShapes(self.shapes)
+    def patches(self, margin: int = 0) -> RegionShapes:
+        """Return what patches are chosen by: the regions and `margin` pixels around them."""
+        return RegionShapes([shape.buffer(margin) for shape in self.shapes] if margin else self.shapes)
 
     def inside(self, objects: Objects) -> NDArray[np.bool_]:
         """Return (regions, N) bool: whether a nucleus' centroid lies in a region or on its boundary."""

@@ -51,6 +51,25 @@ def result_key(
     return json.dumps({**facts, **result_settings(config), **class_map_hash(config.class_map), **(side_files or {})})
 
 
+CLASS_MAP = "class_map"
+
+
+def objects_key(key: str) -> str:
+    """Return what the stored objects of a result depend on: its key without the class map, which is applied later."""
+    return json.dumps({name: value for name, value in json.loads(key).items() if name != CLASS_MAP})
+
+
+def with_class_map(key: str, config: RunConfig) -> str:
+    """Return the key of a result with the class map of a run in place of its own.
+
+    Raises
+    ------
+    UsageError
+        If the class map can't be read.
+    """
+    return json.dumps({**json.loads(objects_key(key)), **class_map_hash(config.class_map)})
+
+
 def read_key(text: str | None) -> dict[str, Any]:
     """Return the facts of a key, those of nuclix 0.1.0 under their present names; empty for what is no key."""
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nuclix.engine.contracts import PostProcessor
-from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
+from nuclix.engine.errors import DeviceMemoryError, Interrupted, ModelError, OutputError
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.checkpoint import committed_key
 from nuclix.engine.segmentation.classes import Classes, prepare_classes
@@ -25,9 +25,10 @@ from nuclix.engine.segmentation.outputs import (
 from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
 from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
 from nuclix.engine.segmentation.regions import ViewRegions, regions_of, side_file_hashes
-from nuclix.engine.segmentation.result_key import result_key
+from nuclix.engine.segmentation.result_key import CLASS_MAP, objects_key, result_key, with_class_map
 from nuclix.engine.segmentation.slide_files import SlideOutcome, SlidePaths
 from nuclix.engine.segmentation.store import ObjectStore, open_store
+from nuclix.engine.segmentation.written_classes import mapped_record
 from nuclix.engine.slide.colour import managed
 from nuclix.engine.slide.damage import DamageTolerant
 from nuclix.engine.slide.identity import ContentHash, SlideState, slide_state
@@ -150,6 +151,11 @@ class SlideContext:
     content: ContentHash
     regions: ViewRegions | None = None
 
+    def stop_if_asked(self) -> None:
+        """Raise `Interrupted` if the run is to stop."""
+        if self.hooks.should_stop():
+            raise Interrupted(f"{self.paths.slide}: stopped on request")
+
 
 def segment_slide(
     paths: SlidePaths, context: SegmentationContext, hooks: RunHooks, user_scale: UserScale | None = None
@@ -194,7 +200,8 @@ def _stored_objects(paths: SlidePaths, context: SegmentationContext, user: UserS
     """Return the stored objects of the slide that this run would compute, if they are there."""
     mark, files = fingerprint(paths.slide), side_file_hashes(context.config, paths.slide)
     for mpp in (user.mpp,) if user.overrules else dict.fromkeys((None, user.mpp)):
-        store = open_store(paths.objects, result_key(mark, context.model.sha256, context.config, mpp, files))
+        key = result_key(mark, context.model.sha256, context.config, mpp, files)
+        store = open_store(paths.objects, objects_key(key))
         if store is not None:
             if store.slide.record.get("result", {}).get("slide_state") == slide_state(paths.slide).text:
                 return store
@@ -233,12 +240,15 @@ def _write_results(
     """Write a slide's files in all formats from its stored objects, then its record."""
     config, writers = context.config, context.writers
     started = time.perf_counter()
-    record = SlideRecord(**store.slide.record)
+    mapping = context.classes.mapping
+    record = mapped_record(SlideRecord(**store.slide.record), store.slide.header.classes, mapping)
+    record.result = {**record.result, "key": with_class_map(str(record.result["key"]), config)}
+    record.settings = {**record.settings, CLASS_MAP: config.class_map}
     counts = record.counts
     end = Progress(counts["tiles"], counts["tiles_total"], counts["pixels"], counts["nuclei"], counts["rows"])
     targets = {name: paths.result(writers[name].suffix) for name in chosen_formats(config.format, len(store))}
     annotations = config.tissue_annotations
-    write_outputs(store, targets, writers, annotations=annotations, on_block=lambda: hooks.on_progress(end))
+    write_outputs(store, targets, writers, mapping, annotations=annotations, on_block=lambda: hooks.on_progress(end))
     written = output_files(targets, paths.out, annotations=annotations)
     before = None if computed else read_record(paths.record)
     record.outputs = merged_outputs(before.outputs if before else (), written)

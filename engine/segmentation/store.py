@@ -19,7 +19,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,13 +36,22 @@ from nuclix.ext.ragged import offsets_of
 
 FORMAT = 1
 _REGIONS = "regions.json"
-_HEADER, _TISSUE, _CORNERS, _VALUES = "header.json", "tissue.npy", "corners.npy", "measurements.npy"
+_HEADER, _TISSUE, _VALUES = "header.json", "tissue.npy", "measurements.npy"
+# Columns of corners, and where their unit is stored.
+_CORNERS = {"corners": "corner_unit", "cell_corners": "cell_corner_unit"}
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 # Corners are multiples of a pixel, or of a small fraction of it: the units that are tried, per pixel.
 _UNITS = (1, 32)
 _RAW = 0  # corners that are multiples of none are stored as they are
-_INTEGERS = {"first": np.int64, "pixels": np.int64, "rings": np.int64, "offsets": np.int64, "classes": np.int32}
-_COUNTED = ("rings", "offsets")  # stored as lengths, which are smaller
+_INTEGERS = {
+    "first": np.int64,
+    "pixels": np.int64,
+    "rings": np.int64,
+    "offsets": np.int64,
+    "classes": np.int32,
+    "cell_offsets": np.int64,
+}
+_COUNTED = ("rings", "offsets", "cell_offsets")  # stored as lengths, which are smaller
 # What reading a file that is missing, damaged or not a store may raise.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -102,20 +111,20 @@ class StoreWriter:
             return
         self._names = tuple(objects.measurements)
         folder = f"{self._blocks:06d}"
-        unit, corners = _packed_corners(objects)
         values = np.empty((len(objects), len(self._names)))
         for column, name in enumerate(self._names):
             values[:, column] = objects.measurements[name]
         with self._aborting():
             for item in fields(objects):
                 array = getattr(objects, item.name)
-                if item.name in ("corners", "measurements") or array is None:
+                if item.name == "measurements" or array is None:
                     continue
+                if item.name in _CORNERS:
+                    unit, array = _packed_corners(array, objects, item.name)
+                    self._put(f"{folder}/{_CORNERS[item.name]}.npy", np.array([unit]))
                 if item.name in _COUNTED:
                     array = np.diff(array)
                 self._put(f"{folder}/{item.name}.npy", _packed(array) if item.name in _INTEGERS else array)
-            self._put(f"{folder}/corner_unit.npy", np.array([unit]))
-            self._put(f"{folder}/{_CORNERS}", corners)
             self._put(f"{folder}/{_VALUES}", values, compressed=False)  # digits of measurements do not compress
         self._blocks += 1
         self._objects += len(objects)
@@ -287,15 +296,18 @@ class ObjectStore:
         present = set(self._archive.NameToInfo)
         for item in fields(Objects):
             name = f"{folder}/{item.name}.npy"
-            if item.name not in ("corners", "measurements"):
-                columns[item.name] = self._array(name) if name in present else None
+            if item.name != "measurements":
+                columns[item.name] = self._array(name) if name in present or item.default is MISSING else None
         for name, dtype in _INTEGERS.items():
-            columns[name] = offsets_of(columns[name]) if name in _COUNTED else columns[name].astype(dtype)
+            if columns[name] is not None:
+                columns[name] = offsets_of(columns[name]) if name in _COUNTED else columns[name].astype(dtype)
         values = self._array(f"{folder}/{_VALUES}")
         columns["measurements"] = {name: values[:, k].copy() for k, name in enumerate(self._names)}
-        unit = self._array(f"{folder}/corner_unit.npy").item()
-        corners = self._array(f"{folder}/{_CORNERS}")
-        return Objects(corners=_unpacked_corners(corners, unit, columns), **columns)
+        for name, unit in _CORNERS.items():
+            if columns[name] is not None:
+                code = self._array(f"{folder}/{unit}.npy").item()
+                columns[name] = _unpacked_corners(columns[name], code, _first_of_corners(name, columns))
+        return Objects(**columns)
 
     def first(self) -> Iterator[NDArray[np.int64]]:
         """Yield the first pixels of all objects, block by block, without reading their outlines.
@@ -333,26 +345,27 @@ def _packed(column: NDArray[Any]) -> NDArray[Any]:
     return column.astype(np.result_type(np.min_scalar_type(column.min()), np.min_scalar_type(column.max())))
 
 
-def _firsts_of_corners(first: NDArray[np.int64], rings: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the first pixel of each corner's object, (V, 2)."""
-    return np.repeat(first, np.diff(offsets[rings]), axis=0)
+def _first_of_corners(name: str, columns: Mapping[str, Any]) -> NDArray[Any]:
+    """Return the first pixel of each corner's object, (V, 2), for a column of corners."""
+    counts = np.diff(columns["cell_offsets"] if name == "cell_corners" else columns["offsets"][columns["rings"]])
+    return np.repeat(columns["first"], counts, axis=0)
 
 
-def _packed_corners(objects: Objects) -> tuple[int, NDArray[Any]]:
+def _packed_corners(corners: NDArray[Any], objects: Objects, name: str) -> tuple[int, NDArray[Any]]:
     """Return corners relative to the first pixel of their object, as small integers, and the units to a pixel."""
-    relative = objects.corners.astype(np.float64) - _firsts_of_corners(objects.first, objects.rings, objects.offsets)
+    columns = {item.name: getattr(objects, item.name) for item in fields(objects)}
+    relative = corners.astype(np.float64) - _first_of_corners(name, columns)
     for unit in _UNITS:
         scaled = relative * unit
         whole = np.rint(scaled)
-        if np.array_equal(scaled, whole) and objects.corners.dtype in (np.int32, np.float32):
-            code = unit if objects.corners.dtype == np.int32 else -unit
+        if np.array_equal(scaled, whole) and corners.dtype in (np.int32, np.float32):
+            code = unit if corners.dtype == np.int32 else -unit
             return code, _packed(whole.astype(np.int64))
-    return _RAW, objects.corners
+    return _RAW, corners
 
 
-def _unpacked_corners(corners: NDArray[Any], code: int, columns: Mapping[str, Any]) -> NDArray[Any]:
+def _unpacked_corners(corners: NDArray[Any], code: int, first: NDArray[Any]) -> NDArray[Any]:
     if code == _RAW:
         return corners
-    first = _firsts_of_corners(columns["first"], columns["rings"], columns["offsets"])
     absolute = corners / abs(code) + first
     return absolute.astype(np.int32 if code > 0 else np.float32)

@@ -24,7 +24,7 @@ AREA_BIN_UM2 = 2.0
 AREA_BINS = 250
 _FORMAT = 2
 _WITHOUT_CLASSES = 1  # the format of 0.1
-_AREA = "Area µm^2"
+_AREAS = ("Area µm^2", "Nucleus: Area µm^2")  # of nuclei alone, of cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ class SummaryAccumulator:
         flat = kind * cells + row * self._shape[1] + col
         self._counts += np.bincount(flat, minlength=self._counts.size).reshape(kinds, cells)
         # The area of the outline that is written, as everywhere else; of the pixels where no shapes are measured.
-        area = objects.measurements.get(_AREA, objects.pixels * self._um**2)
+        measured = [objects.measurements[name] for name in _AREAS if name in objects.measurements]
+        area = measured[0] if measured else objects.pixels * self._um**2
         self._areas += np.bincount(np.minimum(area / AREA_BIN_UM2, AREA_BINS).astype(int), minlength=AREA_BINS + 1)
         self._area_sum += float(area.sum())
 
@@ -105,8 +106,14 @@ def write_summary(path: Path, summary: SlideSummary) -> None:
     """
     buffer = io.BytesIO()
     numbers = np.array([summary.cell_mm2, summary.area_sum])
-    maps = {"counts": summary.counts, "by_class": summary.by_class}
-    np.savez_compressed(buffer, format=_FORMAT, areas=summary.areas, numbers=numbers, **maps)
+    np.savez_compressed(
+        buffer,
+        format=_FORMAT,
+        counts=summary.counts,
+        by_class=summary.by_class,
+        areas=summary.areas,
+        numbers=numbers,
+    )
     try:
         replace_file(path, buffer.getvalue(), durable=False)
     except OSError as error:

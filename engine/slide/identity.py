@@ -43,7 +43,9 @@ class SlideState:
 
 
 def slide_files(path: Path) -> tuple[Path, ...]:
-    """Return the files that hold a slide: itself, and those in its folder of data."""
+    """Return the files that hold a slide: itself and those in its folder of data, or all of a folder."""
+    if path.is_dir():
+        return tuple(sorted(file for file in path.rglob("*") if file.is_file()))
     pattern = _DATA_FOLDERS.get(path.suffix.lower())
     if pattern is None:
         return (path,)
@@ -79,7 +81,8 @@ def slide_state(path: Path) -> SlideState:
     size = sum(int(state.partition(":")[0]) for state in states)
     if len(files) == 1:
         return SlideState(size, states[0])
-    listing = "\n".join(f"{os.fsencode(file.name)!r} {state}" for file, state in zip(files, states, strict=True))
+    names = [file.relative_to(path) if path.is_dir() else file.name for file in files]
+    listing = "\n".join(f"{os.fsencode(name)!r} {state}" for name, state in zip(names, states, strict=True))
     return SlideState(size, f"{len(files)} files:{hashlib.sha256(listing.encode()).hexdigest()}")
 
 

@@ -46,9 +46,7 @@ def open_slide(path: str | Path, reader: str | None = None) -> SlideReader:
         If there is no reader of that name.
     """
     path = Path(path)
-    names = registry.names(registry.READERS)
-    wanted = names if reader is None else (reader,)
-    readers = [cast(type[SlideReader], registry.load(registry.READERS, name)) for name in wanted]
+    readers = installed_readers() if reader is None else (_reader(reader),)
     if not _is_folder_of_a_reader(path, readers):
         check_file(path)
     if reader is not None:
@@ -62,14 +60,19 @@ def open_slide(path: str | Path, reader: str | None = None) -> SlideReader:
             refused = refused or error
     if refused is not None:
         raise refused
-    raise SlideError(f"{path}: not an image that any installed reader recognises (readers: {', '.join(names)})")
+    raise SlideError(
+        f"{path}: not an image that any installed reader recognises (readers: "
+        f"{', '.join(registry.names(registry.READERS))})"
+    )
 
 
 def installed_readers() -> tuple[type[SlideReader], ...]:
-    """Return the installed readers."""
-    return tuple(
-        cast(type[SlideReader], registry.load(registry.READERS, name)) for name in registry.names(registry.READERS)
-    )
+    """Return the installed readers, by name."""
+    return tuple(cast(type[SlideReader], kind) for kind in registry.load_all(registry.READERS).values())
+
+
+def _reader(name: str) -> type[SlideReader]:
+    return cast(type[SlideReader], registry.load(registry.READERS, name))
 
 
 def is_recognised(path: Path, readers: Sequence[type[SlideReader]]) -> bool:
@@ -126,6 +129,8 @@ def fingerprint(path: Path) -> str:
     SlideError
         If the file can't be read.
     """
+    if _is_folder_of_a_reader(path, installed_readers()):
+        return _folder_fingerprint(path)
     check_file(path)
     try:
         with path.open("rb") as file:
@@ -135,6 +140,22 @@ def fingerprint(path: Path) -> str:
             for place in sorted({last * step // (CHUNKS + 1) for step in range(CHUNKS + 2)}):
                 file.seek(place)
                 digest.update(file.read(CHUNK))
+    except OSError as error:
+        raise SlideError(f"{path}: can't be read ({error.strerror}); check the disk or the connection") from error
+    return digest.hexdigest()
+
+
+def _folder_fingerprint(path: Path) -> str:
+    """Identify a slide that is a folder: SHA-256 of names and sizes of its files, and of samples of them."""
+    digest = hashlib.sha256()
+    try:
+        files = [(file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()]
+        files.sort()
+        for name, file in files:
+            digest.update(f"{os.fsencode(name)!r} {file.stat().st_size}\n".encode())
+        for place in sorted({(len(files) - 1) * step // CHUNKS for step in range(CHUNKS + 1)}):
+            with files[place][1].open("rb") as content:
+                digest.update(content.read(CHUNK))
     except OSError as error:
         raise SlideError(f"{path}: can't be read ({error.strerror}); check the disk or the connection") from error
     return digest.hexdigest()

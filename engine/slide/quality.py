@@ -132,7 +132,7 @@ def _artefacts(overview: Overview, tissue: TissueMask | None) -> dict[str, float
         "pen_mm2": float(ink.sum()) * unit,
         "dust_mm2": dust,
         "coverslip_mm2": edge,
-        "border_mm2": float((~lit).sum()) * unit,
+        "border_mm2": float(_at_edges(_large(~lit, unit)).sum()) * unit,
     }
     if tissue is not None and tissue.mask.any():
         inside = tissue.mask[: ink.shape[0], : ink.shape[1]]
@@ -149,6 +149,16 @@ def _large(mask: NDArray[np.bool_], unit: float) -> NDArray[np.bool_]:
     sizes[0] = 0.0
     large: NDArray[np.bool_] = (sizes >= _MIN_MM2)[labels]
     return large
+
+
+def _at_edges(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the pieces of a mask that reach its edges."""
+    from scipy import ndimage
+
+    frame = np.ones_like(mask)
+    frame[1:-1, 1:-1] = False
+    found: NDArray[np.bool_] = ndimage.binary_propagation(mask & frame, np.ones((3, 3)), mask)
+    return found
 
 
 def _specks_and_lines(grey: NDArray[np.bool_], overview: Overview) -> tuple[float, float]:

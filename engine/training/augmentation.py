@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OD_FLOOR = 1.0  # added to 0..255 so that black has a finite optical density
 OD_RANGE = 256.0
-LEAST_SIGMA = 0.4  # px; a narrower Gaussian does nothing
+MIN_SIGMA = 0.4  # px; a narrower Gaussian does nothing
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -298,7 +298,7 @@ def focus(images: torch.Tensor, settings: Augmentation, rng: torch.Generator) ->
     sharpened = ~blurred & (draws[0] < settings.blur + settings.sharpen)
     chosen = blurred | sharpened
     if chosen.any():
-        sigma = LEAST_SIGMA + (settings.blur_sigma - LEAST_SIGMA) * draws[1]
+        sigma = MIN_SIGMA + (settings.blur_sigma - MIN_SIGMA) * draws[1]
         amount = torch.where(blurred, torch.ones(count), -draws[2])
         images[chosen] = blur(images[chosen], sigma[chosen], amount[chosen])
     coarse = draws[3] < settings.low_resolution

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nuclix.engine.training.contracts import Recipe
 
-MOST_DRAWS = 20  # of one patch, where a recipe refuses patches
+MAX_DRAWS = 20  # of one patch, where a recipe refuses patches
 CONTEXT = 24  # px around a patch that its targets are computed with: a nucleus cut by the patch keeps its distances
 
 
@@ -104,11 +104,11 @@ class Sampler:
         return torch.from_numpy(targets_of(self._recipe, planes[0].astype(np.int32) * here, planes[1:] * here))
 
     def _accepted(self, index: int, streak: bool, rng: torch.Generator) -> torch.Tensor:
-        """Draw a patch of an image until the recipe accepts it, or `MOST_DRAWS` times."""
+        """Draw a patch of an image until the recipe accepts it, or `MAX_DRAWS` times."""
         grid = self._grid(index, streak, rng)
         if not isinstance(self._recipe, AcceptsPatch):
             return grid
-        for _ in range(MOST_DRAWS - 1):
+        for _ in range(MAX_DRAWS - 1):
             planes = warp(self._planes[index], grid[CONTEXT:-CONTEXT, CONTEXT:-CONTEXT], "nearest").numpy()
             if self._recipe.accepts(planes[0].astype(np.int32), planes[1:]):
                 break

@@ -19,7 +19,7 @@ from nuclix.engine.errors import OutputError
 from nuclix.engine.training.contracts import Annotated
 from nuclix.engine.training.splits import PARTS, SPLIT_FILE
 
-LEAST_NUCLEI = 5  # of a square: the emptiest image of the paper's data set has so many (section III-A)
+MIN_NUCLEI = 5  # of a square: the emptiest image of the paper's data set has so many (section III-A)
 CHANNELS = 3
 MOST = 255
 
@@ -86,7 +86,7 @@ def squares(name: str, labels: NDArray[np.int32], edge: int) -> Iterator[tuple[s
         for col in range(0, max(width - edge, 0) + 1, edge):
             square = labels[row : row + edge, col : col + edge]
             names, index = np.unique(np.append(square, 0), return_inverse=True)
-            if len(names) > LEAST_NUCLEI:
+            if len(names) > MIN_NUCLEI:
                 yield f"{name}-{row}-{col}", index[:-1].reshape(square.shape).astype(np.int32)
 
 

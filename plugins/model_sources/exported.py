@@ -1,8 +1,8 @@
 """Archives of ``torch.export.save`` (``.pt2``), run by PyTorch.
 
-Such an archive holds a graph of operators as JSON, weights, and much that is executed or unpickled when it is loaded: guards
-(Python source), sample inputs (a pickle), sizes (evaluated by SymPy). `checked_export` reads the graph as text, refuses
-what does more than compute, and returns an archive of what was checked and nothing else.
+Such an archive holds a graph of operators as JSON, weights, and much that is executed or unpickled when it is loaded:
+guards (Python source), sample inputs (a pickle), sizes (evaluated by SymPy). `checked_export` reads the graph as text,
+refuses what does more than compute, and returns an archive of what was checked and nothing else.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ class _Network:
             return self._module(images.contiguous())
         except (RuntimeError, AssertionError) as error:
             raise RuntimeError(
-                f"{self._path} was exported for other shapes than {tuple(images.shape)}: {_first_line(error)}; export it "
-                "for a batch of 1 (or --batch) and patches of the card's size, or with dynamic shapes"
+                f"{self._path} was exported for other shapes than {tuple(images.shape)}: {_first_line(error)}; export "
+                "it for a batch of 1 (or --batch) and patches of the card's size, or with dynamic shapes"
             ) from error
 
 

@@ -23,6 +23,7 @@ _NEXT_FIELDS = (0x12, 0x1A, 0x22, 0x32, 0x3A, 0x42)  # producer, its version, do
 # Of a serialised message: kinds of fields, those of fixed size in bytes, and the numbers of fields that are read.
 _VARINT, _BYTES = 0, 2
 _FIXED = {1: 8, 5: 4}
+_GRAPH, _INITIALIZER, _EXTERNAL = 7, 5, 13  # of a model, its graph and a tensor, as onnx.proto numbers them
 _METADATA, _KEY, _VALUE = 14, 1, 2
 _MAX_BITS = 63
 MAX_CARD = 1 << 20  # bytes of an entry; a card is a few kB
@@ -77,28 +78,23 @@ class OnnxSource:
         Raises
         ------
         ModelError
-            If ONNX Runtime is missing or can't load the file.
+            If ONNX Runtime is missing or can't load the file, or the file keeps weights in other files.
         DeviceError
             If it can't use the device.
         """
-        return _Network(_session(path, device), path)
+        try:
+            content = path.read_bytes()
+            check_weights_inside(content, path)
+        except OSError as error:
+            raise ModelError(f"{path}: can't be read: {error.strerror or error}") from error
+        return _Network(_session(path, content, device), path)
 
 
 def _metadata(file: BinaryIO, key: bytes) -> bytes | None:
-    """Return the last value of a key among a serialised model's metadata (field 14), passing over the network itself."""
+    """Return the last value of a key among a serialised model's metadata (field 14), passing over the network."""
     found = None
-    while (head := _varint(file)) is not None:
-        field, kind = head >> 3, head & 7
-        if kind == _VARINT:
-            _varint(file)
-            continue
-        size = _FIXED[kind] if kind in _FIXED else _varint(file)
-        if size is None or (kind != _BYTES and kind not in _FIXED):
-            raise ValueError(f"unknown field {field} of type {kind}")
-        if field != _METADATA or size > MAX_CARD:
-            file.seek(size, os.SEEK_CUR)
-            continue
-        entry = dict(_strings(file.read(size)))
+    for member in _members(file, _METADATA, MAX_CARD):
+        entry = dict(_strings(member))
         if entry.get(_KEY) == key:
             found = entry.get(_VALUE, b"")
     return found
@@ -137,7 +133,50 @@ def _varint(file: BinaryIO) -> int | None:
     return None
 
 
-def _session(path: Path, device: str) -> Any:
+def check_weights_inside(content: bytes, path: Path) -> None:
+    """Refuse an ONNX file whose weights lie in other files: they may be anywhere, and its hash does not cover them.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    path : Path
+        Its name, for messages.
+
+    Raises
+    ------
+    ModelError
+        If an initializer of the graph names another file, or the file ends early.
+    """
+    try:
+        for graph in _members(io.BytesIO(content), _GRAPH):
+            for tensor in _members(io.BytesIO(graph), _INITIALIZER):
+                if any(_members(io.BytesIO(tensor), _EXTERNAL)):
+                    raise ModelError(
+                        f"{path}: keeps its weights in other files (external data), which its hash does not cover; "
+                        "save it as one file: onnx.save(model, path, save_as_external_data=False)"
+                    )
+    except ValueError as error:
+        raise ModelError(f"{path}: is not a complete ONNX file: {error}") from error
+
+
+def _members(message: BinaryIO, wanted: int, limit: int | None = None) -> Iterator[bytes]:
+    """Yield the contents of the fields of a number, up to so many bytes each, passing over all others."""
+    while (head := _varint(message)) is not None:
+        field, kind = head >> 3, head & 7
+        if kind == _VARINT:
+            _varint(message)
+            continue
+        size = _FIXED[kind] if kind in _FIXED else _varint(message)
+        if size is None or (kind != _BYTES and kind not in _FIXED):
+            raise ValueError(f"unknown field {field} of type {kind}")
+        if field == wanted and kind == _BYTES and (limit is None or size <= limit):
+            yield message.read(size)
+        else:
+            message.seek(size, os.SEEK_CUR)
+
+
+def _session(path: Path, content: bytes, device: str) -> Any:
     try:
         import onnxruntime
     except ImportError:
@@ -153,7 +192,7 @@ def _session(path: Path, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common base but this
         raise ModelError(f"{path}: ONNX Runtime can't load this network: {str(error).splitlines()[0]}") from error
 

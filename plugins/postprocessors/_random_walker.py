@@ -12,7 +12,7 @@ from nuclix.ext.components import connected_components
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
 
-LEAST_WEIGHT = 1e-6  # keeps the equations solvable across cliffs
+MIN_WEIGHT = 1e-6  # keeps the equations solvable across cliffs
 
 
 def random_walker(
@@ -97,7 +97,7 @@ def _laplacian(image: NDArray[np.float32], mask: NDArray[np.bool_], beta: float)
         steps = heights[one][joined] - heights[other][joined]
         starts.append(index[one][joined])
         ends.append(index[other][joined])
-        weights.append(np.exp(-beta * steps**2) + LEAST_WEIGHT)
+        weights.append(np.exp(-beta * steps**2) + MIN_WEIGHT)
     start, end, weight = np.concatenate(starts), np.concatenate(ends), np.concatenate(weights)
     row, col = np.concatenate([start, end]), np.concatenate([end, start])
     off = coo_array((np.concatenate([-weight, -weight]), (row, col)), shape=(count, count))

@@ -18,20 +18,18 @@ from numpy.typing import NDArray
 from nuclix.engine.contracts import Level, SlideInfo
 from nuclix.engine.errors import SlideError, UnsupportedSlideError
 from nuclix.engine.geometry import Box
+from nuclix.plugins.readers._blocks import BLOCK, BlockReader, one_line
 from nuclix.plugins.readers._scale import VENDOR, StatedScale, scale_of, stated
-from nuclix.plugins.readers._storage import TileCache
 
 MAGIC = b"ZISRAWFILE"  # the id of a CZI's first segment
 DOWNSAMPLES = (1, 16, 64)  # what is read at 16 is an overview, never pixels for the network
-BLOCK = 512  # pixels along a block of the cache
-CACHE_BYTES = 64 << 20  # about 80 blocks
 COLOUR, DEEP_COLOUR, GREY = "Bgr24", "Bgr48", "Gray8"  # libCZI's names; conversion to Bgr24 is the library's
 WHITE = (1.0, 1.0, 1.0)
 UM_PER_M = 1e6
 ADVICE = "install pylibCZIrw: pip install pylibCZIrw"
 
 
-class CziReader:
+class CziReader(BlockReader):
     """Reads Zeiss CZI.
 
     Parameters
@@ -47,10 +45,9 @@ class CziReader:
     priority: ClassVar[int] = 0
 
     def __init__(self, info: SlideInfo, document: Any, origin: tuple[int, int]) -> None:
-        self.info = info
+        super().__init__(info)
         self._document: Any = document
         self._origin = origin
-        self._cache = TileCache(CACHE_BYTES)
         self._lock = threading.Lock()
 
     @classmethod
@@ -88,7 +85,7 @@ class CziReader:
         try:
             document = czi.CziReader(str(path), czi.ReaderFileInputTypes.Standard)
         except Exception as error:  # the library raises plain RuntimeErrors
-            raise SlideError(f"{path}: is damaged or not a whole CZI ({_line(error)}); copy it again") from error
+            raise SlideError(f"{path}: is damaged or not a whole CZI ({one_line(error)}); copy it again") from error
         try:
             info, origin = _info(path, document)
             return cls(info, document, origin)
@@ -97,73 +94,24 @@ class CziReader:
             raise
         except Exception as error:  # damaged metadata can trip its parsers anywhere
             document.close()
-            raise SlideError(f"{path}: is damaged or not a whole CZI ({_line(error)}); copy it again") from error
-
-    def read(self, level: int, box: Box) -> NDArray[np.uint8]:
-        """Read a box of a level.
-
-        Parameters
-        ----------
-        level : int
-            Index into ``info.levels``.
-        box : Box
-            In the level's pixels; may reach over its edges.
-
-        Returns
-        -------
-        (height, width, 3) uint8
-            RGB; white outside the level, and where nothing was scanned.
-
-        Raises
-        ------
-        SlideError
-            If the library can't read the box.
-        """
-        if not 0 <= level < len(self.info.levels):
-            raise ValueError(f"{self.info.path}: has no level {level}")
-        if self._document is None:
-            raise ValueError(f"{self.info.path}: read after close")
-        inside = box.intersect(Box(0, 0, self.info.levels[level].height, self.info.levels[level].width))
-        out = np.full((*box.shape, 3), 255, np.uint8)
-        if not inside.area:
-            return out
-        for row in range(inside.row // BLOCK, (inside.row_end - 1) // BLOCK + 1):
-            for col in range(inside.col // BLOCK, (inside.col_end - 1) // BLOCK + 1):
-                place = Box(row * BLOCK, col * BLOCK, BLOCK, BLOCK)
-                shown = inside.intersect(place)
-                out[shown.slices(box)] = self._block(level, place)[shown.slices(place)]
-        return out
-
-    def _block(self, level: int, place: Box) -> NDArray[np.uint8]:
-        return self._cache.get((level, place.row, place.col), lambda: self._decoded(level, place))
+            raise SlideError(f"{path}: is damaged or not a whole CZI ({one_line(error)}); copy it again") from error
 
     def _decoded(self, level: int, place: Box) -> NDArray[np.uint8]:
         down = DOWNSAMPLES[level]
         row, col = self._origin[0] + place.row * down, self._origin[1] + place.col * down
         roi = (col, row, place.width * down, place.height * down)
         with self._lock:  # the library does not promise to be safe from several threads
-            if self._document is None:
-                raise ValueError(f"{self.info.path}: read after close")
             try:
                 bgr = self._document.read(roi=roi, zoom=1 / down, pixel_type=COLOUR, background_pixel=WHITE)
             except Exception as error:  # codecs raise errors of their own making
                 raise SlideError(
                     f"{self.info.path}: level {level}, x {place.col}, y {place.row}: does not decode "
-                    f"({_line(error)}); the file is damaged: copy or export it again"
+                    f"({one_line(error)}); the file is damaged: copy or export it again"
                 ) from error
         return np.ascontiguousarray(bgr[..., ::-1])
 
-    def close(self) -> None:
-        """Close the file and drop its blocks."""
-        with self._lock:
-            document, self._document = self._document, None
-            if document is not None:
-                document.close()
-        self._cache.clear()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    def _close(self) -> None:
+        self._document.close()
 
 
 def _info(path: Path, document: Any) -> tuple[SlideInfo, tuple[int, int]]:

@@ -7,7 +7,6 @@ levels lies between pixels, and interpolates there: read block by block, a pixel
 from __future__ import annotations
 
 import importlib.util
-import threading
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,11 +16,9 @@ from numpy.typing import NDArray
 from nuclix.engine.contracts import Level, SlideInfo
 from nuclix.engine.errors import SlideError, UnsupportedSlideError
 from nuclix.engine.geometry import Box
+from nuclix.plugins.readers._blocks import BlockReader, one_line
 from nuclix.plugins.readers._scale import TIFF_RESOLUTION, VENDOR, scale_of, stated
-from nuclix.plugins.readers._storage import TileCache
 
-BLOCK = 512  # pixels along a block: a whole number of the usual tiles of 128, 256 and 512 px
-CACHE_BYTES = 64 << 20  # about 80 blocks
 GENERIC = "generic-tiff"
 ICC_LIMIT = 64 << 20  # no colour profile is larger
 # What is recognised without the library, to say what is missing: (offset, bytes); MRXS and VMS go by their names
@@ -30,7 +27,7 @@ SUFFIXES = (".mrxs", ".vms", ".vmu")
 ADVICE = "install OpenSlide: pip install openslide-python openslide-bin"
 
 
-class OpenSlideReader:
+class OpenSlideReader(BlockReader):
     """Reads what OpenSlide recognises.
 
     Parameters
@@ -44,13 +41,9 @@ class OpenSlideReader:
     priority: ClassVar[int] = -10  # where tiffslide's reader recognises a file too, it decodes faster
 
     def __init__(self, info: SlideInfo, slide: Any) -> None:
-        self.info = info
+        super().__init__(info)
         self._slide = slide
         self._downsamples = slide.level_downsamples
-        self._cache = TileCache(CACHE_BYTES)
-        self._open = True
-        self._reads = 0
-        self._idle = threading.Condition()
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -95,60 +88,14 @@ class OpenSlideReader:
         except openslide.OpenSlideUnsupportedFormatError as error:
             raise UnsupportedSlideError(f"{path}: is not a slide that OpenSlide recognises") from error
         except openslide.OpenSlideError as error:
-            raise SlideError(f"{path}: can't be opened by OpenSlide ({_line(error)}); copy the slide again") from error
+            raise SlideError(
+                f"{path}: can't be opened by OpenSlide ({one_line(error)}); copy the slide again"
+            ) from error
         try:
             return cls(_info(path, slide), slide)
         except BaseException:
             slide.close()
             raise
-
-    def read(self, level: int, box: Box) -> NDArray[np.uint8]:
-        """Read a box of a level.
-
-        Parameters
-        ----------
-        level : int
-            Index into ``info.levels``.
-        box : Box
-            In the level's pixels; may reach over its edges.
-
-        Returns
-        -------
-        (height, width, 3) uint8
-            RGB; white outside the level, and where nothing was scanned.
-
-        Raises
-        ------
-        SlideError
-            If OpenSlide can't read the box.
-        """
-        if not 0 <= level < len(self.info.levels):
-            raise ValueError(f"{self.info.path}: has no level {level}")
-        with self._idle:
-            if not self._open:
-                raise ValueError(f"{self.info.path}: read after close")
-            self._reads += 1
-        try:
-            return self._assembled(level, box)
-        finally:
-            with self._idle:
-                self._reads -= 1
-                self._idle.notify_all()
-
-    def _assembled(self, level: int, box: Box) -> NDArray[np.uint8]:
-        inside = box.intersect(Box(0, 0, self.info.levels[level].height, self.info.levels[level].width))
-        out = np.full((*box.shape, 3), 255, np.uint8)
-        if not inside.area:
-            return out
-        for row in range(inside.row // BLOCK, (inside.row_end - 1) // BLOCK + 1):
-            for col in range(inside.col // BLOCK, (inside.col_end - 1) // BLOCK + 1):
-                place = Box(row * BLOCK, col * BLOCK, BLOCK, BLOCK)
-                shown = inside.intersect(place)
-                out[shown.slices(box)] = self._block(level, place)[shown.slices(place)]
-        return out
-
-    def _block(self, level: int, place: Box) -> NDArray[np.uint8]:
-        return self._cache.get((level, place.row, place.col), lambda: self._decoded(level, place))
 
     def _decoded(self, level: int, place: Box) -> NDArray[np.uint8]:
         import openslide
@@ -160,7 +107,7 @@ class OpenSlideReader:
         except openslide.OpenSlideError as error:
             raise SlideError(
                 f"{self.info.path}: level {level}, x {place.col}, y {place.row}: OpenSlide can't read it "
-                f"({_line(error)}); the file is damaged: copy or export it again"
+                f"({one_line(error)}); the file is damaged: copy or export it again"
             ) from error
         rgba = np.asarray(image)
         pixels = rgba[..., :3].copy()
@@ -168,14 +115,8 @@ class OpenSlideReader:
         pixels[rgba[..., 3] == 0] = 255
         return pixels
 
-    def close(self) -> None:
-        """Close the slide, when the reads under way have ended, and drop its blocks."""
-        with self._idle:
-            was_open, self._open = self._open, False
-            self._idle.wait_for(lambda: self._reads == 0)
-        if was_open:
-            self._slide.close()
-            self._cache.clear()
+    def _close(self) -> None:
+        self._slide.close()
 
 
 def _installed() -> bool:
@@ -188,10 +129,6 @@ def _needs_openslide(path: Path) -> bool:
     offset, magic = DICOM_MAGIC
     with path.open("rb") as file:
         return file.read(offset + len(magic))[offset:] == magic
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _info(path: Path, slide: Any) -> SlideInfo:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nuclix.engine.training.augmentation import OD_FLOOR, OD_RANGE
 from nuclix.ext.stains import stain_inverse
 
-MOST_ROUNDS = 100  # of k-means, which settles in a tenth of that
+MAX_ROUNDS = 100  # of k-means, which settles in a tenth of that
 HASH_BYTES = 8
 
 
@@ -36,7 +36,7 @@ def two_means(points: NDArray[np.float32]) -> NDArray[np.bool_]:
     Starts from the halves below and above the first dimension's mean, so that the result is a function of the points.
     """
     second = points[0] > points[0].mean(dtype=np.float64)
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         if second.all() or not second.any():
             break
         low, high = (points[:, chosen].mean(1, dtype=np.float64) for chosen in (~second, second))

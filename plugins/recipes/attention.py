@@ -53,9 +53,8 @@ class AttentionRecipe:
     smooth, equivariant, sparse : bool
         Without one of them: M_-smooth, M_-equiv, M_-sparse (section 3.3).
     polarity : str
-        What the attention begins with. The loss does not say whether nuclei or their surroundings are to be attended
-        to, and from a random start either may come of it. "dark" starts F from what absorbs red light, "random" does
-        not.
+        What the attention begins with. The loss does not determine whether nuclei or their surroundings get the
+        attention; from a random start it may be either. "dark" starts F from what absorbs red light, "random" does not.
     lead : int
         Batches before F begins to learn, in which G learns from what F begins with. The paper's code has no need of
         them: its G starts from weights trained on ImageNet.

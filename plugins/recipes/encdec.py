@@ -29,7 +29,7 @@ THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
 AREAS = (0, 20, 40, 80)  # px; 40 are 2.5 um^2
 USUAL = {"threshold": 0.5, "min_area": 0}
 # Section 3.1: share of a patch that the dilated masks of nuclei and of background must exceed.
-LEAST_NUCLEI, LEAST_BACKGROUND = 0.1, 0.4
+MIN_NUCLEI, MIN_BACKGROUND = 0.1, 0.4
 DILATION = 3  # px, radius of the disc that dilates them; the paper gives none
 # Section 3.1: Adam from 0.001, times 0.95 every hundredth of the training; quarter turns, tta and elastic bends.
 SCHEDULE: Mapping[str, Any] = {
@@ -188,7 +188,7 @@ class EncDecRecipe:
             return True
         nuclei = _partial.dilated((labels > 0) & (auxiliary[1] == 0), DILATION)
         background = _partial.dilated((labels == 0) & (auxiliary[0] == 0), DILATION)
-        return bool(nuclei.mean() > LEAST_NUCLEI and background.mean() > LEAST_BACKGROUND)
+        return bool(nuclei.mean() > MIN_NUCLEI and background.mean() > MIN_BACKGROUND)
 
     def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return the weighted cross-entropy, the first two terms of eq. 5 with the minus that it lacks.

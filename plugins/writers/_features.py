@@ -27,9 +27,9 @@ def _classification(kind: ObjectClass) -> dict[str, Any]:
     return {"name": kind.name, "color": [int(value) for value in kind.color]}
 
 
-def _properties(kind: ObjectClass | None) -> str:
+def _properties(kind: ObjectClass | None, object_type: str) -> str:
     """Return what the properties of a class' objects begin with, without braces."""
-    members: dict[str, object] = {"objectType": "detection"}
+    members: dict[str, object] = {"objectType": object_type}
     if kind is not None:
         members["classification"] = _classification(kind)
     return _json(members)[1:-1]
@@ -63,11 +63,12 @@ class FeatureFormatter:
         """Return the style of all features; every object of a file has the same measurements in the same order."""
         names = tuple(objects.measurements)
         if self._style is None:
+            kind_of = "cell" if objects.are_cells else "detection"
             self._style = FeatureStyle(
                 self._header.downsample,
                 self._header.origin,
                 self._namespace.bytes,
-                tuple(_properties(kind) for kind in self._header.classes or (None,)),
+                tuple(_properties(kind, kind_of) for kind in self._header.classes or (None,)),
                 names,
             )
         known = self._style.measurements

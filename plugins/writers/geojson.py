@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from nuclix.engine.contracts import SlideHeader
-from nuclix.engine.pending_file import PendingFile
 from nuclix.engine.segmentation.objects import Objects
 from nuclix.plugins.writers._features import BETWEEN, TAIL, FeatureFormatter
+from nuclix.plugins.writers._session import FileSession
 
 _GZIP_WINDOW = zlib.MAX_WBITS | 16  # zlib's notation of a gzip header, which then has no name and no time
 _GZIP_LEVEL = 6
 
 
-class GeoJSONSession:
+class GeoJSONSession(FileSession):
     """A GeoJSON file being written.
 
     Parameters
@@ -34,53 +34,29 @@ class GeoJSONSession:
     """
 
     def __init__(self, path: Path, header: SlideHeader, *, compressed: bool = False) -> None:
+        super().__init__(path, header)
         self._format = FeatureFormatter(header)
         self._gzip = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW) if compressed else None
         self._empty = True
-        self._file = PendingFile(path)
         for text in self._format.annotations():
             self._put_feature(text)
 
     def _put(self, text: bytes) -> None:
-        self._file.write(text if self._gzip is None else self._gzip.compress(text))
+        self._pending.write(text if self._gzip is None else self._gzip.compress(text))
 
     def _put_feature(self, text: bytes) -> None:
         self._put(self._format.head if self._empty else BETWEEN)
         self._put(text)
         self._empty = False
 
-    def write(self, objects: Objects) -> None:
-        """Append objects; calls come in canonical order.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or gone; the file is then aborted.
-        ValueError
-            If the objects' columns don't fit each other, a value is not finite, or the measurements have other names
-            than before.
-        """
-        self._file.check_open()
+    def _append(self, objects: Objects) -> None:
         for text in self._format.features(objects):
             self._put_feature(text)
 
-    def commit(self) -> None:
-        """Finish: flush to disk, then give the file its final name and make that durable.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
-        """
-        self._file.check_open()
+    def _finish(self) -> None:
         self._put(self._format.head + TAIL if self._empty else TAIL)
         if self._gzip is not None:
-            self._file.write(self._gzip.flush())
-        self._file.commit()
-
-    def abort(self) -> None:
-        """Remove what was written; nothing to do after `commit` or a second time."""
-        self._file.abort()
+            self._pending.write(self._gzip.flush())
 
 
 class GeoJSONWriter:

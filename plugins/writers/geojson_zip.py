@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, ClassVar
 
 from nuclix.engine.contracts import SlideHeader
-from nuclix.engine.pending_file import PendingFile
 from nuclix.engine.segmentation.objects import Objects
 from nuclix.plugins.writers._features import BETWEEN, TAIL, FeatureFormatter
+from nuclix.plugins.writers._session import FileSession
 
 # QuPath parses an entry into a tree of 15 to 18 times its size: 20 MB of text are read within 0.4 GB.
 ENTRY_OBJECTS = 20_000
@@ -21,7 +20,7 @@ _UNIX = 3
 _LEVEL = 4  # of deflate: twice as fast as 6 for 8 % more disk
 
 
-class ZipSession:
+class ZipSession(FileSession):
     """A zip of GeoJSON entries being written.
 
     Canonical order keeps neighbours together, so each entry covers one region of the slide.
@@ -40,8 +39,8 @@ class ZipSession:
     """
 
     def __init__(self, path: Path, header: SlideHeader) -> None:
+        super().__init__(path, header)
         self._format = FeatureFormatter(header)
-        self._pending = PendingFile(path)
         self._archive = zipfile.ZipFile(self._pending.file, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
         self._entry: IO[bytes] | None = None
         self._entries = 0
@@ -52,16 +51,6 @@ class ZipSession:
                 self._begin_entry("annotations")
                 self._put(BETWEEN.join(annotations))
                 self._end_entry()
-
-    @contextlib.contextmanager
-    def _aborting(self) -> Iterator[None]:
-        try:
-            with self._pending.aborting():
-                yield
-        except BaseException:
-            if self._pending.closed:
-                self.abort()
-            raise
 
     def _put(self, text: bytes) -> None:
         assert self._entry is not None
@@ -84,30 +73,19 @@ class ZipSession:
         self._entries += 1
         self._begin_entry(f"{self._entries:04d}")
 
-    def write(self, objects: Objects) -> None:
-        """Append objects; calls come in canonical order.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or gone; the file is then aborted.
-        ValueError
-            If the objects' columns don't fit each other, a value is not finite, or the measurements have other names
-            than before.
-        """
-        self._pending.check_open()
+    def _append(self, objects: Objects) -> None:
         begin = 0
         while begin < len(objects):
             end = min(begin + ENTRY_OBJECTS - self._objects, len(objects))
             for text in self._format.features(objects, begin, end):
-                self._append(text)
+                self._put_feature(text)
             self._objects += end - begin
             begin = end
             if self._objects == ENTRY_OBJECTS:
                 with self._aborting():
                     self._end_entry()
 
-    def _append(self, text: bytes) -> None:
+    def _put_feature(self, text: bytes) -> None:
         with self._aborting():
             if self._entry is None:
                 self._next_entry()
@@ -115,31 +93,19 @@ class ZipSession:
                 self._put(BETWEEN)
             self._put(text)
 
-    def commit(self) -> None:
-        """Finish: flush to disk, then give the file its final name and make that durable.
+    def _finish(self) -> None:
+        if self._entry is None and self._entries == 0:
+            self._next_entry()  # QuPath does not recognise a zip without entries
+        self._end_entry()
+        self._archive.close()
 
-        Raises
-        ------
-        OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
-        """
-        with self._aborting():
-            if self._entry is None and self._entries == 0:
-                self._next_entry()  # QuPath does not recognise a zip without entries
-            self._end_entry()
-            self._archive.close()
-        with self._aborting():
-            self._pending.commit()
-
-    def abort(self) -> None:
-        """Remove what was written; nothing to do after `commit` or a second time."""
+    def _release(self) -> None:
         for part in (self._entry, self._archive):
             # Closing writes the directory, which a full disk does not take; without it Python would try again later.
             with contextlib.suppress(OSError, ValueError):
                 if part is not None:
                     part.close()
         self._entry = None
-        self._pending.abort()
 
 
 class GeoJSONZipWriter:

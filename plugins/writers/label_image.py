@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import uuid
 from collections.abc import Iterator
@@ -13,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.contracts import SlideHeader
-from nuclix.engine.pending_file import PendingFile
 from nuclix.engine.segmentation.objects import Objects, take
 from nuclix.plugins.writers._label_canvas import WINDOW, LabelCanvas
+from nuclix.plugins.writers._session import FileSession
 
 TILE = 512  # pixels along a tile of the file
 SMALLEST_LEVEL = 1024  # the pyramid ends where the longer edge is at most this
 _ROUNDING = 1e-6  # a pixel count this little over a whole number is that number
 
 
-class LabelImageSession:
+class LabelImageSession(FileSession):
     """A label image being written.
 
     Parameters
@@ -44,31 +43,13 @@ class LabelImageSession:
         if not all(header.shape):
             raise ValueError("a label image needs the size of the slide")
         height, width = (math.ceil(edge / header.downsample - _ROUNDING) for edge in header.shape)
-        self._header = header
+        super().__init__(path, header)
         self._count = 0
-        self._pending = PendingFile(path)
         self._canvases: list[LabelCanvas] = []
         with self._aborting():
             self._canvases.append(LabelCanvas((height, width), path.parent))
 
-    @contextlib.contextmanager
-    def _aborting(self) -> Iterator[None]:
-        try:
-            with self._pending.aborting():
-                yield
-        except BaseException:
-            if self._pending.closed:
-                self.abort()
-            raise
-
-    def write(self, objects: Objects) -> None:
-        """Append objects; calls come in canonical order.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or gone; the file is then aborted.
-        """
+    def _append(self, objects: Objects) -> None:
         with self._aborting():
             if len(objects):
                 self._draw(objects)
@@ -100,20 +81,10 @@ class LabelImageSession:
             window = canvas.window(row, col, draw=True)[: shape[0], : shape[1]]
             window[...] = np.where((drawn > 0) & (window == 0), drawn + np.uint32(self._count), window)
 
-    def commit(self) -> None:
-        """Finish: flush to disk, then give the file its final name and make that durable.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
-        """
-        with self._aborting():
-            while max(self._canvases[-1].shape) > SMALLEST_LEVEL:
-                self._canvases.append(self._canvases[-1].halved())
-            self._write_pyramid()
-        self._close()
-        self._pending.commit()
+    def _finish(self) -> None:
+        while max(self._canvases[-1].shape) > SMALLEST_LEVEL:
+            self._canvases.append(self._canvases[-1].halved())
+        self._write_pyramid()
 
     def _write_pyramid(self) -> None:
         import tifffile
@@ -145,14 +116,9 @@ class LabelImageSession:
                 facts[f"PhysicalSize{axis}Unit"] = "µm"
         return facts
 
-    def _close(self) -> None:
+    def _release(self) -> None:
         for canvas in self._canvases:
             canvas.close()
-
-    def abort(self) -> None:
-        """Remove what was written; nothing to do after `commit` or a second time."""
-        self._close()
-        self._pending.abort()
 
 
 def _between(low: NDArray[np.int_], high: NDArray[np.int_]) -> list[tuple[int, int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,18 +13,19 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import SlideHeader
 from nuclix.engine.errors import PluginError
-from nuclix.engine.pending_file import PendingFile
 from nuclix.engine.segmentation.coordinates import centroids, level0_corners, object_ids
 from nuclix.engine.segmentation.objects import Objects, concatenate, take
+from nuclix.plugins.writers._session import FileSession
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 GEOPARQUET_VERSION = "1.1.0"
+_NUCLEI = "nucleus_geometry"  # of cells; "geometry" is then the boundary of the cell
 GROUP_OBJECTS = 20_000  # per row group: one region of the slide each, whose bounding box readers skip by
 
 
-class ParquetSession:
+class ParquetSession(FileSession):
     """A GeoParquet file being written.
 
     Parameters
@@ -42,35 +42,14 @@ class ParquetSession:
     """
 
     def __init__(self, path: Path, header: SlideHeader) -> None:
-        self._header = header
-        self._pending = PendingFile(path)
+        super().__init__(path, header)
         self._writer: Any = None
         self._rest: list[Objects] = []
         self._waiting = 0
         self._extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
-        self._kinds: set[str] = set()
+        self._kinds: dict[str, set[str]] = {}
 
-    @contextlib.contextmanager
-    def _aborting(self) -> Iterator[None]:
-        try:
-            with self._pending.aborting():
-                yield
-        except BaseException:
-            if self._pending.closed:
-                self.abort()
-            raise
-
-    def write(self, objects: Objects) -> None:
-        """Append objects; calls come in canonical order.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or gone; the file is then aborted.
-        ValueError
-            If the measurements have other names than before.
-        """
-        self._pending.check_open()
+    def _append(self, objects: Objects) -> None:
         self._rest.append(objects)
         self._waiting += len(objects)
         if self._waiting >= GROUP_OBJECTS:
@@ -94,13 +73,15 @@ class ParquetSession:
         import pyarrow as pa
 
         header = self._header
-        corners = level0_corners(objects, header)
-        points = centroids(objects, corners).points
+        shown = objects.boundaries
+        corners = level0_corners(shown, header)
+        points = centroids(shown, corners).points
         names = [kind.name for kind in header.classes] or [""]
         columns: dict[str, Any] = {
             "id": pa.array(object_ids(objects, header), pa.string()),
-            "geometry": pa.array(self._geometries(objects, corners), pa.binary()),
-            "bbox": self._boxes(objects, corners),
+            "geometry": pa.array(self._geometries("geometry", shown, corners), pa.binary()),
+            **self._nuclei(objects),
+            "bbox": self._boxes(shown, corners),
             "classification": pa.DictionaryArray.from_arrays(
                 pa.array(objects.classes, pa.int32()), pa.array(names, pa.string())
             ),
@@ -110,7 +91,17 @@ class ParquetSession:
         }
         return pa.table(columns)
 
-    def _geometries(self, objects: Objects, corners: NDArray[np.float64]) -> NDArray[np.object_]:
+    def _nuclei(self, objects: Objects) -> dict[str, Any]:
+        """Return the column of nuclei, where the objects are cells."""
+        import pyarrow as pa
+
+        if not objects.are_cells:
+            return {}
+        return {
+            _NUCLEI: pa.array(self._geometries(_NUCLEI, objects, level0_corners(objects, self._header)), pa.binary())
+        }
+
+    def _geometries(self, column: str, objects: Objects, corners: NDArray[np.float64]) -> NDArray[np.object_]:
         """Return each object as WKB: a Polygon, or a MultiPolygon where it has several shells."""
         import shapely
 
@@ -122,7 +113,9 @@ class ParquetSession:
         multi = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, corners[order], (rings, shells, parts))
         single = np.diff(parts) == 1
         found = np.where(single, shapely.get_geometry(multi, 0), multi)
-        self._kinds |= {kind for kind, some in (("Polygon", single.any()), ("MultiPolygon", (~single).any())) if some}
+        self._kinds.setdefault(column, set()).update(
+            kind for kind, some in (("Polygon", single.any()), ("MultiPolygon", (~single).any())) if some
+        )
         wkb: NDArray[np.object_] = shapely.to_wkb(found)
         return wkb
 
@@ -145,40 +138,31 @@ class ParquetSession:
         covering = {"bbox": {edge: ["bbox", edge] for edge in ("xmin", "ymin", "xmax", "ymax")}}
         column: dict[str, Any] = {
             "encoding": "WKB",
-            "geometry_types": sorted(self._kinds),
+            "geometry_types": sorted(self._kinds["geometry"]),
             "crs": None,  # pixels of a slide, no place on Earth
             "covering": covering,
         }
+        columns = {"geometry": column}
+        if _NUCLEI in self._kinds:
+            columns[_NUCLEI] = {"encoding": "WKB", "geometry_types": sorted(self._kinds[_NUCLEI]), "crs": None}
         if np.isfinite(self._extent).all():
             column["bbox"] = self._extent.tolist()
         header = self._header
         facts = {**header.provenance, "slide": header.name, "mpp": header.mpp, "unit": "level-0 pixel"}
-        geo = {"version": GEOPARQUET_VERSION, "primary_column": "geometry", "columns": {"geometry": column}}
+        geo = {"version": GEOPARQUET_VERSION, "primary_column": "geometry", "columns": columns}
         return {"geo": json.dumps(geo), "nuclix": json.dumps(facts)}
 
-    def commit(self) -> None:
-        """Finish: flush to disk, then give the file its final name and make that durable.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
-        """
-        self._pending.check_open()
+    def _finish(self) -> None:
         rest = concatenate(self._rest) if self._rest else _nothing()
         if self._writer is None or len(rest):
             self._put_group(rest)
-        with self._aborting():
-            self._writer.add_key_value_metadata(self._metadata())
-            self._writer.close()
-        self._pending.commit()
+        self._writer.add_key_value_metadata(self._metadata())
+        self._writer.close()
 
-    def abort(self) -> None:
-        """Remove what was written; nothing to do after `commit` or a second time."""
+    def _release(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             if self._writer is not None:
                 self._writer.close()
-        self._pending.abort()
 
 
 def _nothing() -> Objects:

@@ -10,15 +10,15 @@ from typing import ClassVar
 import numpy as np
 
 from nuclix.engine.contracts import SlideHeader
-from nuclix.engine.pending_file import PendingFile
 from nuclix.engine.segmentation.coordinates import centroids, level0_corners, object_ids
 from nuclix.engine.segmentation.objects import Objects
+from nuclix.plugins.writers._session import FileSession
 
 _DIGITS = 9  # significant; they tell any two float32 apart, as which QuPath keeps measurements
 _BLOCK = 20_000  # lines formatted at once
 
 
-class TableSession:
+class TableSession(FileSession):
     """A table being written.
 
     Parameters
@@ -35,28 +35,17 @@ class TableSession:
     """
 
     def __init__(self, path: Path, header: SlideHeader) -> None:
-        self._header = header
+        super().__init__(path, header)
         self._names: tuple[str, ...] | None = None
-        self._file = PendingFile(path)
 
     def _put_head(self, names: tuple[str, ...]) -> None:
         """Write the names of the columns; centroids are in µm where the scale is known, as QuPath gives them."""
         unit = "px" if self._header.mpp is None else "µm"
         self._names = names
         fixed = ["Image", "Object ID", "Object type", "Classification", f"Centroid X {unit}", f"Centroid Y {unit}"]
-        self._file.write(_lines([[*fixed, *names]]))
+        self._pending.write(_lines([[*fixed, *names]]))
 
-    def write(self, objects: Objects) -> None:
-        """Append objects; calls come in canonical order.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or gone; the file is then aborted.
-        ValueError
-            If the measurements have other names than before.
-        """
-        self._file.check_open()
+    def _append(self, objects: Objects) -> None:
         names = tuple(objects.measurements)
         if self._names is None:
             self._put_head(names)
@@ -65,33 +54,22 @@ class TableSession:
         if not len(objects):
             return
         header = self._header
-        points = centroids(objects, level0_corners(objects, header)).points * (header.mpp or 1.0)
+        shown = objects.boundaries
+        points = centroids(shown, level0_corners(shown, header)).points * (header.mpp or 1.0)
+        object_type = "Cell" if objects.are_cells else "Detection"
         values = np.column_stack([points, *objects.measurements.values()])
         kinds = [kind.name for kind in header.classes] or [""]
         classes = [kinds[index] for index in objects.classes.tolist()]
         identifiers = object_ids(objects, header)
         for start in range(0, len(objects), _BLOCK):
             rows = zip(identifiers[start:], classes[start:], values[start : start + _BLOCK].tolist(), strict=False)
-            self._file.write(
-                _lines([header.name, identifier, "Detection", kind, *map(_text, row)] for identifier, kind, row in rows)
+            self._pending.write(
+                _lines([header.name, identifier, object_type, kind, *map(_text, row)] for identifier, kind, row in rows)
             )
 
-    def commit(self) -> None:
-        """Finish: flush to disk, then give the file its final name and make that durable.
-
-        Raises
-        ------
-        OutputError
-            If the disk is full or the folder gone; nothing new bears the final name then.
-        """
-        self._file.check_open()
+    def _finish(self) -> None:
         if self._names is None:
             self._put_head(())
-        self._file.commit()
-
-    def abort(self) -> None:
-        """Remove what was written; nothing to do after `commit` or a second time."""
-        self._file.abort()
 
 
 def _text(value: float) -> str:

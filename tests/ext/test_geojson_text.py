@@ -74,7 +74,7 @@ def test_one_feature_to_the_letter() -> None:
     assert feature_text(objects, np.array([[9.0, 0.123456789012]]), style).decode() == (
         f'{{"type":"Feature","id":"{named}","geometry":{{"type":"Polygon","coordinates":'
         "[[[4,0.25],[5.5,0.25],[5.5,1.75],[4,1.75],[4,0.25]]]},"
-        '"properties":{"objectType":"detection","measurements":{"Area µm^2":9,"q\\"":0.123456789}}}'
+        '"properties":{"objectType":"detection","measurements":{"Area µm^2":9,"q\\"":0.12346}}}'
     )
 
 
@@ -137,21 +137,16 @@ def check_coordinate(col: int, downsample: float, origin: float) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_numbers_have_nine_digits(value: float) -> None:
+def test_numbers_have_five_digits(value: float) -> None:
     text = number_text(value)
     assert NUMBER.fullmatch(text)
     assert text != "-0"
     exact, found = Decimal(value), Decimal(text)
     digits = len(found.normalize().as_tuple().digits)
     if float(text) != value and value:
-        unit = Decimal(10) ** (exact.adjusted() - 8)
-        assert abs(found - exact) <= unit * Decimal("0.50001")  # the 9 digits come out of one or two roundings
-        assert digits <= 9
-
-
-@given(st.floats(width=32, min_value=2**-100, max_value=2**100))
-def test_numbers_tell_float32_apart(value: float) -> None:
-    assert np.float32(number_text(value)) == np.float32(value)
+        unit = Decimal(10) ** (exact.adjusted() - 4)
+        assert abs(found - exact) <= unit * Decimal("0.50001")  # the digits come out of one or two roundings
+        assert digits <= 5
 
 
 @pytest.mark.parametrize(
@@ -159,23 +154,23 @@ def test_numbers_tell_float32_apart(value: float) -> None:
     [
         (0.0, "0"),
         (-0.0, "0"),
-        (5e-324, "4.94065646e-324"),
-        (1.7976931348623157e308, "1.79769313e308"),
+        (5e-324, "4.9407e-324"),
+        (1.7976931348623157e308, "1.7977e308"),
         (1.0, "1"),
         (-1.5, "-1.5"),
         (0.1, "0.1"),
         (1e-5, "0.00001"),
         (9.9999e-6, "9.9999e-6"),
-        (0.0001234567891234, "0.000123456789"),
+        (0.0001234567891234, "0.00012346"),
         (0.9999999999, "1"),
         (9.9999999999, "10"),
         (99999.99999999, "100000"),
         (123456789.0, "123456789"),
         (999999999.0, "999999999"),
         (999999999.9, "1000000000"),
-        (1234567890.0, "1234567890"),
-        (12345678912.0, "12345678900"),
-        (123456789012345.0, "123456789000000"),
+        (1234567890.0, "1234600000"),
+        (12345678912.0, "12346000000"),
+        (123456789012345.0, "123460000000000"),
         (999999999999999.0, "1e15"),
         (1e15, "1e15"),
         (1e22, "1e22"),

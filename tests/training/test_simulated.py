@@ -15,7 +15,7 @@ from PIL import Image
 from blobs import blob_labels
 from nuclix.engine.cli import main
 from nuclix.engine.training.dataset import load_dataset
-from nuclix.engine.training.simulated import LEAST_NUCLEI, Simulation, dilated, simulate, simulated, squares
+from nuclix.engine.training.simulated import MIN_NUCLEI, Simulation, dilated, simulate, simulated, squares
 
 small_labels = arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 4))
 
@@ -74,7 +74,7 @@ def test_squares_cover_the_image_side_by_side_and_the_empty_are_left_out() -> No
         assert np.array_equal(square == 0, part == 0) and square.max() == len(np.unique(part[part > 0]))
         assert len(np.unique(np.stack([square, part]).reshape(2, -1), axis=1).T) == len(np.unique(part))
     sparse = np.zeros((30, 30), np.int32)
-    sparse[0, : LEAST_NUCLEI - 1] = np.arange(1, LEAST_NUCLEI)
+    sparse[0, : MIN_NUCLEI - 1] = np.arange(1, MIN_NUCLEI)
     assert not dict(squares("name", sparse, 30))
 
 
@@ -110,7 +110,7 @@ def test_what_the_command_writes_train_reads(tmp_path: Path, capsys: pytest.Capt
 
 def test_without_label_images_nuclei_are_made_up(tmp_path: Path) -> None:
     assert main(["simulate", "--out", str(tmp_path), "--size", "128", "--count", "6", "--hold-out", "1"]) == 0
-    assert all(item.labels.max() >= LEAST_NUCLEI for item in load_dataset(tmp_path).train)
+    assert all(item.labels.max() >= MIN_NUCLEI for item in load_dataset(tmp_path).train)
 
 
 @pytest.mark.parametrize(

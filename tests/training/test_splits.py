@@ -117,7 +117,7 @@ def test_a_bad_table_of_folds_is_named(tmp_path: Path, values: dict[str, object]
 
 
 def test_images_are_brought_to_one_scale(folder: Path) -> None:
-    table(folder / "images.csv", "um_per_px", {name: 0.5 if name == NAMES[3] else 0.25 for name in NAMES})
+    table(folder / "images.csv", "mpp", {name: 0.5 if name == NAMES[3] else 0.25 for name in NAMES})
     dataset = load_dataset(folder, SplitOptions(train_on_all=True), 0.25)
     shapes = {item.name: item.image.shape[:2] for item in dataset.train}
     assert shapes[NAMES[3]] == (40, 60) and shapes[NAMES[0]] == (20, 30)

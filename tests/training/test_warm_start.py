@@ -15,7 +15,7 @@ from nuclix.engine.training.unet import UNet, UNetShape, normalise
 from nuclix.engine.training.warm_start import initialise
 from nuclix.plugins.recipes.dist import DistRecipe
 
-SHIPPED = UNetShape(32, 3, 2)
+SHIPPED = UNetShape(n_feat_inner=80)
 
 
 def images(size: int = 64) -> torch.Tensor:
@@ -24,7 +24,7 @@ def images(size: int = 64) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "shape", [SHIPPED, replace(SHIPPED, n_feat_inner=80), replace(SHIPPED, channels=3), replace(SHIPPED, n_feat=40)]
+    "shape", [SHIPPED, replace(SHIPPED, n_feat_inner=96), replace(SHIPPED, channels=3), replace(SHIPPED, n_feat=40)]
 )
 def test_network_computes_what_the_model_computes(shape: UNetShape) -> None:
     path = find_model("dist-kumar16")
@@ -41,13 +41,13 @@ def test_network_computes_what_the_model_computes(shape: UNetShape) -> None:
 
 def test_what_is_new_learns_at_once() -> None:
     torch.manual_seed(0)
-    network = UNet(replace(SHIPPED, n_feat_inner=80))
+    network = UNet(replace(SHIPPED, n_feat_inner=96))
     initialise(network, find_model("dist-kumar16"), lambda: normalise(images()))
     network.train()(normalise(images())).square().mean().backward()
     weight = network.encoder[1][
         3
-    ].weight  # second convolution after the first pooling: 80 of 80 features, 64 of 64 before
-    assert float(weight.grad[:64, 64:].abs().max()) > 0  # from new features to old ones
+    ].weight  # second convolution after the first pooling: 96 of 96 features, 80 of 80 before
+    assert float(weight.grad[:80, 80:].abs().max()) > 0  # from new features to old ones
 
 
 @pytest.mark.parametrize(

@@ -129,18 +129,16 @@ function say(text) {
 
 // Zoom, scale bar, address ---------------------------------------------------------------------------------------------
 
-// Screen pixels per image pixel at the end of an animation.
+// Screen pixels per image pixel to be reached.
 function setScale(scale, centre) {
   const port = viewer.viewport;
-  const zoom = (scale * layer.facts.width) / port.getContainerSize().x;
-  port.zoomTo(zoom);
-  if (centre) port.panTo(centre);
-  port.applyConstraints();
+  port.zoomTo((scale * layer.facts.width) / port.getContainerSize().x, null, Boolean(centre));
+  if (centre) port.panTo(centre, true);
+  port.applyConstraints(Boolean(centre));
 }
 
 function goTo(facts, place) {
-  const centre = new OpenSeadragon.Point(place.x / facts.width, place.y / facts.width);
-  setScale(place.scale, centre);
+  setScale(place.scale, new OpenSeadragon.Point(place.x / facts.width, place.y / facts.width));
 }
 
 function showState() {
@@ -153,6 +151,7 @@ function showState() {
   byId("magnification").textContent = facts.mpp ? `${((UNIT_MAGNIFICATION * scale) / facts.mpp).toPrecision(2)}×` : "";
   byId("loading").textContent = layer.loading.size ? "loading outlines …" : "";
   if (layer.failed) say(layer.failed);
+  if (popupAt && !layer.zoomedIn) closePopup();
   if (popupAt) placePopup(x + popupAt.x * scale, y + popupAt.y * scale);
 }
 
@@ -280,7 +279,7 @@ async function start() {
   const done = slides.filter((slide) => slide.state === "done");
   const first = done.find((slide) => slide.name === asked.get("slide")) ?? done[0];
   if (!first) { say("No slide is finished yet."); return; }
-  const place = asked.has("scale") ? Object.fromEntries(["x", "y", "scale"].map((name) => [name, Number(asked.get(name))])) : null;
+  const place = asked.has("scale") && first.name === asked.get("slide") ? Object.fromEntries(["x", "y", "scale"].map((name) => [name, Number(asked.get(name))])) : null;
   await openSlide(first, place);
 }
 
