@@ -143,8 +143,7 @@ def tissue_mask(reader: SlideReader, view: SlideView, overview: Overview | None 
 
 def _tissue(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return the mask of tissue of a (height, width, 3) RGB image."""
-    value = image.max(axis=2)
-    chroma = value - image.min(axis=2)
+    value, chroma = value_and_chroma(image)
     saturation = (chroma.astype(np.uint16) * 255 // np.maximum(value, 1)).astype(np.uint8)
     lit = value >= BLACK
     coloured = saturation > np.clip(otsu_threshold(saturation[lit]), *SATURATION)
@@ -165,22 +164,21 @@ def otsu_threshold(values: NDArray[np.uint8]) -> int:
     int
         0 to 255.
     """
-    counts = np.bincount(values.ravel(), minlength=256).astype(np.float64)
-    below = np.cumsum(counts)
-    sums = np.cumsum(counts * np.arange(256))
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return int(np.argmax(np.nan_to_num(between, posinf=0.0)))
+    from skimage.filters import threshold_otsu
+
+    return int(threshold_otsu(values.reshape(1, -1))) if values.size else 0
+
+
+def value_and_chroma(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return HSV's value and its chroma, value times saturation, of an (H, W, 3) RGB image."""
+    red, green, blue = (image[..., channel] for channel in range(3))
+    value = np.maximum(np.maximum(red, green), blue)
+    return value, value - np.minimum(np.minimum(red, green), blue)
 
 
 def _dilated(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """Grow a mask by `radius` pixels in the chessboard metric."""
-    grown = mask.copy()
-    for _ in range(radius):
-        for axis in (0, 1):
-            now = np.moveaxis(grown, axis, 0)
-            before = now.copy()
-            now[1:] |= before[:-1]
-            now[:-1] |= before[1:]
-    return grown
+    from scipy.ndimage import binary_dilation
+
+    square = np.ones((2 * radius + 1, 2 * radius + 1), bool)
+    return np.asarray(binary_dilation(mask, square))
