@@ -84,7 +84,7 @@ def _search_path() -> tuple[tuple[str, int], ...]:
 @lru_cache(maxsize=1)
 def _installed(path: tuple[tuple[str, int], ...]) -> EntryPoints:
     """Read the metadata of all distributions once, not for every plugin: it takes a twentieth of a second."""
-    return cast(EntryPoints, entry_points())  # before Python 3.12 a class of the same methods
+    return cast(EntryPoints, entry_points())
 
 
 def _entry(point: EntryPoint) -> PluginEntry:

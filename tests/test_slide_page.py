@@ -180,8 +180,8 @@ def test_nuclei_without_scores_have_no_doubtful_fields() -> None:
     counts[2, 2] = 20
     index = BlockIndexBuilder().result()
     counted = SlideScan(
-        index, 0.5, 200.0, np.zeros(2), counts, np.zeros((6, 6)), np.zeros((1, 251), np.int64), np.zeros(50, np.int64),
-        empty,
+        index, 0.5, 200.0, np.zeros(2), np.full(2, 1200.0), counts, np.zeros((6, 6)), np.zeros((1, 251), np.int64),
+        np.zeros(50, np.int64), empty,
     )  # fmt: skip
     fields = choose_fields(counted, "s")
     assert [field.kind for field in fields] == [DENSEST] and fields[0].score is None

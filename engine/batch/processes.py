@@ -25,6 +25,7 @@ from nuclix.engine.batch.executor import (
     WorkerLost,
     WorkerRejected,
 )
+from nuclix.engine.batch.layout import LOG_NAME
 from nuclix.engine.batch.worker_process import EXIT_TIMEOUT, WorkerProcess, start_worker
 from nuclix.engine.errors import UsageError
 
@@ -159,7 +160,9 @@ class ProcessExecutor:
         """Start once more a worker that was killed while it started; one that ends by itself would do so again."""
         killed = (worker.process.exitcode or 0) < 0
         if not killed or worker.failures + 1 >= _MAX_STARTS:
-            self._drop_device(worker, f"the worker for {worker.device} died while it started ({reason}; see run.log)")
+            self._drop_device(
+                worker, f"the worker for {worker.device} died while it started ({reason}; see {LOG_NAME})"
+            )
             return
         self._terminate(worker)
         if not self._stopping:
