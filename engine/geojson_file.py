@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from nuclix.engine.errors import DataError
 
@@ -68,8 +68,8 @@ def polygons_of(geometry: Mapping[str, Any]) -> list[list[Any]]:
 
 
 def _texts(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        head = file.read(2)
+    with path.open("rb") as start:
+        head = start.read(len(_GZIP))
     if head == _ZIP:
         with zipfile.ZipFile(path) as archive:
             entries = sorted(entry for entry in archive.namelist() if entry.lower().endswith(".geojson"))
@@ -79,8 +79,8 @@ def _texts(path: Path) -> Iterator[bytes]:
                 with archive.open(entry) as file:
                     yield _bounded(file, path)
     elif head == _GZIP:
-        with gzip.open(path) as file:
-            yield _bounded(file, path)
+        with gzip.open(path) as unpacked:
+            yield _bounded(cast(IO[bytes], unpacked), path)
     else:
         yield path.read_bytes()
 

@@ -40,13 +40,7 @@ from nuclix.engine.batch.ledger import Ledger, known_slides
 from nuclix.engine.batch.lock import FolderLock
 from nuclix.engine.batch.outputs import large_slide_notice
 from nuclix.engine.batch.processes import ProcessExecutor
-from nuclix.engine.batch.resume import (
-    CheckHooks,
-    ResultChecker,
-    SlideCheck,
-    check_results,
-    require_consent,
-)
+from nuclix.engine.batch.resume import CheckHooks, ResultChecker, SlideCheck, check_results, require_consent
 from nuclix.engine.batch.run_state import RunSummary, StopFlag
 from nuclix.engine.batch.slide_table import list_slides
 from nuclix.engine.batch.worker_process import WorkerProcess
@@ -261,7 +255,9 @@ class BatchRunner:
             self._stop(_time_limit_reached(self._config))
             return True
         if not self._executor.is_alive():
-            self._stop("no worker is left", blocked=True)
+            address = self._config.scheduler
+            lost = f"the Dask scheduler at {address} does not answer any more" if address else "no worker is left"
+            self._stop(lost, blocked=True)
             return True
         return False
 

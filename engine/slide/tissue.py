@@ -8,6 +8,7 @@ they can lie. A pixel too many costs a little time, one too few costs nuclei: wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from nuclix.engine.contracts import SlideReader
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.view import SlideView
 
+_STRIP = 64  # rows of an overview that are read at a time: some 2,000 rows of a slide at 0.25 um/px
 TISSUE_SCALE = Scale(8.0)  # about a nucleus to the pixel: one nucleus alone on background still colours its pixel
 # The ranges that Otsu's thresholds are kept to, of 255. Background has a saturation of up to about 0.05 (a tinge that
 # the scanner's white balance leaves) and a value above 210; pale stroma and mucin begin at a saturation of 0.06. Value
@@ -79,7 +81,7 @@ class Overview:
     scale: Scale
 
 
-def read_overview(reader: SlideReader, view: SlideView) -> Overview:
+def read_overview(reader: SlideReader, view: SlideView, between: Callable[[], None] = lambda: None) -> Overview:
     """Read a slide at the scale at which tissue is looked for.
 
     Parameters
@@ -88,6 +90,8 @@ def read_overview(reader: SlideReader, view: SlideView) -> Overview:
         The open slide. A slide of one level is read whole, a strip at a time.
     view : SlideView
         The slide at the model's scale.
+    between : callable
+        Is called between two strips; may raise to give up: a large slide of one level takes minutes.
 
     Raises
     ------
@@ -95,7 +99,13 @@ def read_overview(reader: SlideReader, view: SlideView) -> Overview:
         If the slide's file is damaged.
     """
     low = tissue_view(reader, view)
-    return Overview(low.read(low.box), low.downsample, low.scale)
+    pixels = np.empty((low.height, low.width, 3), np.uint8)
+    for row in range(0, low.height, _STRIP):
+        if row:
+            between()
+        box = Box(row, 0, min(_STRIP, low.height - row), low.width)
+        pixels[row : row + box.height] = low.read(box)
+    return Overview(pixels, low.downsample, low.scale)
 
 
 def tissue_view(reader: SlideReader, view: SlideView) -> SlideView:

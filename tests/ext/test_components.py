@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage as ndi
 
 import gallery
 import plain
-from nuclix.ext.components import connected_components, without_small
+from nuclix.ext.components import connected_components, renamed, without_small
 
 MASKS = gallery.masks()
 
@@ -104,3 +105,23 @@ def test_small_labels_go_and_the_others_keep_their_order(labels):
         assert found.dtype == np.int32
         np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(labels, before)
+
+
+@given(
+    hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9)),
+    st.sampled_from([4, 8]),
+    st.integers(0, 6),
+)
+def test_small_components_are_left_out_as_small_labels_are(mask, connectivity, least):
+    found, count = connected_components(mask, connectivity, min_area=least)
+    expected = without_small(connected_components(mask, connectivity)[0], least)
+    np.testing.assert_array_equal(found, expected)
+    assert count == expected.max(initial=0)
+
+
+def test_labels_without_a_name_are_refused():
+    labels = np.array([[0, 2]], np.int32)
+    assert renamed(labels, [5, 6, 7]).tolist() == [[5, 7]]
+    for wrong in (labels, -labels):
+        with pytest.raises(ValueError, match="names"):
+            renamed(wrong, [5, 6])

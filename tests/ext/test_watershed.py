@@ -26,6 +26,18 @@ def test_equals_the_priority_queue(data, shape, connectivity):
     np.testing.assert_array_equal(watershed(image, markers, mask, connectivity), expected)
 
 
+@given(st.data(), st.sampled_from([4, 8]))
+def test_wide_markers_are_not_flooded_inside(data, connectivity):
+    """Insides of markers and clumps of one marker take a shorter way; the outcome is that of the queue."""
+    levels = st.sampled_from([-1.0, 0.0, 1.0, np.nan])
+    coarse = data.draw(hnp.arrays(np.int32, (3, 3), elements=st.sampled_from([0, 1, 1, 2])))
+    markers = np.kron(coarse, np.ones((4, 4), np.int32))
+    image = data.draw(hnp.arrays(np.float32, markers.shape, elements=levels, fill=st.just(0.5)))
+    mask = data.draw(hnp.arrays(np.bool_, markers.shape, fill=st.just(True)))
+    expected = plain.watershed(image, markers, mask, connectivity)
+    np.testing.assert_array_equal(watershed(image, markers, mask, connectivity), expected)
+
+
 def some_markers(shape, seed, blobs):
     rng = np.random.default_rng(seed)
     points = rng.random(shape) < 20 / (shape[0] * shape[1])
