@@ -21,7 +21,7 @@ from nuclix.engine.geometry import Box
 from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.slide.synthetic import make_synthetic_slide
 
-EDGE = 1792  # three patches of the shipped model along each side
+EDGE = 1280  # two patches of the shipped model along each side
 SEED = 3
 
 
@@ -65,11 +65,11 @@ def test_a_slide_gives_the_bytes_of_nuclix_run(slide: Path, whole: Nuclei, tmp_p
     assert main(["run", str(slide), "--out", str(tmp_path / "out"), "--device", "cpu", "--quiet"]) == 0
     written = whole.to_geojson(tmp_path / "api.geojson")
     assert written.read_bytes() == (tmp_path / "out" / "synthetic.geojson").read_bytes()
-    assert len(whole) > 500
+    assert len(whole) > 200
 
 
 @pytest.mark.parametrize(
-    "region", [(300, 200, 700, 400), (0, 0, EDGE, 90), Box(780, 760, 120, 150), (1700, 1700, 500, 500)]
+    "region", [(300, 200, 700, 400), (0, 0, EDGE, 90), Box(780, 760, 120, 150), (1200, 1200, 500, 500)]
 )
 def test_a_region_has_the_nuclei_of_the_whole_slide(
     region: tuple[int, int, int, int] | Box, slide: Path, model: Model, whole: Nuclei

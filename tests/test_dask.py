@@ -53,10 +53,9 @@ class Cluster:
     address: str
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def start_cluster(folder: Path) -> Cluster:
+    """Start a cluster whose files lie in a folder; its process ends when its stdin closes."""
     pytest.importorskip("distributed", reason="needs the extra dask")
-    folder = tmp_path_factory.mktemp("cluster")
     faults = install_faults(folder / "faults")
     script = folder / "cluster.py"
     script.write_text(CLUSTER)
@@ -72,8 +71,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             env=environment,
         )
     said: IO[str] = process.stdout  # type: ignore[assignment]
-    yield Cluster(process, said.readline().strip())
-    process.communicate()
+    return Cluster(process, said.readline().strip())
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    found = start_cluster(tmp_path_factory.mktemp("cluster"))
+    yield found
+    found.process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +188,29 @@ def test_a_slide_that_hangs_fails_and_its_worker_is_restarted(cluster: Cluster, 
     assert set(summary.done) == {"memory-once"}
     assert "no progress for" in summary.failed["hang-always"]
     assert any("out of memory" in notice for notice in run.notes.notices)
+
+
+def test_a_scheduler_that_dies_ends_the_run_in_one_line_and_it_can_be_resumed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nuclix.engine.batch import dask as module
+
+    monkeypatch.setattr(module, "_LOST_TIMEOUT", 2.0)
+    mortal = start_cluster(tmp_path)
+    make_slide(tmp_path / "slides" / "a.tif", 1, 1200, 700)
+    make_slide(tmp_path / "slides" / "hang-always.tif", 2, 600, 500)  # the run is not over before
+    out = tmp_path / "out"
+    run = ClusterRun(tmp_path / "slides", out, model, {"scheduler": mortal.address})
+    wait_until(lambda: committed_rows(out) > 0)
+    os.kill(mortal.process.pid, signal.SIGKILL)  # the scheduler; its workers leave when they notice
+    mortal.process.communicate()
+    summary = run.end()
+    assert summary.blocked and not summary.failed
+    assert "Dask scheduler" in summary.stopped
+    wait_until(lambda: not processes_with_open_checkpoints(out))
+    (tmp_path / "slides" / "hang-always.tif").unlink()
+    again = run_batch(config_for(out, model, tmp_path / "slides"), RecordingObserver(), StopFlag())
+    assert {*again.done, *again.skipped} == {"a"} and not again.failed
 
 
 @pytest.mark.parametrize(

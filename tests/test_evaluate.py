@@ -21,8 +21,8 @@ from nuclix.engine.cli import evaluate as command
 from nuclix.engine.cli.main import guarded
 from nuclix.engine.errors import DataError, UsageError
 from nuclix.engine.evaluation import plots as score_plot
-from nuclix.engine.evaluation.evaluate import compare, evaluate, group_means, mean_scores, read_groups
-from nuclix.engine.evaluation.scores import METRICS, score
+from nuclix.engine.evaluation.evaluate import compare, evaluate, group_means, read_groups
+from nuclix.engine.evaluation.scores import METRICS, mean_of, score
 from nuclix.engine.evaluation.tables import TITLES, Report, as_csv, as_json, as_markdown, as_text
 from nuclix.engine.evaluation.wilcoxon import signed_rank_test
 
@@ -63,14 +63,14 @@ def test_every_image_is_scored_and_means_are_means(folders: Path) -> None:
     assert tuple(found.images) == STEMS
     for seed, stem in enumerate(STEMS):
         assert found.images[stem] == score(labels(seed), np.roll(labels(seed), 1, 1))
-    mean = mean_scores(list(found.images.values()))
+    mean = mean_of(list(found.images.values()))
     for metric in METRICS:
         assert getattr(mean, metric) == pytest.approx(np.mean([getattr(s, metric) for s in found.images.values()]))
     assert sorted(found.truth_areas) == sorted(
         np.concatenate([np.unique(labels(s), return_counts=True)[1][1:] for s in range(4)])
     )
     perfect = evaluate(folders / "truth", folders / "truth")
-    assert mean_scores(list(perfect.images.values())).aji == 1.0
+    assert mean_of(list(perfect.images.values())).aji == 1.0
     assert perfect.notes == ()
 
 
@@ -99,7 +99,7 @@ def test_groups(folders: Path) -> None:
     assert groups == {"a": "liver", "b": "liver", "c": "breast", "d": "breast"}
     means = group_means(found.images, groups)
     assert list(means) == ["breast", "liver"]
-    assert means["liver"] == mean_scores([found.images["a"], found.images["b"]])
+    assert means["liver"] == mean_of([found.images["a"], found.images["b"]])
     path.write_text("a,liver\nb,liver\nc,liver\n")
     with pytest.raises(DataError, match="no group for d"):
         read_groups(path, STEMS)
@@ -156,7 +156,7 @@ def test_the_reports_hold_every_score(folders: Path) -> None:
     report = Report(good, groups, bad)
     document = json.loads(as_json(report))
     assert document["images"]["b"] == dataclasses.asdict(good.images["b"])
-    assert document["against"]["mean"] == dataclasses.asdict(mean_scores(list(bad.images.values())))
+    assert document["against"]["mean"] == dataclasses.asdict(mean_of(list(bad.images.values())))
     assert set(document["groups"]) == {"x", "y", "y|z"}
     assert document["wilcoxon"]["aji"] == dataclasses.asdict(compare(good, bad)["aji"])
     assert tuple(document["titles"]) == tuple(TITLES) == METRICS

@@ -44,7 +44,7 @@ LAYERS = {
     "viewer": {"batch", "report", "segmentation", "slide"},
 }  # fmt: skip
 # `nuclix bench kernels` compares with them where they are installed; the extra `bench` has them.
-PEERS = {"cv2", "skimage"}
+PEERS = {"cv2"}
 # Modules at the engine's top that stand above all packages: nothing in a package imports them.
 TOP = {"api", "benchmark"}
 
@@ -129,7 +129,7 @@ def test_the_reader_of_imports_sees_through_every_form() -> None:
 # Names that a distribution is imported by, where they differ.
 IMPORT_NAMES = {
     "pillow": "PIL", "jinja2": "jinja2", "markupsafe": "markupsafe", "openslide-python": "openslide",
-    "pylibczirw": "pylibCZIrw",
+    "pylibczirw": "pylibCZIrw", "scikit-image": "skimage",
 }  # fmt: skip
 # Extras for developing nuclix, which its packages do not import.
 DEVELOPMENT = {"test", "bench", "docs", "wheel"}

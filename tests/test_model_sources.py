@@ -67,7 +67,7 @@ def make_onnx(path: Path, card: dict[str, Any] | None = None) -> Path:
 
 
 class Red(torch.nn.Module):
-    """(255 - red) / 16, as `make_model` does, beside another output."""
+    """(255 - red) / 16, as `make_model` does, next to another output."""
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         dark = 255 - images[:, :1]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pytest
 
@@ -16,10 +14,9 @@ from nuclix.engine.batch import copies, resume
 from nuclix.engine.batch.copies import drop_copies
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.layout import slide_paths
-from nuclix.engine.batch.ledger import DONE, FAILED, PENDING, RUNNING, LedgerRow
+from nuclix.engine.batch.ledger import DONE, FAILED, PENDING, RUNNING
 from nuclix.engine.batch.resume import (
     CheckHooks,
-    ResultChecker,
     SlideCheck,
     check_results,
     require_consent,
@@ -27,58 +24,13 @@ from nuclix.engine.batch.resume import (
 from nuclix.engine.errors import Interrupted, OutputError, PluginError, UsageError
 from nuclix.engine.files import checksum
 from nuclix.engine.run_config import RunConfig
-from nuclix.engine.segmentation.result_key import result_key
-from nuclix.engine.slide.identity import agree, content_hash, file_state, is_quick, quick_digest, slide_state
-from nuclix.engine.slide.open import fingerprint, open_slide
+from nuclix.engine.slide.identity import file_state, slide_state
 from nuclix.engine.slide.scale import UserScale
-from slides import smooth_image, write_slide
+from resume_case import ResumeCase, touch
 
 
 def keep_copies(check: SlideCheck) -> tuple[Path, ...]:
     return copies.keep_copies(check.set_aside)
-
-
-class ResumeCase:
-    """A folder with a slide, its result and the ledger's row about it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.slide = folder / "a.svs"
-        self.slide.write_bytes(b"pixels")
-        self.out = folder / "out"
-        self.out.mkdir()
-        self.result = self.out / "a.geojson"
-        self.result.write_text("nuclei")
-        self.job = SlideJob(self.slide, PurePosixPath("a"))
-        self.config = RunConfig(out=str(self.out))
-        self.row: LedgerRow | None = self.made(None, 0.5)
-        record = {"format": 1, "slide": {"mpp": 0.5}, "model": {}, "settings": {}}
-        (self.out / "a.json").write_text(json.dumps(record))
-
-    def made(self, user_mpp: float | None, mpp: float) -> LedgerRow:
-        """Return the row of a result made with a scale from the user, or None for the file's own."""
-        facts: dict[str, Any] = dict(error=None, begun=1.0, ended=2.0, fingerprint="", attempts=1, bytes=6)
-        return LedgerRow(
-            "a",
-            "a.svs",
-            key=result_key(fingerprint(self.slide), "model", self.config, user_mpp),
-            state=DONE,
-            output="a.geojson",
-            checksum=checksum(self.result),
-            record={"slide": {"mpp": mpp}, "counts": {"nuclei": 1}},
-            slide_state=slide_state(self.slide).text,
-            content=content_hash(self.slide),
-            output_state=json.dumps({"a.geojson": file_state(self.result)}),
-            **facts,
-        )
-
-    def checker(self, model: str = "model", hooks: CheckHooks | None = None) -> ResultChecker:
-        return ResultChecker(self.config, model, {"a": self.row} if self.row else {}, hooks)
-
-    def check(self, model: str = "model") -> SlideCheck:
-        return self.checker(model).check(self.job)
-
-    def files(self) -> dict[str, str]:
-        return {path.name: path.read_text() for path in sorted(self.out.iterdir())}
 
 
 @pytest.fixture
@@ -192,11 +144,6 @@ def test_a_scale_matters_only_to_slides_that_use_it(
     assert case.check().changed == changed
 
 
-def touch(path: Path) -> None:
-    found = path.stat()
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 10**9))
-
-
 def test_a_new_modification_time_makes_the_contents_decide(case: ResumeCase) -> None:
     said: list[str] = []
     touch(case.slide)
@@ -205,77 +152,6 @@ def test_a_new_modification_time_makes_the_contents_decide(case: ResumeCase) -> 
     assert check.done and said == ["doubt"]
     assert check.states["slide_state"] == slide_state(case.slide).text
     assert json.loads(check.states["output_state"]) == {"a.geojson": file_state(case.result)}
-
-
-def test_a_slide_that_was_overwritten_between_the_samples_of_its_fingerprint_is_another(tmp_path: Path) -> None:
-    case = ResumeCase(tmp_path)
-    case.slide.write_bytes(bytes(4 << 20))
-    case.row = case.made(None, 0.5)
-    with case.slide.open("r+b") as file:
-        file.seek(70 << 10)  # after the first sample of 64 kB, before the second
-        file.write(b"other" * 1000)
-    touch(case.slide)
-    assert json.loads(case.row.key)["slide"] == fingerprint(case.slide)
-    assert case.check().changed == ("slide",)
-
-
-class Index:
-    """Stands for a reader that knows where tiles lie."""
-
-    def __init__(self, places: str) -> None:
-        self.places = places
-
-    def tile_index(self) -> str:
-        return self.places
-
-
-class OtherIndex(Index):
-    """Another reader, whose index is another."""
-
-
-def test_a_quick_digest_sees_places_of_tiles_and_samples_of_all_files(tmp_path: Path) -> None:
-    path = tmp_path / "a.svs"
-    path.write_bytes(bytes(8 << 20))
-    before = quick_digest(path, Index("one"))
-    assert is_quick(before) and not is_quick(content_hash(path))
-    assert agree(before, quick_digest(path, Index("one")))
-    assert not agree(before, quick_digest(path, Index("two")))
-    assert agree(before, quick_digest(path, OtherIndex("two"))), "indices of two readers can't be compared"
-    assert agree(quick_digest(path, object()), quick_digest(path, object()))
-    with path.open("r+b") as file:
-        file.seek(3 << 20)
-        file.write(b"other" * 4000)  # a quarter of a percent
-    assert not agree(before, quick_digest(path, Index("one")))
-
-
-@pytest.mark.parametrize("full", [False, True])
-def test_a_slide_with_new_content_under_an_old_name_is_another(tmp_path: Path, full: bool) -> None:
-    case = ResumeCase(tmp_path)
-    write_slide(case.slide, smooth_image(300, 300))
-    size = case.slide.stat().st_size
-    with closing(open_slide(case.slide)) as reader:
-        digest = content_hash(case.slide) if full else quick_digest(case.slide, reader)
-        case.row = replace(case.made(None, 0.5), content=digest)
-    touch(case.slide)
-    assert case.check().done
-    with case.slide.open("r+b") as file:  # nothing that `fingerprint` sees: the file is small, so it sees all
-        file.seek(size // 2)
-        file.write(b"other" * 100)
-    touch(case.slide)
-    case.row = replace(case.row, key=result_key(fingerprint(case.slide), "model", case.config, None))
-    assert case.check().changed == ("slide",)
-
-
-def test_the_data_folder_of_a_slide_counts(tmp_path: Path) -> None:
-    (tmp_path / "a.mrxs").write_bytes(b"preview")
-    data = tmp_path / "a" / "Data0000.dat"
-    data.parent.mkdir()
-    data.write_bytes(b"pixels")
-    before, hashed = slide_state(tmp_path / "a.mrxs"), content_hash(tmp_path / "a.mrxs")
-    assert before.size == 13
-    data.write_bytes(b"others")
-    touch(data)
-    assert slide_state(tmp_path / "a.mrxs").text != before.text and content_hash(tmp_path / "a.mrxs") != hashed
 
 
 def test_a_missing_result_is_made_again(case: ResumeCase) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
+from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide import tissue
 from nuclix.engine.slide import view as slide
@@ -176,6 +177,21 @@ def test_a_large_slide_of_one_level_is_read_in_pieces(monkeypatch: pytest.Monkey
     tracemalloc.stop()
     assert mask.mask[:-1, :-1].all()
     assert peak < 8 << 20
+
+
+def test_the_search_for_tissue_can_be_stopped_between_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1030, 700, 3), np.uint8)
+    reader = ArrayReader([image], scale=2.0)
+    view = SlideView(reader, Scale(2.0), slide_scale(reader.info))
+    low = tissue.tissue_view(reader, view)
+    monkeypatch.setattr(tissue, "_STRIP", 7)
+    assert np.array_equal(tissue.read_overview(reader, view).pixels, low.read(low.box))
+
+    def stop() -> None:
+        raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        tissue.read_overview(reader, view, stop)
 
 
 def test_a_made_up_slide(tmp_path: Path) -> None:

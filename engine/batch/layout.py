@@ -66,7 +66,7 @@ def report_path(out: Path, name: str, suffix: str) -> Path:
 
 
 def slide_page_path(report: Path, name: str) -> Path:
-    """Return the path of a slide's page: in a folder beside the report, which may lie outside the output folder."""
+    """Return the path of a slide's page: in a folder next to the report, which may lie outside the output folder."""
     return _with_suffix(report.with_name(f"{report.stem}-slides") / PurePosixPath(name), ".html")
 
 

@@ -25,6 +25,7 @@ from nuclix.engine.batch.executor import (
     WorkerLost,
     WorkerRejected,
 )
+from nuclix.engine.batch.layout import LOG_NAME
 from nuclix.engine.batch.worker_process import EXIT_TIMEOUT, WorkerProcess, start_worker
 from nuclix.engine.errors import UsageError
 
@@ -33,7 +34,7 @@ _START_TIMEOUT = 300.0
 _MAX_STARTS = 3
 # The run looks at its workers several times a second. A longer gap, in seconds, means that it was suspended (Ctrl-Z, a
 # batch system), and its workers with it: that is not counted as their silence.
-_SUSPENDED = 5.0
+SUSPENDED = 5.0
 
 
 @dataclass(slots=True)
@@ -159,7 +160,9 @@ class ProcessExecutor:
         """Start once more a worker that was killed while it started; one that ends by itself would do so again."""
         killed = (worker.process.exitcode or 0) < 0
         if not killed or worker.failures + 1 >= _MAX_STARTS:
-            self._drop_device(worker, f"the worker for {worker.device} died while it started ({reason}; see run.log)")
+            self._drop_device(
+                worker, f"the worker for {worker.device} died while it started ({reason}; see {LOG_NAME})"
+            )
             return
         self._terminate(worker)
         if not self._stopping:
@@ -169,7 +172,7 @@ class ProcessExecutor:
         """End workers that have been silent for too long; their slides would most likely stall again."""
         now = time.monotonic()
         gap, self._looked = now - self._looked, now
-        if gap > _SUSPENDED:
+        if gap > SUSPENDED:
             for worker in self._workers:
                 worker.heard = min(now, worker.heard + gap)
         for worker in list(self._workers):

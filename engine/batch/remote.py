@@ -19,7 +19,7 @@ log = logging.getLogger("nuclix")
 _SCHEME = "://"
 _PATTERN = frozenset("*?[")
 _WEB = ("http", "https")
-# Files whose pixels lie in a folder beside them.
+# Files whose pixels lie in a folder next to them.
 _SEVERAL_FILES = frozenset((".mrxs", ".vms", ".vmu", ".vsi", ".dcm"))
 # What stores say of a file, the first that they do; it changes when the file does.
 _VERSIONS = ("ETag", "etag", "LastModified", "mtime", "last_modified", "created")

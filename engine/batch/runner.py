@@ -35,18 +35,12 @@ from nuclix.engine.batch.executor import (
     Stopped,
     WorkerLost,
 )
-from nuclix.engine.batch.layout import prepare_folder, remove_temporaries, slide_paths
+from nuclix.engine.batch.layout import LOG_NAME, prepare_folder, remove_temporaries, slide_paths
 from nuclix.engine.batch.ledger import Ledger, known_slides
 from nuclix.engine.batch.lock import FolderLock
 from nuclix.engine.batch.outputs import large_slide_notice
 from nuclix.engine.batch.processes import ProcessExecutor
-from nuclix.engine.batch.resume import (
-    CheckHooks,
-    ResultChecker,
-    SlideCheck,
-    check_results,
-    require_consent,
-)
+from nuclix.engine.batch.resume import CheckHooks, ResultChecker, SlideCheck, check_results, require_consent
 from nuclix.engine.batch.run_state import RunSummary, StopFlag
 from nuclix.engine.batch.slide_table import list_slides
 from nuclix.engine.batch.worker_process import WorkerProcess
@@ -226,9 +220,9 @@ class BatchRunner:
 
     def _queue_delayed(self) -> None:
         """Queue the slides whose pause after a transient error is over."""
-        now = time.monotonic()
-        self._queue.extendleft(slide for due, slide in self._delayed if due <= now)
-        self._delayed = [(due, slide) for due, slide in self._delayed if due > now]
+        now, delayed = time.monotonic(), self._delayed
+        self._queue.extendleft(slide for due, slide in delayed if due <= now)
+        self._delayed = [(due, slide) for due, slide in delayed if due > now]
 
     def _enlist(self, slides: Sequence[SlideCheck]) -> None:
         todo = [slide for slide in slides if not slide.done and not slide.error]
@@ -261,7 +255,9 @@ class BatchRunner:
             self._stop(_time_limit_reached(self._config))
             return True
         if not self._executor.is_alive():
-            self._stop("no worker is left", blocked=True)
+            address = self._config.scheduler
+            lost = f"the Dask scheduler at {address} does not answer any more" if address else "no worker is left"
+            self._stop(lost, blocked=True)
             return True
         return False
 
@@ -385,13 +381,12 @@ class BatchRunner:
         """Try again a slide whose worker has died, unless that happens every time at the same row."""
         name, job = str(slide.job.name), slide.job
         log.error("%s: its worker was lost: %s\n%s", job.path, event.reason, event.traceback)
-        row = self._rows.get(name, 0)
-        count, before = self._crashes.get(name, (0, row))
+        count, before = self._crashes.get(name, (0, row := self._rows.get(name, 0)))
         count = count + 1 if before == row else 1
         self._crashes[name] = (count, row)
         if count >= MAX_CRASHES:
-            said = f"its worker was lost {count} times at the same place ({event.reason}; see run.log)"
-            self._fail(slide, Failed(f"{job.path}: {said}"))
+            where = f"at the same place ({event.reason}; see {LOG_NAME})"
+            self._fail(slide, Failed(f"{job.path}: its worker was lost {count} times {where}"))
         elif self._stopping:
             self._ledger.reset(name)
             self._observer(events.slide_stopped(job))

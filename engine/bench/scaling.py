@@ -64,12 +64,12 @@ def measure_scaling(config: RunConfig, most: int | None, on_run: Callable[[int, 
 
 
 def _doubled(first: int, last: int) -> list[int]:
-    """Return first, 2 first, 4 first, ... and `last`."""
+    """Return first, 2 first, 4 first, ... below `last`, and `last`; nothing if `last` is below first."""
     values = []
     while first < last:
         values.append(first)
         first *= 2
-    return [*values, last] if last >= (values[-1:] or [first])[0] else values
+    return [*values, last] if values or first == last else []
 
 
 def _run(config: RunConfig, processes: int, threads: int) -> ScalingPoint:

@@ -20,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a run")
     parser.add_argument(
         "--to", type=Path, metavar="FILE",
-        help="write the report there, and the slides' pages to a folder beside it (default: OUT/report.html)",
+        help="write the report there, and the slides' pages to a folder next to it (default: OUT/report.html)",
     )  # fmt: skip
     parser.add_argument(
         "--slides", type=Path, metavar="DIR", help="folder in which the slides lie now (default: where they were)"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nuclix.engine.training.loop import Place
     from nuclix.engine.training.schedule import Schedule
     from nuclix.engine.training.splits import SplitOptions
+    from nuclix.engine.training.state import TrainingState
 
 OPTIONS = (
     ("steps", int, "N", "batches in all"),
@@ -169,29 +170,33 @@ def _share(text: str) -> float:
     return value
 
 
-def train_command(args: argparse.Namespace) -> int:
-    """Run the command; return its exit code."""
-    import torch
-
-    from nuclix.engine.parameters import as_mapping
-    from nuclix.engine.training.dataset import load_dataset, with_extra
-    from nuclix.engine.training.execution import Execution
-    from nuclix.engine.training.export import Provenance, export
-    from nuclix.engine.training.loop import kept, train
-    from nuclix.engine.training.state import blended
-
+def _check_options(args: argparse.Namespace) -> None:
+    """Raise `UsageError` for options that contradict each other or can't be meant."""
     if args.out.suffix != ".pt":
         raise UsageError(f"--out {args.out}: a model file's name ends in .pt")
     if args.interpolate is not None and args.leave_one_out:
         raise UsageError("--interpolate is for one model: leave it out with --leave-one-out")
     if args.interpolate is not None and args.init_from is None:
         raise UsageError("--interpolate averages with the weights of an earlier training run: give it with --init-from")
+    if args.validate_every < 1:
+        raise UsageError("--validate-every must be 1 or more")
+
+
+def train_command(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    import torch
+
+    from nuclix.engine.training.dataset import load_dataset, with_extra
+    from nuclix.engine.training.execution import Execution
+    from nuclix.engine.training.export import Provenance, export
+    from nuclix.engine.training.loop import kept, train
+    from nuclix.engine.training.state import blended
+
+    _check_options(args)
     if args.threads is not None:
         torch.set_num_threads(max(1, args.threads))
     recipe, shipped = _recipe(args)
     schedule = _schedule(args, recipe)
-    if args.validate_every < 1:
-        raise UsageError("--validate-every must be 1 or more")
     if schedule.steps <= schedule.warmup:
         print(
             f"warning: --steps {schedule.steps} ends within the warm-up of {schedule.warmup} steps: the learning rate "
@@ -213,7 +218,23 @@ def train_command(args: argparse.Namespace) -> int:
     if args.interpolate is not None:
         network = blended(network, args.init_from, args.interpolate)
     print("choosing the post-processor's parameters")
-    settings = {
+    data = args.data.resolve().name
+    provenance = Provenance(
+        args.out.stem, args.recipe, data, args.licence, _settings(args, schedule, state), _parameters(args, recipe)
+    )
+    execution = Execution.of(args.device, schedule.precision)
+    card = export(recipe, network, dataset, execution, provenance, args.out)
+    _draw_reliability(card, place.folder / RELIABILITY)
+    print(summary(card))
+    print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
+    return 0
+
+
+def _settings(args: argparse.Namespace, schedule: Schedule, state: TrainingState) -> dict[str, Any]:
+    """Return what the model's card says of the training run."""
+    from nuclix.engine.parameters import as_mapping
+
+    return {
         **as_mapping(schedule),
         "steps done": state.step,
         "started from": args.init_from and args.init_from.name,
@@ -221,14 +242,6 @@ def train_command(args: argparse.Namespace) -> int:
         "interpolate": args.interpolate,
         "seconds": round(state.seconds),
     }
-    data = args.data.resolve().name
-    provenance = Provenance(args.out.stem, args.recipe, data, args.licence, settings, _parameters(args, recipe))
-    execution = Execution.of(args.device, schedule.precision)
-    card = export(recipe, network, dataset, execution, provenance, args.out)
-    _draw_reliability(card, place.folder / RELIABILITY)
-    print(summary(card))
-    print(f"wrote {args.out}; log and checkpoint are in {place.folder}")
-    return 0
 
 
 def _draw_reliability(card: ModelCard, path: Path) -> None:

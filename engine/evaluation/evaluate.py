@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from nuclix.engine.evaluation.centres import centres_of, pair_centres
 from nuclix.engine.evaluation.class_files import read_classes
 from nuclix.engine.evaluation.class_scores import ClassScores, count_classes, score_classes
 from nuclix.engine.evaluation.label_files import find_label_files, read_pair, stem_of
-from nuclix.engine.evaluation.scores import LOWER_IS_BETTER, METRICS, Scores, average_hausdorff, score_table
+from nuclix.engine.evaluation.scores import LOWER_IS_BETTER, METRICS, Scores, average_hausdorff, mean_of, score_table
 from nuclix.engine.evaluation.wilcoxon import signed_rank_test
 
 if TYPE_CHECKING:
@@ -169,22 +169,6 @@ def _listed(names: Sequence[str]) -> str:
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
 
 
-def mean_scores(scores: Sequence[Scores]) -> Scores:
-    """Return the mean of each score.
-
-    Parameters
-    ----------
-    scores : sequence of Scores
-        At least one.
-
-    Returns
-    -------
-    Scores
-        Means.
-    """
-    return Scores(*np.mean([astuple(each) for each in scores], axis=0).tolist())
-
-
 def group_means(images: Mapping[str, Scores], groups: Mapping[str, str]) -> dict[str, Scores]:
     """Return the mean scores of each group of images (organs, patients), in order of name.
 
@@ -203,7 +187,7 @@ def group_means(images: Mapping[str, Scores], groups: Mapping[str, str]) -> dict
     members: dict[str, list[Scores]] = {}
     for stem, scores in images.items():
         members.setdefault(groups[stem], []).append(scores)
-    return {name: mean_scores(members[name]) for name in sorted(members)}
+    return {name: mean_of(members[name]) for name in sorted(members)}
 
 
 def read_groups(path: Path, stems: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,8 +137,8 @@ def _texts(path: Path) -> Iterator[bytes]:
                 with archive.open(entry) as file:
                     yield _bounded(file, path)
     elif name.endswith(".gz"):
-        with gzip.open(path) as file:
-            yield _bounded(file, path)
+        with gzip.open(path) as unpacked:
+            yield _bounded(cast(IO[bytes], unpacked), path)
     else:
         yield path.read_bytes()
 

@@ -7,15 +7,18 @@ NaN. Nothing to find and nothing found is perfect; nothing found though there wa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from nuclix.ext.overlap import OverlapTable
+
+T = TypeVar("T")
 
 MATCH_PERCENT = 50  # an object is found if its IoU exceeds one half; then no two matches share an object
 MAP_PERCENTS = tuple(range(50, 100, 5))  # Data Science Bowl 2018: 0.50, 0.55 ... 0.95
@@ -327,3 +330,21 @@ def score_table(table: OverlapTable, ahd: float) -> Scores:
         ahd=ahd,
         adc=pixels.f1,
     )
+
+
+def mean_of(scores: Sequence[T]) -> T:
+    """Return the mean of each score.
+
+    Parameters
+    ----------
+    scores : sequence of dataclasses
+        Of one class, all of whose fields are numbers; at least one.
+
+    Returns
+    -------
+    dataclass
+        Of the same class.
+    """
+    first: Any = scores[0]
+    names = [item.name for item in fields(first)]
+    return type(scores[0])(*(float(np.mean([getattr(each, name) for each in scores])) for name in names))

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nuclix.engine.evaluation.class_scores import ClassScores, mean_class_quality
-from nuclix.engine.evaluation.evaluate import Comparison, Evaluation, compare, group_means, mean_scores
-from nuclix.engine.evaluation.scores import METRICS, Scores
+from nuclix.engine.evaluation.evaluate import Comparison, Evaluation, compare, group_means
+from nuclix.engine.evaluation.scores import METRICS, Scores, mean_of
 
 TITLES = {
     "aji": "AJI",
@@ -81,8 +81,8 @@ def _lines(evaluation: Evaluation, groups: Mapping[str, str]) -> list[_Line]:
     if groups:
         means = group_means(evaluation.images, groups)
         lines += [_Line("group", name, scores) for name, scores in means.items()]
-        lines.append(_Line("mean of groups", "", mean_scores(list(means.values()))))
-    lines.append(_Line("mean", "", mean_scores(list(evaluation.images.values()))))
+        lines.append(_Line("mean of groups", "", mean_of(list(means.values()))))
+    lines.append(_Line("mean", "", mean_of(list(evaluation.images.values()))))
     return lines
 
 
@@ -104,7 +104,7 @@ def _image_table(evaluation: Evaluation, groups: Mapping[str, str]) -> list[list
 
 def _metric_table(report: Report) -> list[list[str]]:
     rows = [["mean over images", "value"]]
-    means = [mean_scores(list(evaluation.images.values())) for evaluation in report.evaluations]
+    means = [mean_of(list(evaluation.images.values())) for evaluation in report.evaluations]
     if report.against is None:
         return rows + [[TITLES[metric], _number(metric, getattr(means[0], metric))] for metric in METRICS]
     rows[0] += ["against", "difference", "p", ""]
@@ -192,7 +192,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _piped(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table of a head and rows; all columns but the first are aligned to the right."""
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     rule = ["---", *["---:"] * (len(rows[0]) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (escaped[0], rule, *escaped[1:]))
@@ -205,7 +206,7 @@ def as_text(report: Report) -> str:
 
 def as_markdown(report: Report) -> str:
     """Return the same as Markdown tables."""
-    return _rendered(report, _piped, "## ")
+    return _rendered(report, markdown_table, "## ")
 
 
 def as_csv(report: Report) -> str:
@@ -235,14 +236,14 @@ def _document(evaluation: Evaluation, groups: Mapping[str, str]) -> dict[str, An
     document: dict[str, Any] = {
         "prediction": str(evaluation.prediction),
         "truth": str(evaluation.truth),
-        "mean": asdict(mean_scores(list(evaluation.images.values()))),
+        "mean": asdict(mean_of(list(evaluation.images.values()))),
         "images": {stem: asdict(scores) for stem, scores in evaluation.images.items()},
     }
     if evaluation.classes is not None:
         document["by_class"] = _classes_document(evaluation.classes)
     if groups:
         means = group_means(evaluation.images, groups)
-        document["mean_of_groups"] = asdict(mean_scores(list(means.values())))
+        document["mean_of_groups"] = asdict(mean_of(list(means.values())))
         document["groups"] = {name: asdict(scores) for name, scores in means.items()}
         if evaluation.classes is not None:
             by_group = mean_class_quality(evaluation.classes, list(evaluation.images), groups)

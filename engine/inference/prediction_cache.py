@@ -37,7 +37,7 @@ class PredictionCache:
 
     def __call__(self, patches: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.float32]]:
         """Return the maps of patches; see `Predictor`."""
-        keys = [hashlib.blake2b(np.ascontiguousarray(patch)).digest() for patch in patches]
+        keys = [hashlib.blake2b(np.ascontiguousarray(patch).data).digest() for patch in patches]
         missing = [index for index, key in enumerate(keys) if key not in self._maps]
         found = {keys[index]: maps for index, maps in zip(missing, self._computed(patches, missing), strict=True)}
         for key, maps in found.items():
@@ -46,9 +46,9 @@ class PredictionCache:
                 self._maps[key] = maps.copy()
         return [found[key] if key in found else self._maps[key] for key in keys]
 
-    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], Sequence[NDArray[np.float32]]]:
+    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
         """Compute the maps of patches; return what returns them."""
-        maps = self(patches)
+        maps = np.stack(self(patches))
         return lambda: maps
 
     def _computed(self, patches: Sequence[NDArray[np.uint8]], wanted: Sequence[int]) -> Sequence[NDArray[np.float32]]:

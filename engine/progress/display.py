@@ -274,7 +274,7 @@ class JsonLines:
 class LogLines:
     """Copies messages for the user to the log; an event sink."""
 
-    name = "run.log"
+    name = LOG_NAME
 
     def take(self, event: RunEvent, now: RunSnapshot) -> None:
         """Log it, but for failures and notices: the batch logs those itself, with tracebacks."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -114,7 +115,7 @@ class _Frame:
     box: Box
     downsample: float
     scale: float
-    paths: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    paths: dict[int, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     drawn: int = 0
     left_out: int = 0
 

@@ -12,8 +12,9 @@ from nuclix.engine.report.slide_scan import CELLS_A_FIELD, SlideScan
 
 DENSEST, RANDOM, DOUBTFUL = "densest", "random", "most doubtful"
 FIELDS_OF_A_KIND = 3
-# A field with fewer nuclei says little about a part of a slide; taken only where no field has so many.
-MIN_NUCLEI = 8
+# A field with fewer nuclei than this, or than this share of the usual one, says little about a slide; such fields are
+# taken only where there are no others.
+MIN_NUCLEI, MIN_SHARE = 8, 0.5
 # The gallery of single nuclei: how many, and how large each picture is.
 CROPS = 16
 CROP_UM = 40.0
@@ -62,8 +63,10 @@ def choose_fields(scan: SlideScan, seed: str) -> tuple[Field, ...]:
     number = int.from_bytes(hashlib.sha256(seed.encode("utf-8", "backslashreplace")).digest()[:8], "big")
     lot = np.random.default_rng(number).random(counts.shape)
     free = counts > 0
-    enough = min(MIN_NUCLEI, int(counts.max(initial=0)))
-    populated = counts >= max(1, enough)
+    populated = free & _inside(counts.shape, scan)
+    usual = float(np.median(counts[populated])) if populated.any() else 0.0
+    enough = populated & (counts >= max(MIN_NUCLEI, MIN_SHARE * usual))
+    populated = next((places for places in (enough, populated) if places.any()), free.copy())
     wanted = [(DENSEST, counts), (DOUBTFUL, -means), (RANDOM, lot)]
     chosen: dict[str, list[Field]] = {DENSEST: [], DOUBTFUL: [], RANDOM: []}
     # By turns: on a small slide the densest fields would leave no place to the others.
@@ -90,6 +93,12 @@ def choose_doubtful(scan: SlideScan) -> tuple[Field, ...]:
         Field(DOUBTFUL, np.concatenate([item[1:] - edge / 2, item[1:] + edge / 2]), 1, float(item[0]))
         for item in chosen
     )
+
+
+def _inside(shape: tuple[int, ...], scan: SlideScan) -> NDArray[np.bool_]:
+    """Return which fields lie wholly on the slide."""
+    rows, cols = ((np.arange(count) + CELLS_A_FIELD) * scan.cell for count in shape)
+    return np.asarray((rows <= scan.extent[0])[:, None] & (cols <= scan.extent[1]))
 
 
 def _windows(cells: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -105,7 +105,7 @@ def render(folder: FolderFacts, target: Path | None = None) -> str:
     folder : FolderFacts
         What is known of it.
     target : Path or None
-        Where the page goes: it links to the slides' pages that lie beside it. None for no links.
+        Where the page goes: it links to the slides' pages that lie next to it. None for no links.
     """
     from markupsafe import Markup
 

@@ -20,7 +20,7 @@ def find_slide(path: str, out: Path, folder: Path | None = None) -> Path:
     path : str
         As the run was given it.
     out : Path
-        The output folder, beside which slides may have been moved.
+        The output folder, near which slides may have been moved.
     folder : Path or None
         Searched first, for a file of the slide's name.
 

@@ -56,7 +56,7 @@ def write_slide_pages(
     folder : FolderFacts
         The output folder.
     report : Path
-        The report; the pages go to a folder beside it.
+        The report; the pages go to a folder next to it.
     seconds : float or None
         After this time no further page is begun; None for no limit.
     slides : Path or None

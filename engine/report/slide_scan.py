@@ -42,6 +42,8 @@ class SlideScan:
         Edge of a cell of the maps, in those pixels; half a field.
     corner : (2,) float64
         Row and column where the maps begin, in those pixels.
+    extent : (2,) float64
+        Height and width of what is shown of the slide; the maps may reach over it by a part of a cell.
     counts : (rows, columns) int64
         Nuclei of each cell, by the middle of their boxes.
     score_sums : (rows, columns) float64
@@ -58,6 +60,7 @@ class SlideScan:
     mpp: float
     cell: float
     corner: NDArray[np.float64]
+    extent: NDArray[np.float64]
     counts: NDArray[np.int64]
     score_sums: NDArray[np.float64]
     areas: NDArray[np.int64]
@@ -94,7 +97,7 @@ class _Counter:
 
     def __init__(self, header: SlideHeader) -> None:
         self._mpp = (header.mpp or UNKNOWN_MPP) * header.downsample
-        extent = np.array(header.shape) / header.downsample
+        self._extent = extent = np.array(header.shape) / header.downsample
         self._cell = max(FIELD_UM / self._mpp / CELLS_A_FIELD, float(extent.max()) / MAX_CELLS)
         self._corner = np.array(header.origin, np.float64) / header.downsample
         rows, cols = (max(CELLS_A_FIELD, math.ceil(length / self._cell)) for length in extent)
@@ -142,6 +145,7 @@ class _Counter:
             self._mpp,
             self._cell,
             self._corner,
+            self._extent,
             self._counts.reshape(self._shape),
             self._score_sums.reshape(self._shape),
             self._areas,

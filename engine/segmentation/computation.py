@@ -52,7 +52,7 @@ def compute_objects(slide: SlideContext) -> None:
     """Run the pipeline into the checkpoint, and store the objects from it."""
     shared, config, view = slide.shared, slide.shared.config, slide.view
     started = time.perf_counter()
-    overview = read_overview(view.reader, view) if config.tissue else None
+    overview = read_overview(view.reader, view, slide.stop_if_asked) if config.tissue else None
     tissue = _tissue(slide, overview)
     tissue_seconds = time.perf_counter() - started
     for folder in (slide.paths.thumbnail.parent, slide.paths.objects.parent, slide.paths.checkpoint.parent):

@@ -38,7 +38,7 @@ def object_boxes(objects: Objects) -> NDArray[np.float64]:
 def touching(boxes: NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which of (N, 4) boxes share more than a border with a box (4,)."""
     inside = (boxes[:, :2] < box[2:]) & (boxes[:, 2:] > box[:2])
-    return inside.all(axis=1)
+    return np.asarray(inside.all(axis=1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nuclix.engine.contracts import PostProcessor
-from nuclix.engine.errors import DeviceMemoryError, ModelError, OutputError
+from nuclix.engine.errors import DeviceMemoryError, Interrupted, ModelError, OutputError
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.checkpoint import committed_key
 from nuclix.engine.segmentation.classes import Classes, prepare_classes
@@ -150,6 +150,11 @@ class SlideContext:
     scale: SlideScale
     content: ContentHash
     regions: ViewRegions | None = None
+
+    def stop_if_asked(self) -> None:
+        """Raise `Interrupted` if the run is to stop."""
+        if self.hooks.should_stop():
+            raise Interrupted(f"{self.paths.slide}: stopped on request")
 
 
 def segment_slide(

@@ -106,8 +106,14 @@ def write_summary(path: Path, summary: SlideSummary) -> None:
     """
     buffer = io.BytesIO()
     numbers = np.array([summary.cell_mm2, summary.area_sum])
-    maps = {"counts": summary.counts, "by_class": summary.by_class}
-    np.savez_compressed(buffer, format=_FORMAT, areas=summary.areas, numbers=numbers, **maps)
+    np.savez_compressed(
+        buffer,
+        format=_FORMAT,
+        counts=summary.counts,
+        by_class=summary.by_class,
+        areas=summary.areas,
+        numbers=numbers,
+    )
     try:
         replace_file(path, buffer.getvalue(), durable=False)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +60,7 @@ class Computing:
 
     places: Batch
     patches: list[Patch]
-    maps: Callable[[], Sequence[NDArray[np.float32]]]
+    maps: Callable[[], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)

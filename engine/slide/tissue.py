@@ -8,6 +8,7 @@ they can lie. A pixel too many costs a little time, one too few costs nuclei: wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from nuclix.engine.contracts import SlideReader
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.view import SlideView
 
+_STRIP = 64  # rows of an overview that are read at a time: some 2,000 rows of a slide at 0.25 um/px
 TISSUE_SCALE = Scale(8.0)  # about a nucleus to the pixel: one nucleus alone on background still colours its pixel
 # The ranges that Otsu's thresholds are kept to, of 255. Background has a saturation of up to about 0.05 (a tinge that
 # the scanner's white balance leaves) and a value above 210; pale stroma and mucin begin at a saturation of 0.06. Value
@@ -79,7 +81,7 @@ class Overview:
     scale: Scale
 
 
-def read_overview(reader: SlideReader, view: SlideView) -> Overview:
+def read_overview(reader: SlideReader, view: SlideView, between: Callable[[], None] = lambda: None) -> Overview:
     """Read a slide at the scale at which tissue is looked for.
 
     Parameters
@@ -88,6 +90,8 @@ def read_overview(reader: SlideReader, view: SlideView) -> Overview:
         The open slide. A slide of one level is read whole, a strip at a time.
     view : SlideView
         The slide at the model's scale.
+    between : callable
+        Is called between two strips; may raise to give up: a large slide of one level takes minutes.
 
     Raises
     ------
@@ -95,7 +99,13 @@ def read_overview(reader: SlideReader, view: SlideView) -> Overview:
         If the slide's file is damaged.
     """
     low = tissue_view(reader, view)
-    return Overview(low.read(low.box), low.downsample, low.scale)
+    pixels = np.empty((low.height, low.width, 3), np.uint8)
+    for row in range(0, low.height, _STRIP):
+        if row:
+            between()
+        box = Box(row, 0, min(_STRIP, low.height - row), low.width)
+        pixels[row : row + box.height] = low.read(box)
+    return Overview(pixels, low.downsample, low.scale)
 
 
 def tissue_view(reader: SlideReader, view: SlideView) -> SlideView:
@@ -133,8 +143,7 @@ def tissue_mask(reader: SlideReader, view: SlideView, overview: Overview | None 
 
 def _tissue(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return the mask of tissue of a (height, width, 3) RGB image."""
-    value = image.max(axis=2)
-    chroma = value - image.min(axis=2)
+    value, chroma = value_and_chroma(image)
     saturation = (chroma.astype(np.uint16) * 255 // np.maximum(value, 1)).astype(np.uint8)
     lit = value >= BLACK
     coloured = saturation > np.clip(otsu_threshold(saturation[lit]), *SATURATION)
@@ -155,22 +164,21 @@ def otsu_threshold(values: NDArray[np.uint8]) -> int:
     int
         0 to 255.
     """
-    counts = np.bincount(values.ravel(), minlength=256).astype(np.float64)
-    below = np.cumsum(counts)
-    sums = np.cumsum(counts * np.arange(256))
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return int(np.argmax(np.nan_to_num(between, posinf=0.0)))
+    from skimage.filters import threshold_otsu
+
+    return int(threshold_otsu(values.reshape(1, -1))) if values.size else 0
+
+
+def value_and_chroma(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return HSV's value and its chroma, value times saturation, of an (H, W, 3) RGB image."""
+    red, green, blue = (image[..., channel] for channel in range(3))
+    value = np.maximum(np.maximum(red, green), blue)
+    return value, value - np.minimum(np.minimum(red, green), blue)
 
 
 def _dilated(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """Grow a mask by `radius` pixels in the chessboard metric."""
-    grown = mask.copy()
-    for _ in range(radius):
-        for axis in (0, 1):
-            now = np.moveaxis(grown, axis, 0)
-            before = now.copy()
-            now[1:] |= before[:-1]
-            now[:-1] |= before[1:]
-    return grown
+    from scipy.ndimage import binary_dilation
+
+    square = np.ones((2 * radius + 1, 2 * radius + 1), bool)
+    return np.asarray(binary_dilation(mask, square))

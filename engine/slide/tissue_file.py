@@ -105,7 +105,7 @@ def _mask_image(path: Path) -> NDArray[np.bool_]:
     if pixels.ndim == 2:
         return pixels > 0
     colours = pixels[..., :-1] if alpha else pixels
-    found: NDArray[np.bool_] = (colours > 0).any(axis=2)
+    found: NDArray[np.bool_] = np.any(colours > 0, axis=2)
     return found & (pixels[..., -1] > 0) if alpha else found
 
 

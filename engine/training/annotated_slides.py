@@ -65,7 +65,7 @@ class DatasetWriter:
     def close(self) -> None:
         """Write the tables."""
         tables = {
-            "images.csv": [("image", "um_per_px"), *((name, f"{mpp:g}") for name, mpp, _ in self._rows)],
+            "images.csv": [("image", "mpp"), *((name, f"{mpp:g}") for name, mpp, _ in self._rows)],
             "groups.csv": [("image", "group"), *((name, group) for name, _, group in self._rows)],
         }
         for name, rows in tables.items():

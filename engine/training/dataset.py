@@ -187,7 +187,7 @@ def load_annotated(image: Path, labels: Path) -> Annotated:
 
 def _check_labels(numbers: NDArray[np.generic], path: Path) -> None:
     """Raise `DataError` for numbers that are no labels: negative or huge ones, and masks."""
-    least, most = int(numbers.min(initial=0)), int(numbers.max(initial=0))  # type: ignore[call-overload]
+    least, most = int(numbers.min(initial=0)), int(numbers.max(initial=0))
     if least < 0 or most >= 2**31:
         raise DataError(f"{path}: holds the label {least if least < 0 else most}; labels are from 1 to {2**31 - 1}")
     if most in _MASK_VALUES and not ((numbers != 0) & (numbers != most)).any():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.engine.evaluation.tables import markdown_table
 from nuclix.engine.evaluation.wilcoxon import signed_rank_test
 from nuclix.engine.files import replace_file
 from nuclix.engine.parameters import as_mapping
@@ -161,12 +162,12 @@ def _summary(
 def markdown(experiment: Experiment, table: Sequence[Summary]) -> str:
     """Return the summary as Markdown, with what its columns are."""
     head = ["", "images", "seeds", "AJI", "± seeds", "± images", "F1", "PQ", "AJI - baseline", "p", "s per run"]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for row in table:
         numbers = (row.aji, row.aji_seed_sd, row.aji_se, row.f1, row.pq)
         lines.append(
             [
-                row.way.replace("|", "\\|"),
+                row.way,
                 str(row.images),
                 str(row.seeds),
                 *(_number(value) for value in numbers),
@@ -175,9 +176,8 @@ def markdown(experiment: Experiment, table: Sequence[Summary]) -> str:
                 f"{row.seconds:.0f}",
             ]
         )
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return (
-        f"# {experiment.title}\n\n{text}\n"
+        f"# {experiment.title}\n\n{markdown_table(lines)}\n\n"
         f"{experiment.folds}-fold cross-validation; each image is scored by networks that did not see its group, with "
         "post-processing parameters chosen on the other folds. Means are over images of means over seeds. ± seeds: "
         "standard deviation of the seeds' means; ± images: standard error over images. p: one-sided Wilcoxon "

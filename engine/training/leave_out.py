@@ -18,6 +18,7 @@ import numpy as np
 
 from nuclix.engine.errors import DataError, UsageError
 from nuclix.engine.evaluation.scores import pixel_counts
+from nuclix.engine.evaluation.tables import markdown_table
 from nuclix.engine.files import replace_file
 from nuclix.engine.parameters import as_mapping, from_mapping
 from nuclix.engine.training.dataset import Dataset
@@ -240,8 +241,8 @@ def write_tables(folder: Path, rows: Sequence[PatientScores]) -> tuple[Path, Pat
 def markdown(rows: Sequence[PatientScores]) -> str:
     """Return the rows as a Markdown table."""
     head = ["patient", "images", "accuracy", "F1", "Perf", "AJI"]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for row in rows:
         name, images, *scores = as_mapping(row).values()
-        lines.append([name.replace("|", "\\|"), str(images), *(f"{score:.{DIGITS}f}" for score in scores)])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        lines.append([name, str(images), *(f"{score:.{DIGITS}f}" for score in scores)])
+    return f"{markdown_table(lines)}\n"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nuclix.engine.evaluation.scores import mean_of
 from nuclix.engine.training.validation import (
     ImageScores,
     forward,
     label,
     make_postprocessor,
-    mean_scores,
     mirrored_mean,
     score_image,
 )
@@ -61,7 +61,7 @@ def score_parameters(
     """Score one set of the post-processor's parameters on maps that were predicted before."""
     postprocessor = make_postprocessor(recipe, parameters)
     scores = [score_image(item.labels, label(postprocessor, it)) for item, it in zip(images, maps, strict=True)]
-    return Selection(parameters, mean_scores(scores), dict(zip((item.name for item in images), scores, strict=True)))
+    return Selection(parameters, mean_of(scores), dict(zip((item.name for item in images), scores, strict=True)))
 
 
 def choose_parameters(

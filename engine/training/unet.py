@@ -11,9 +11,12 @@ import torch
 from torch import nn
 from torch.nn.functional import max_pool2d
 
+from nuclix.engine.training.receptive_field import POOLING, UP_CONVOLUTION, Layer, receptive_radius, same
+
 WHITE = 255.0
 HALF_RANGE = 127.5
 STEMS = (1, 2)
+STEM_CONVOLUTION = Layer(4, 2, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +65,23 @@ class UNetShape:
 
     @property
     def radius(self) -> int:
-        """How far from an output pixel an input pixel can still matter, in pixels, over all phases of the poolings.
-
-        Follows one output pixel back to the interval of input pixels that it can see, along the deepest path
-        (the skip connections see less).
-        """
-        reach = 0
-        for pixel in range(self.multiple):
-            low, high = _seen(pixel, self)
-            reach = max(reach, pixel - low, high - pixel)
-        return reach
+        """How far from an output pixel an input pixel can still matter, in pixels, over all phases of the poolings."""
+        return receptive_radius(self._layers, self.multiple)
 
     @property
     def margin(self) -> int:
         """`radius` rounded up to the next multiple of `multiple`."""
         return -(-self.radius // self.multiple) * self.multiple
 
-
-def _seen(pixel: int, shape: UNetShape) -> tuple[int, int]:
-    """Return the first and last input coordinate that output `pixel` depends on (one axis)."""
-    block = 2  # two 3x3 convolutions reach two pixels
-    low, high = pixel // shape.stem, pixel // shape.stem
-    for _ in range(shape.depth):
-        low, high = (low - block) // 2, (high + block) // 2
-    for _ in range(shape.depth):
-        low, high = (low - block) * 2, (high + block) * 2 + 1
-    low, high = low - block, high + block
-    if shape.stem == 2:  # a 4x4 kernel, stride 2, padding 1
-        low, high = 2 * low - 1, 2 * high + 2
-    return low, high
+    @property
+    def _layers(self) -> list[Layer]:
+        """The deepest path; the skip connections see less."""
+        block = [same(3), same(3)]
+        layers = [*block, *(layer for _ in range(self.depth) for layer in (POOLING, *block))]
+        layers += [layer for _ in range(self.depth) for layer in (UP_CONVOLUTION, *block)]
+        if self.stem == 1:
+            return layers
+        return [STEM_CONVOLUTION, *layers, UP_CONVOLUTION]  # the pixel shuffle
 
 
 def normalise(image: torch.Tensor) -> torch.Tensor:

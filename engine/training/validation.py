@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine import registry
-from nuclix.engine.evaluation.scores import object_counts, pixel_counts, segmentation_quality
+from nuclix.engine.evaluation.scores import mean_of, object_counts, pixel_counts, segmentation_quality
 from nuclix.engine.inference.predictor import MIRRORS
 from nuclix.engine.parameters import from_mapping
 from nuclix.engine.training.contracts import Annotated
@@ -91,11 +91,6 @@ def score_image(truth: NDArray[Any], prediction: NDArray[Any]) -> ImageScores:
     return ImageScores(aji(table), pixel_counts(table).f1, quality)
 
 
-def mean_scores(scores: Sequence[ImageScores]) -> ImageScores:
-    """Return the means over images."""
-    return ImageScores(*(float(np.mean([getattr(item, name) for item in scores])) for name in ("aji", "f1", "pq")))
-
-
 def make_postprocessor(recipe: Recipe, parameters: Mapping[str, Any]) -> PostProcessor:
     """Return the post-processor that the recipe is meant for, with these parameters."""
     kind: Any = registry.load(registry.POSTPROCESSORS, recipe.postprocessor)
@@ -137,4 +132,4 @@ def validate(recipe: Recipe, network: torch.nn.Module, images: Sequence[Annotate
         losses.append(float(criterion(outputs[None], torch.from_numpy(target)[None])))
         maps = forward(finished, item.image, recipe.patch.multiple).numpy()
         scores.append(score_image(item.labels, label(postprocessor, maps)))
-    return Validation(float(np.mean(losses)), mean_scores(scores))
+    return Validation(float(np.mean(losses)), mean_of(scores))

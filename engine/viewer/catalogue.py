@@ -59,7 +59,7 @@ class Catalogue:
         self.listed()
 
     def listed(self) -> list[dict[str, Any]]:
-        """Return the slides for the browser's list, by name; read anew each time, since a run may be at work."""
+        """Return the slides for the browser's list, by name; read each time: a run may add to them."""
         slides = collect(self.out).slides
         with self._lock:
             known = {name: number for number, name in enumerate(self._names)}

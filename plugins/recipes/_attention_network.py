@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
+from nuclix.engine.training.receptive_field import Layer, receptive_radius, same
 from nuclix.engine.training.unet import normalise
 
 DILATIONS = (1, 2, 3, 5, 10, 20)  # one residual block each; the figure is not in the text, the published code has these
@@ -182,10 +183,10 @@ def dilations(stem: int) -> tuple[int, ...]:
 
 def radius(stem: int) -> int:
     """Return how far from an output pixel an input pixel can matter: every block has two dilated convolutions."""
-    reach = 2 * sum(dilations(stem))
+    layers = [layer for dilation in dilations(stem) for layer in (same(3, dilation), same(3, dilation))]
     if stem == 1:
-        return reach + 1
-    return stem * (reach + 1) + stem  # the enlargement mixes neighbours; a 4x4 kernel with stride 2 reaches 2 px
+        return receptive_radius([same(3), *layers], 1)
+    return receptive_radius([Layer(4, 2, 1), *layers, Layer(4, 2, 1, up=True)], stem)  # the last: bilinear enlargement
 
 
 class ScaleClassifier(nn.Module):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nuclix.engine.errors import DataError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.reinhard import Moments, moments, transfer
+from nuclix.engine.slide.tissue import BLACK, value_and_chroma
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,6 @@ FACTORS = (1, 2, 4)  # 40x, 20x, 10x: pixels of the finest along one of each
 TILE = 1.4  # a tile's edge over a crop's: 224 to 160 px
 COVER = 0.7  # of a tile must be tissue
 SATURATION = 0.06  # HSV; background has up to 0.05, pale stroma begins here (see `nuclix.engine.slide.tissue`)
-BLACK = 20  # HSV value, 0..255: darker is a border or a pen
 THIN = 4  # every fourth pixel tells an image's colours well enough
 TRANSFORMS = 6
 SYMMETRIES = 8
@@ -35,9 +35,7 @@ SYMMETRIES = 8
 
 def tissue(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return where an (H, W, 3) RGB image holds tissue, by thresholds of saturation and value in HSV."""
-    red, green, blue = (image[:, :, channel] for channel in range(3))
-    value = np.maximum(np.maximum(red, green), blue)
-    chroma = value - np.minimum(np.minimum(red, green), blue)
+    value, chroma = value_and_chroma(image)
     return (value >= BLACK) & (chroma > np.float32(SATURATION) * value)
 
 

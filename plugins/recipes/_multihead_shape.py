@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nuclix.engine.training.receptive_field import POOLING, UP_CONVOLUTION, Layer, receptive_radius, same
+
 ARCHITECTURES = ("unet", "xception", "inception-se")
 ACTIVATIONS = ("selu", "relu", "elu")
 UNET_FEATURES = (64, 128, 256, 512, 1024)  # U-Net paper, Fig. 1
@@ -12,8 +14,9 @@ ENTRY_FEATURES = (128, 256, 728)
 EXIT_FEATURES = (1024, 1536, 2048)
 FINEST_FEATURES = 64  # Xception has no features at full resolution: as many as the U-Net has there
 MULTIPLE = 32  # section 5.6
-BLOCK = 2  # pixels that two 3x3 convolutions reach, in every block of every decoder and encoder here
-MIDDLE = 3  # and those of the three separable convolutions of a block of the middle flow
+BLOCK = 2  # 3x3 convolutions in every block of every decoder and encoder here
+MIDDLE = 3  # separable convolutions in a block of the middle flow
+STRIDED = Layer(3, 2, 1)  # a pooling, or a convolution, of 3x3 with a stride of 2
 FEWEST, STEP = 8, 8  # features come in eights, which convolution kernels like
 
 
@@ -69,38 +72,34 @@ class MultiHeadShape:
     def radius(self) -> int:
         """How far from an output pixel an input pixel can still matter, in pixels, over all phases of the poolings.
 
-        Follows one output pixel back along the deepest path. An average over the whole patch, which has no such
-        limit, is left out.
+        An average over the whole patch, which has no such limit, is left out.
         """
-        seen = ((pixel, *self._seen(pixel)) for pixel in range(MULTIPLE))
-        return max(max(pixel - low, high - pixel) for pixel, low, high in seen)
+        return receptive_radius(self._layers, MULTIPLE)
 
     @property
     def margin(self) -> int:
         """`radius` rounded up to the next multiple of 32."""
         return -(-self.radius // MULTIPLE) * MULTIPLE
 
-    def _seen(self, pixel: int) -> tuple[int, int]:
-        """Return the first and last input coordinate that output `pixel` depends on (one axis)."""
+    @property
+    def _layers(self) -> list[Layer]:
+        """The deepest path."""
         plain = self.architecture == "unet"
-        gate = self.squeeze // 2 if self.architecture == "inception-se" else 0
         depth = len(UNET_FEATURES) - 1 if plain else len(STEM_FEATURES) + len(ENTRY_FEATURES)
-        low, high = pixel, pixel
-        for _ in range(depth):  # decoder: a block, then the transposed convolution's source
-            low, high = (low - BLOCK - gate) // 2, (high + BLOCK + gate) // 2
-        low, high = low - BLOCK, high + BLOCK  # the deepest block
-        for level in reversed(range(depth)):
-            if plain:  # a pooling over 2x2, before it a block
-                low, high = 2 * low - BLOCK, 2 * high + 1 + BLOCK
-            else:  # a stride of 2 over 3x3, before it what there is at this level
-                before = self._before(level, depth)
-                low, high = 2 * low - 1 - before, 2 * high + 1 + before
-        return low, high
+        block = [same(3), same(3)]
+        gate = [same(self.squeeze)] if self.architecture == "inception-se" and self.squeeze else []
+        layers: list[Layer] = []
+        for level in range(depth):
+            layers += [*block, POOLING] if plain else [*self._before(level, depth), STRIDED]
+        layers += block
+        for _ in range(depth):
+            layers += [UP_CONVOLUTION, *block, *gate]
+        return layers
 
-    def _before(self, level: int, depth: int) -> int:
-        """Return the reach, in cells of `level`, of what Xception computes there before it halves the resolution."""
+    def _before(self, level: int, depth: int) -> list[Layer]:
+        """Return what Xception computes at `level` before it halves the resolution."""
         if level == 0:  # nothing: the stem's first convolution halves the image
-            return 0
+            return []
         stem = 1 if level == 1 else 0
         middle = MIDDLE * self.middle if level == depth - 1 else 0
-        return BLOCK + stem + middle
+        return [same(3)] * (BLOCK + stem + middle)

@@ -5,14 +5,13 @@ Like `nuclix.engine.training.unet` this module imports torch at its top; import 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import nn
 from torch.nn.functional import max_pool2d
 
+from nuclix.engine.training.receptive_field import POOLING, UP_CONVOLUTION, Layer, receptive_radius, same
 from nuclix.engine.training.unet import convolution
 
 CLASSES = 2  # background, nucleus
@@ -26,65 +25,16 @@ DECONV_STAGES = ((512, 512, 512), (512, 512, 256), (256, 256, 128), (128, 64), (
 UP_TWICE, UP_EIGHT = (4, 2, 1), (16, 8, 4)  # kernel, stride and padding of FCN-8s' transposed convolutions
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """What a layer does to coordinates along one axis.
-
-    Attributes
-    ----------
-    kernel, stride, padding : int
-        As torch has them.
-    up : bool
-        Transposed: the stride enlarges.
-    """
-
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-    up: bool = False
-
-    def seen(self, low: int, high: int) -> tuple[int, int]:
-        """Return the first and last input coordinate that the outputs `low` to `high` depend on."""
-        reach = self.kernel - 1
-        if self.up:
-            return -((reach - self.padding - low) // self.stride), (high + self.padding) // self.stride
-        return low * self.stride - self.padding, high * self.stride - self.padding + reach
-
-
-def radius(layers: Sequence[Layer], multiple: int) -> int:
-    """Return how far from an output pixel an input pixel can matter, over all phases of the poolings.
-
-    Parameters
-    ----------
-    layers : sequence of Layer
-        The deepest path, in the order of the data.
-    multiple : int
-        Total down-sampling.
-    """
-    reach = 0
-    for pixel in range(multiple):
-        low, high = pixel, pixel
-        for layer in reversed(layers):
-            low, high = layer.seen(low, high)
-        reach = max(reach, pixel - low, high - pixel)
-    return reach
-
-
-def same(kernel: int) -> Layer:
-    """Return a convolution that keeps the size."""
-    return Layer(kernel, padding=kernel // 2)
-
-
-VGG_LAYERS = tuple(layer for _, count in VGG_STAGES for layer in (*[same(3)] * count, Layer(2, 2)))
-BAOCHUAN_RADIUS = radius([same(BAOCHUAN_KERNEL)] * BAOCHUAN_LAYERS, BAOCHUAN_MULTIPLE)
-FCN_RADIUS = radius(
+VGG_LAYERS = tuple(layer for _, count in VGG_STAGES for layer in (*[same(3)] * count, POOLING))
+BAOCHUAN_RADIUS = receptive_radius([same(BAOCHUAN_KERNEL)] * BAOCHUAN_LAYERS, BAOCHUAN_MULTIPLE)
+FCN_RADIUS = receptive_radius(
     [*VGG_LAYERS, same(DENSE_KERNEL), *(Layer(*size, up=True) for size in (UP_TWICE, UP_TWICE, UP_EIGHT))],
     VGG_MULTIPLE,
 )
-DECONV_RADIUS = radius(
+DECONV_RADIUS = receptive_radius(
     [
         *(*VGG_LAYERS, same(DENSE_KERNEL), same(DENSE_KERNEL)),
-        *(layer for maps in DECONV_STAGES for layer in (Layer(2, 2, up=True), *[same(3)] * len(maps))),
+        *(layer for maps in DECONV_STAGES for layer in (UP_CONVOLUTION, *[same(3)] * len(maps))),
     ],
     VGG_MULTIPLE,
 )

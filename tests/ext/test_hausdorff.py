@@ -39,7 +39,7 @@ def check(truth: NDArray[Any], prediction: NDArray[Any]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_equals_scipy(data: st.DataObject) -> None:
     shape = data.draw(hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=10))
     truth, prediction = (
@@ -49,7 +49,7 @@ def test_equals_scipy(data: st.DataObject) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_equals_scipy_on_blobs(seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth, prediction = np.zeros((2, 40, 50), np.int32)

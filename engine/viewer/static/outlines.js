@@ -1,7 +1,7 @@
 "use strict";
 // Nuclei on top of the slide: tiles of outlines are fetched for what is on screen and drawn on a canvas of their own.
 
-const FINEST_DENSITY_UM = 2; // micrometres along a screen pixel beyond which a nucleus is too small to be outlined
+const FINEST_DENSITY_UM = 1.4; // micrometres along a screen pixel beyond which a nucleus is too small to be outlined
 const MOST_TILES = 500; // on screen
 const KEPT_TILES = 1500;
 const PARALLEL = 6;
@@ -24,8 +24,9 @@ class OutlineLayer {
     this.canvas.className = "layer";
     viewer.canvas.append(this.canvas);
     this.reset();
-    const redraw = () => this.request();
-    for (const name of ["update-viewport", "animation", "open", "resize"]) viewer.addHandler(name, redraw);
+    // In the frame in which the slide is drawn: a frame later, outlines would swim over the tissue while it moves.
+    viewer.addHandler("update-viewport", () => this.draw());
+    for (const name of ["open", "resize"]) viewer.addHandler(name, () => this.request());
   }
 
   reset() {
@@ -113,7 +114,7 @@ class OutlineLayer {
     const { x, y, scale } = this.view();
     const unit = (scale * this.facts.downsample * ratio) / this.facts.outline_units;
     const step = this.facts.outline_tile * this.facts.downsample * scale;
-    const thick = Math.min(2.6, Math.max(1.1, (scale / (this.facts.mpp || 0.25)) * 0.75)) * ratio;
+    const thick = Math.min(2.6, Math.max(0.7, (scale / (this.facts.mpp || 0.25)) * 0.75)) * ratio;
     for (const { col, row } of this.visibleTiles()) {
       const key = `${col}/${row}`;
       const tile = this.tiles.get(key);
