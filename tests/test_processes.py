@@ -122,6 +122,20 @@ def test_a_worker_that_is_killed_comes_again_on_its_device(tables: list[Table], 
     table.finish("a", "b")
 
 
+def test_time_in_which_the_run_is_suspended_is_no_stall(tables: list[Table], tmp_path: Path) -> None:
+    table = opened(tables, tmp_path, ("cuda:0",))
+    table.submit("a")
+    table.until(lambda: len(table.of(SlideProgress)) == 1)
+    (worker,) = table.executor._workers
+    worker.heard -= 1000  # Ctrl-Z, and fg after a quarter of an hour: neither side did anything
+    table.executor._looked -= 1000
+    table.until(lambda: True)
+    assert not table.of(Failed)
+    worker.heard -= 1000  # the worker alone has been silent
+    table.until(lambda: bool(table.of(Failed)))
+    assert "no progress for" in table.of(Failed)["a"].message  # type: ignore[attr-defined]
+
+
 def test_the_run_goes_on_without_a_device_that_is_lost(tables: list[Table], tmp_path: Path) -> None:
     table = opened(tables, tmp_path)
     table.submit("a")

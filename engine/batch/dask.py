@@ -37,6 +37,7 @@ from nuclix.engine.batch.executor import (
     WorkerRejected,
 )
 from nuclix.engine.batch.layout import LOCK_NAME
+from nuclix.engine.batch.processes import SUSPENDED
 from nuclix.engine.errors import UsageError
 from nuclix.engine.inference.model_file import find_model, model_hash
 from nuclix.engine.segmentation.hooks import Progress
@@ -110,6 +111,7 @@ class DaskExecutor:
         self._proven = False
         self._connected_at = time.monotonic()
         self._stopping = False
+        self._looked = time.monotonic()
         self._run = _dask_run(context)
         try:
             plugin = worker_plugin(self._run)
@@ -221,6 +223,10 @@ class DaskExecutor:
 
     def _fail_stalled(self) -> None:
         now = time.monotonic()
+        gap, self._looked = now - self._looked, now
+        if gap > SUSPENDED:  # what the workers said meanwhile has not been read either
+            for task in self._tasks.values():
+                task.heard = min(now, task.heard + gap)
         for name, task in list(self._tasks.items()):
             if task.worker and now - task.heard > self._stall_timeout:
                 del self._tasks[name]

@@ -34,7 +34,7 @@ _START_TIMEOUT = 300.0
 _MAX_STARTS = 3
 # The run looks at its workers several times a second. A longer gap, in seconds, means that it was suspended (Ctrl-Z, a
 # batch system), and its workers with it: that is not counted as their silence.
-_SUSPENDED = 5.0
+SUSPENDED = 5.0
 
 
 @dataclass(slots=True)
@@ -172,7 +172,7 @@ class ProcessExecutor:
         """End workers that have been silent for too long; their slides would most likely stall again."""
         now = time.monotonic()
         gap, self._looked = now - self._looked, now
-        if gap > _SUSPENDED:
+        if gap > SUSPENDED:
             for worker in self._workers:
                 worker.heard = min(now, worker.heard + gap)
         for worker in list(self._workers):
