@@ -234,6 +234,7 @@ class TestOpening:
         kinds = {"shy": Shy, "eager": Eager, "none": ArrayReader}
         monkeypatch.setattr(registry, "names", lambda group: tuple(kinds))
         monkeypatch.setattr(registry, "load", lambda group, name: kinds[name])
+        monkeypatch.setattr(registry, "load_all", lambda group: kinds)
         path = tmp_path / "a"
         path.write_bytes(b"x")
         assert type(open_slide(path)) is Eager

@@ -179,10 +179,10 @@ def test_nuclei_without_scores_have_no_doubtful_fields() -> None:
     counts = np.zeros((6, 6), np.int64)
     counts[2, 2] = 20
     index = BlockIndexBuilder().result()
+    extent, areas = np.full(2, 1200.0), np.zeros((1, 251), np.int64)
     counted = SlideScan(
-        index, 0.5, 200.0, np.zeros(2), np.full(2, 1200.0), counts, np.zeros((6, 6)), np.zeros((1, 251), np.int64),
-        np.zeros(50, np.int64), empty,
-    )  # fmt: skip
+        index, 0.5, 200.0, np.zeros(2), extent, counts, np.zeros((6, 6)), areas, np.zeros(50, np.int64), empty
+    )
     fields = choose_fields(counted, "s")
     assert [field.kind for field in fields] == [DENSEST] and fields[0].score is None
     assert choose_doubtful(counted) == ()

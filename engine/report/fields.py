@@ -14,7 +14,7 @@ DENSEST, RANDOM, DOUBTFUL = "densest", "random", "most doubtful"
 FIELDS_OF_A_KIND = 3
 # A field with fewer nuclei than this, or than this share of the usual one, says little about a slide; such fields are
 # taken only where there are no others.
-MIN_NUCLEI, MIN_SHARE = 8, 0.25
+MIN_NUCLEI, MIN_SHARE = 8, 0.5
 # The gallery of single nuclei: how many, and how large each picture is.
 CROPS = 16
 CROP_UM = 40.0
