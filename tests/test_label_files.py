@@ -161,9 +161,9 @@ def test_a_multipolygon_is_one_object_and_the_first_claim_holds(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("no json", "is not JSON"),
-        ('{"type": "Polygon"}', "is not GeoJSON"),
-        ("[1, 2]", "is not GeoJSON"),
+        ("no json", "is not a GeoJSON file"),
+        ('{"type": "Polygon"}', "feature 1 .*no proper geometry"),
+        ("[1, 2]", "no features"),
         (json.dumps([feature({"type": "Polygon", "coordinates": [[1, 2, 3]]})]), "feature 1 .*no proper geometry"),
         (json.dumps([feature({"type": "Polygon", "coordinates": [[]]})]), "feature 1 .*no proper geometry"),
         (json.dumps([feature({"type": "Polygon"})]), "feature 1 .*no proper geometry"),

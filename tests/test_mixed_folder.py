@@ -31,7 +31,7 @@ PASSED_OVER = {
 
 
 def write_folder(folder: Path) -> Path:
-    """Write the folder, and a folder beside it that it links to."""
+    """Write the folder, and another folder that it links to."""
     slides, other = folder / "slides", folder / "archive"
     make_slide(slides / "aperio.svs", 0, 200, 180)
     make_slide(slides / "generic.tif", 1, 200, 180)

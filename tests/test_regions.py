@@ -173,7 +173,7 @@ def test_annotations_are_chosen_by_class_and_name(annotations: Path) -> None:
         (b'{"type": "Polygon", "coordinates": [[[0, 0], [1, "a"], [1, 1]]]}', "coordinates can't be used"),
         (b'{"type": "Polygon", "coordinates": [[[0, 0], [1, 1e999], [1, 1]]]}', "not finite"),
         (b'{"features": [{"geometry": {}, "properties": 3}]}', "not a GeoJSON feature"),
-        (b"\x1f\x8bxx", "not a GeoJSON file"),
+        (b"\x1f\x8bxx", "can't be read"),
     ],
 )
 def test_files_that_are_no_regions_are_refused(value: bytes, text: str, tmp_path: Path) -> None:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.errors import DataError
 from nuclix.engine.evaluation.annotation_xml import XML_SUFFIX, read_regions
+from nuclix.engine.geojson_file import class_name, polygons_of, read_features
 from nuclix.ext.ragged import offsets_of
 
 GEOJSON_SUFFIXES = (".geojson", ".geojson.gz", ".zip", ".json", ".json.gz")
 OUTLINE_SUFFIXES = (*GEOJSON_SUFFIXES, XML_SUFFIX)
-MAX_UNPACKED = 2 << 30  # bytes of a compressed file's JSON: some three million nuclei
 NUCLEUS_TYPES = frozenset({"detection", "cell"})  # QuPath's objectType; annotations and tiles are no nuclei
 
 
@@ -99,66 +95,14 @@ def read_class_names(path: Path) -> list[str]:
     return [class_name(feature.get("properties")) for feature in _nuclei(path)]
 
 
-def class_name(properties: Any) -> str:
-    """Return the class of a GeoJSON feature with these properties; "" for one without."""
-    kind = properties.get("classification") if isinstance(properties, dict) else None
-    if isinstance(kind, dict):
-        kind = kind.get("name") or ": ".join(map(str, kind.get("names") or ()))
-    return kind if isinstance(kind, str) else ""
-
-
 def _nuclei(path: Path, wanted: Callable[[Mapping[str, Any]], bool] | None = None) -> list[dict[str, Any]]:
     """Return the features of a file that are nuclei."""
-    try:
-        features = [feature for text in _texts(path) for feature in _features(json.loads(text))]
-    except RecursionError as error:
-        raise DataError(f"{path} is not GeoJSON: it is nested too deeply") from error
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError, RuntimeError) as error:
-        raise DataError(f"{path} can't be read: {error}") from error  # RuntimeError: of encrypted zip files
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
-    except TypeError as error:
-        raise DataError(f"{path} is not GeoJSON: {error}") from error
+    features = read_features(path)
     if wanted is not None:
         features = [feature for feature in features if wanted(feature)]
     if any(_type_of(feature) in NUCLEUS_TYPES for feature in features):
         features = [feature for feature in features if _type_of(feature) in NUCLEUS_TYPES]
     return features
-
-
-def _texts(path: Path) -> Iterator[bytes]:
-    name = path.name.lower()
-    if name.endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            entries = sorted(entry for entry in archive.namelist() if entry.lower().endswith(".geojson"))
-            if not entries:
-                raise DataError(f"{path} holds no .geojson file")
-            for entry in entries:
-                with archive.open(entry) as file:
-                    yield _bounded(file, path)
-    elif name.endswith(".gz"):
-        with gzip.open(path) as unpacked:
-            yield _bounded(cast(IO[bytes], unpacked), path)
-    else:
-        yield path.read_bytes()
-
-
-def _bounded(file: IO[bytes], path: Path) -> bytes:
-    """Read a compressed file, which may unpack to any size."""
-    content = file.read(MAX_UNPACKED + 1)
-    if len(content) > MAX_UNPACKED:
-        raise DataError(f"{path} unpacks to more than {MAX_UNPACKED >> 30} GB; split it")
-    return content
-
-
-def _features(document: Any) -> list[dict[str, Any]]:
-    if isinstance(document, dict) and document.get("type") == "FeatureCollection":
-        document = document.get("features")
-    elif isinstance(document, dict) and document.get("type") == "Feature":
-        document = [document]
-    if not isinstance(document, list) or not all(isinstance(feature, dict) for feature in document):
-        raise TypeError("there is neither a FeatureCollection nor a list of features")
-    return document
 
 
 def _type_of(feature: dict[str, Any]) -> str | None:
@@ -188,12 +132,7 @@ def _collected(features: Sequence[dict[str, Any]], path: Path) -> Polygons:
 
 
 def _polygons_of(feature: dict[str, Any]) -> list[list[Any]]:
-    geometry = feature.get("nucleusGeometry") or feature.get("geometry") or {}
-    if geometry.get("type") == "Polygon":
-        return [geometry["coordinates"]] if geometry["coordinates"] else []
-    if geometry.get("type") == "MultiPolygon":
-        return [polygon for polygon in geometry["coordinates"] if polygon]
-    return []
+    return polygons_of(feature.get("nucleusGeometry") or feature.get("geometry") or {})
 
 
 def rasterise(polygons: Polygons, shape: tuple[int, ...], downsample: float, path: Path) -> NDArray[np.int32]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import json
 import math
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +15,7 @@ from numpy.typing import NDArray
 from nuclix.engine.contracts import SlideInfo, SlideReader
 from nuclix.engine.errors import DataError, OutputError
 from nuclix.engine.files import replace_file
+from nuclix.engine.geojson_file import polygons_of, read_features
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.view import SlideView, slide_bounds
 
@@ -178,41 +175,15 @@ def outlines(geojson: Path) -> Iterator[tuple[NDArray[np.float64], tuple[int, in
     DataError
         If the file can't be read or is not such a collection.
     """
-    try:
-        for feature in (feature for text in _texts(geojson) for feature in _features(json.loads(text))):
+    for number, feature in enumerate(read_features(geojson), 1):
+        try:
             color = _color(feature.get("properties") or {})
-            for polygon in _polygons(feature["geometry"]):
-                for corners in polygon:
-                    ring = np.array(corners, np.float64)
-                    if ring.size:
-                        yield _checked(ring), color
-    except FileNotFoundError as error:
-        raise DataError(f"{geojson}: no such file") from error
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{geojson}: can't be read ({error})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{geojson}: no GeoJSON of outlines ({type(error).__name__}: {error})") from error
-
-
-def _texts(path: Path) -> Iterator[bytes]:
-    """Yield the GeoJSON texts in a file: one, or those of a zip's entries in order of their names."""
-    suffix = path.suffix.lower()
-    if suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            for entry in sorted(archive.namelist()):
-                if entry.lower().endswith(".geojson"):
-                    yield archive.read(entry)
-    elif suffix == ".gz":
-        yield gzip.decompress(path.read_bytes())
-    else:
-        yield path.read_bytes()
-
-
-def _features(document: Any) -> list[Any]:
-    features = document if isinstance(document, list) and document else document["features"]
-    if not isinstance(features, list):
-        raise TypeError("the features are not a list")
-    return features
+            polygons = _polygons(feature["geometry"])
+            rings = [np.array(corners, np.float64) for polygon in polygons for corners in polygon]
+            checked = [_checked(ring) for ring in rings if ring.size]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{geojson}: feature {number} has no outline ({type(error).__name__}: {error})") from error
+        yield from ((ring, color) for ring in checked)
 
 
 def _checked(ring: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -222,12 +193,10 @@ def _checked(ring: NDArray[np.float64]) -> NDArray[np.float64]:
     return ring[:, :PLANE]
 
 
-def _polygons(geometry: dict[str, Any]) -> list[Any]:
-    if geometry["type"] == "Polygon":
-        return [geometry["coordinates"]]
-    if geometry["type"] == "MultiPolygon":
-        return list(geometry["coordinates"])
-    raise ValueError(f"a {geometry['type']} has no outline")
+def _polygons(geometry: dict[str, Any]) -> list[list[Any]]:
+    if geometry["type"] not in ("Polygon", "MultiPolygon"):
+        raise ValueError(f"a {geometry['type']} has no outline")
+    return polygons_of(geometry)
 
 
 def _color(properties: dict[str, Any]) -> tuple[int, int, int]:

@@ -5,15 +5,13 @@ Shapes are shapely geometries in level-0 pixels, (x, y), counted from the corner
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.errors import DataError, UsageError
+from nuclix.engine.geojson_file import class_name, read_features
 from nuclix.engine.model_card import ObjectClass
 
 if TYPE_CHECKING:
@@ -58,7 +56,8 @@ def read_regions(path: Path) -> tuple[SlideRegion, ...]:
     Parameters
     ----------
     path : Path
-        ``.geojson``, ``.json`` or ``.geojson.gz``: a FeatureCollection, a list of features, a feature or a geometry.
+        ``.geojson``, ``.json``, ``.geojson.gz`` or a zip: a FeatureCollection, a list of features, a feature or a
+        geometry.
 
     Returns
     -------
@@ -70,29 +69,14 @@ def read_regions(path: Path) -> tuple[SlideRegion, ...]:
     DataError
         If the file can't be read, is no GeoJSON or has no annotation with an area; the message names the file.
     """
-    try:
-        content = path.read_bytes()
-        value = json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
-    except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
-    except (ValueError, EOFError, zlib.error, RecursionError) as error:
-        raise DataError(f"{path}: not a GeoJSON file ({error})") from error
     found = []
-    for number, feature in enumerate(_features(value, path), 1):
+    for number, feature in enumerate(read_features(path), 1):
         region = _region(feature, number, path)
         if region is not None:
             found.append(region)
     if not found:
         raise DataError(f"{path}: has no annotation with an area (a Polygon or MultiPolygon that is no detection)")
     return tuple(found)
-
-
-def _features(value: Any, path: Path) -> Iterator[Mapping[str, Any]]:
-    items = value.get("features", [value]) if isinstance(value, dict) else value
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise DataError(f"{path}: not a GeoJSON file (no features)")
-    for item in items:
-        yield item if "geometry" in item else {"geometry": item}
 
 
 def _region(feature: Mapping[str, Any], number: int, path: Path) -> SlideRegion | None:
@@ -108,8 +92,7 @@ def _region(feature: Mapping[str, Any], number: int, path: Path) -> SlideRegion 
 
 
 def _kind(properties: Mapping[str, Any]) -> ObjectClass:
-    given = properties.get("classification")
-    name = given.get("name") or ": ".join(map(str, given.get("names") or ())) if isinstance(given, dict) else given
+    given, name = properties.get("classification"), class_name(properties)
     if not name:
         return UNCLASSIFIED
     facts = given if isinstance(given, dict) else {}

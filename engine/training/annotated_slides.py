@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import SlideReader
 from nuclix.engine.errors import DataError, OutputError
-from nuclix.engine.evaluation.polygons import Polygons, class_name, read_polygons
+from nuclix.engine.evaluation.polygons import Polygons, read_polygons
+from nuclix.engine.geojson_file import class_name
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.region_file import SlideRegion, read_regions
 from nuclix.engine.slide.view import SlideView, slide_bounds

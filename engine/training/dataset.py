@@ -173,15 +173,12 @@ def load_annotated(image: Path, labels: Path) -> Annotated:
     DataError
         If a file can't be read, sizes differ, or an outline lies outside the image.
     """
-    pixels = _read(image, "RGB").astype(np.uint8)
-    if labels.name.lower().endswith(OUTLINE_SUFFIXES):
-        return Annotated(image.stem, pixels, read_labels(labels, (pixels.shape[0], pixels.shape[1])).astype(np.int32))
-    numbers = _read(labels, None)
-    if numbers.ndim != 2 or numbers.dtype.kind not in "iub":
-        raise DataError(f"{labels}: a label image has one channel of whole numbers, this is {_kind(numbers)}")
+    pixels = _read(image)
+    numbers = read_labels(labels, (pixels.shape[0], pixels.shape[1]))
     if pixels.shape[:2] != numbers.shape:
         raise DataError(f"{labels}: is {_size(numbers)} but {image.name} is {_size(pixels)}")
-    _check_labels(numbers, labels)
+    if not labels.name.lower().endswith(OUTLINE_SUFFIXES):
+        _check_labels(numbers, labels)
     return Annotated(image.stem, pixels, numbers.astype(np.int32))
 
 
@@ -239,20 +236,15 @@ def _stem(path: Path) -> str:
     return name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name
 
 
-def _read(path: Path, mode: str | None) -> NDArray[np.generic]:
+def _read(path: Path) -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as file:
-            return np.asarray(file if mode is None else file.convert(mode))
+            return np.asarray(file.convert("RGB"))
     except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as problem:
         raise DataError(f"{path}: can't be read as an image: {problem}") from problem
 
 
 def _size(array: NDArray[np.generic]) -> str:
     return f"{array.shape[1]} x {array.shape[0]} px"
-
-
-def _kind(array: NDArray[np.generic]) -> str:
-    channels = 1 if array.ndim == 2 else array.shape[-1]
-    return f"{channels} channel(s) of {array.dtype}"
