@@ -109,7 +109,7 @@ class AnnDataWriter:
 
     def __init__(self) -> None:
         if importlib.util.find_spec("anndata") is None:
-            raise PluginError("the format h5ad needs anndata: pip install nuclix[anndata]")
+            raise PluginError("the format h5ad needs anndata: pip install anndata")
 
     def open(self, path: Path, header: SlideHeader) -> AnnDataSession:
         """Begin `path`; raise `OutputError` where the folder can't be written."""
