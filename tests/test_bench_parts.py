@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +104,10 @@ def test_the_margin_is_written_with_what_was_measured(model: Path, tmp_path: Pat
     card = read_card(out)
     assert card.patch == replace(read_card(model).patch, margin=0)
     assert card.margin_test["reference"] == 16 and card.margin_test["lost"] == 0  # a pixel-wise network
+    with zipfile.ZipFile(model) as before, zipfile.ZipFile(out) as after:
+        assert before.namelist() == after.namelist()
+        for name in before.namelist():
+            assert name.endswith("nuclix.json") or before.read(name) == after.read(name)
     assert [item["patch"]["margin"] for item in json.loads(written.read_text())["margins"]] == [16, 0]
 
 

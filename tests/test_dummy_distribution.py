@@ -15,6 +15,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from end_to_end import LONG, Finished, nuclix_here
+from end_to_end import nuclix as start
 from nuclix.engine import registry
 from nuclix.engine.contracts import ModelCard, ObjectClass, SlideReader
 from nuclix.engine.errors import PluginError
@@ -50,14 +52,23 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(installed))
     yield installed
+    forget()
+
+
+def forget() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "nuclix_dummy"]:
         del sys.modules[name]
 
 
-def nuclix(*args: str, path: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nuclix.engine.cli", *args]
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+def nuclix(*args: str, path: str) -> Finished:
+    """Run the command line with further folders on the path."""
+    forget()
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in reversed(path.split(os.pathsep)):
+            patch.syspath_prepend(folder)
+        end = nuclix_here(*args)
+    forget()
+    return end
 
 
 @pytest.mark.parametrize(("group", "name"), PLUGINS.items())
@@ -119,8 +130,11 @@ def test_a_run_uses_them_together(site: Path, tmp_path: Path) -> None:
     registry.load(registry.READERS, "raw")
     sys.modules["nuclix_dummy.reader"].save_raw(tmp_path / "slide.raw", image, 0.25)  # type: ignore[attr-defined]
     options = ["--model", str(tmp_path / "dark.pt"), "--device", "cpu", "--no-tissue", "--outline", "pixel"]
-    done = nuclix("run", str(tmp_path / "slide.raw"), "--out", str(tmp_path / "out"), *options, path=str(site))
-    assert done.returncode == 0, done.stderr
+    process = start(
+        "run", tmp_path / "slide.raw", "--out", tmp_path / "out", *options, environment={"PYTHONPATH": str(site)}
+    )
+    _, errors = process.communicate(timeout=LONG)
+    assert process.returncode == 0, errors
     features = json.loads((tmp_path / "out" / "slide.geojson").read_text())["features"]
     assert len(features) == 6
     assert {feature["properties"]["measurements"]["Area µm^2"] for feature in features} == {8 * 12 * 0.25**2}
@@ -133,16 +147,16 @@ def test_without_it_its_names_are_unknown() -> None:
 
 def test_the_command_line_shows_it(installed: Path) -> None:
     done = nuclix("plugins", path=str(installed))
-    assert done.returncode == 0
+    assert done.code == 0
     for name in PLUGINS.values():
-        assert [line for line in done.stdout.splitlines() if line.split()[:3] == [name, "nuclix-dummy", "1.2.3"]]
+        assert [line for line in done.said.splitlines() if line.split()[:3] == [name, "nuclix-dummy", "1.2.3"]]
 
 
 def test_the_command_line_checks_it(installed: Path) -> None:
     done = nuclix("plugins", "--check", path=str(installed))
-    lines = {line.split()[0]: line for line in done.stdout.splitlines() if "nuclix-dummy" in line}
+    lines = {line.split()[0]: line for line in done.said.splitlines() if "nuclix-dummy" in line}
     assert lines.keys() == set(PLUGINS.values())
-    assert all(line.endswith("  ok") for line in lines.values()), done.stdout
+    assert all(line.endswith("  ok") for line in lines.values()), done.said
 
 
 @pytest.fixture
@@ -158,12 +172,12 @@ def broken(installed: Path, tmp_path: Path) -> Path:
 
 def test_a_broken_one_is_named_with_its_reason_and_the_others_work(broken: Path) -> None:
     done = nuclix("plugins", "--check", path=str(broken))
-    assert done.returncode == 1
-    lines = {line.split()[0]: line for line in done.stdout.splitlines() if "nuclix-dummy" in line}
+    assert done.code == 1
+    lines = {line.split()[0]: line for line in done.said.splitlines() if "nuclix-dummy" in line}
     assert "FAILS: ModuleNotFoundError: No module named 'a_library_that_is_not_there'" in lines["listing"]
     assert lines["raw"].endswith("FAILS: lacks recognises")
     assert lines["threshold"].endswith("  ok")
-    assert nuclix("plugins", path=str(broken)).returncode == 0, "listing reads metadata only"
+    assert nuclix("plugins", path=str(broken)).code == 0, "listing reads metadata only"
 
 
 def test_two_packages_of_one_plugin_name_are_shown_and_refused(installed: Path, tmp_path: Path) -> None:
@@ -172,8 +186,8 @@ def test_two_packages_of_one_plugin_name_are_shown_and_refused(installed: Path, 
     metadata = rival / "nuclix_rival-9.0.dist-info" / "METADATA"
     metadata.write_text(metadata.read_text().replace("nuclix-dummy", "nuclix-rival").replace("1.2.3", "9.0"))
     done = nuclix("plugins", path=os.pathsep.join([str(installed), str(rival)]))
-    assert done.returncode == 1
-    twins = [line for line in done.stdout.splitlines() if line.split()[0] == "darkness"]
+    assert done.code == 1
+    twins = [line for line in done.said.splitlines() if line.split()[0] == "darkness"]
     assert len(twins) == 2
     assert all(line.endswith("FAILS: two plugins have this name") for line in twins)
     assert {"nuclix-dummy", "nuclix-rival"} == {line.split()[1] for line in twins}
@@ -183,5 +197,5 @@ def test_installed_twice_on_the_path_it_counts_once(installed: Path, tmp_path: P
     again = tmp_path / "again"
     shutil.copytree(installed, again)
     done = nuclix("plugins", path=os.pathsep.join([str(installed), str(again)]))
-    assert done.returncode == 0
-    assert done.stdout.count("nuclix-dummy") == len(PLUGINS)
+    assert done.code == 0
+    assert done.said.count("nuclix-dummy") == len(PLUGINS)

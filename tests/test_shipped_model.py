@@ -20,7 +20,7 @@ from nuclix.engine.slide.synthetic import SyntheticSlide, make_synthetic_slide
 
 EDGE = 1280  # px: two rows and columns of the model's patches
 # The smallest block, a patch, gives the most rows to resume from; the default block holds the whole slide.
-REFERENCE = ("--threads", 1, "--batch", 1, "--block", 800)
+REFERENCE = ("--threads", 1, "--batch", 1, "--block", 672)
 ANY_DEVICE = [pytest.param("cpu", id="cpu"), pytest.param("cuda", id="cuda", marks=pytest.mark.gpu)]
 
 
@@ -57,7 +57,7 @@ def test_the_nuclei_are_those_that_were_drawn(reference: Path, slide: SyntheticS
     assert scores.f1 > 0.85
 
 
-@pytest.mark.parametrize("options", [("--threads", 2, "--batch", 3, "--block", 800), ("--threads", 2)], ids=str)
+@pytest.mark.parametrize("options", [("--threads", 2, "--batch", 3, "--block", 672), ("--threads", 2)], ids=str)
 def test_threads_batches_and_blocks_do_not_show(
     options: tuple[object, ...], reference: Path, slide: SyntheticSlide, tmp_path: Path
 ) -> None:

@@ -224,3 +224,16 @@ def test_a_real_slide(shared: Path) -> None:
     assert 0.4 < mask.area_mm2 < 0.7
     assert mask.any_in(Box(2 * 1500, 2 * 1200, 1, 1))  # dermis
     assert not mask.any_in(Box(2 * 1500, 2 * 100, 600, 400))  # background
+
+
+@pytest.mark.parametrize("levels", [(7, 7), (7, 8), (0, 255), (30, 90)])
+def test_the_threshold_is_skimages_whatever_is_counted_at_a_time(
+    levels: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from skimage.filters import threshold_otsu
+
+    from nuclix.engine.slide import tissue
+
+    monkeypatch.setattr(tissue, "_CHUNK", 7)
+    values = np.random.default_rng(1).integers(levels[0], levels[1] + 1, (11, 13)).astype(np.uint8)
+    assert tissue.otsu_threshold(values) == int(threshold_otsu(values))

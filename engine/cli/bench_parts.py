@@ -224,7 +224,7 @@ def _write_model(out: Path, path: Path, found: Sequence[MarginFigures]) -> None:
     """Write a copy of a model file whose card has the last of the margins and what was measured of it."""
     from dataclasses import replace
 
-    from nuclix.engine.inference.model_file import load_torchscript, read_card, write_model
+    from nuclix.engine.inference.model_file import read_card, replace_card
 
     first, last = found[0], found[-1]
     measured = {
@@ -234,7 +234,7 @@ def _write_model(out: Path, path: Path, found: Sequence[MarginFigures]) -> None:
         "changed": last.changed,
         **({"aji": round(last.aji, 4), "aji_reference": round(first.aji or 0.0, 4)} if last.aji is not None else {}),
     }
-    write_model(out, load_torchscript(path, "cpu"), replace(read_card(path), patch=last.patch, margin_test=measured))
+    replace_card(path, out, replace(read_card(path), patch=last.patch, margin_test=measured))
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -118,6 +118,27 @@ def card_text(card: ModelCard) -> str:
     return json.dumps({FORMAT_KEY: FORMAT, **as_mapping(card)}, indent=1, ensure_ascii=False)
 
 
+def replace_card(source: Path, out: Path, card: ModelCard) -> None:
+    """Write a copy of a model file with another card; its network stays as it is, byte by byte.
+
+    Raises
+    ------
+    ModelError
+        If the file holds no card inside.
+    """
+    if _card_inside(source) is None or source_of(source) is not None:
+        raise ModelError(f"{source}: its card is not inside a TorchScript file; make one model file with `nuclix pack`")
+    text = json.dumps({FORMAT_KEY: FORMAT, **as_mapping(card)}, indent=1, ensure_ascii=False)
+    temporary = out.with_name(out.name + ".tmp")
+    with zipfile.ZipFile(source) as read, zipfile.ZipFile(temporary, "w") as written:
+        for info in read.infolist():
+            is_card = info.filename.endswith(f"/extra/{CARD_NAME}")
+            entry = zipfile.ZipInfo(info.filename, info.date_time)
+            entry.compress_type = info.compress_type
+            written.writestr(entry, text.encode() if is_card else read.read(info))
+    temporary.replace(out)
+
+
 def check_weights(module: torch.nn.Module) -> None:
     """Raise `ModelError` if a network has a weight that is not a finite number."""
     import torch

@@ -19,6 +19,7 @@ from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.view import SlideView
 
 _STRIP = 64  # rows of an overview that are read at a time: some 2,000 rows of a slide at 0.25 um/px
+_CHUNK = 1 << 20  # values that are counted at a time
 TISSUE_SCALE = Scale(8.0)  # about a nucleus to the pixel: one nucleus alone on background still colours its pixel
 # The ranges that Otsu's thresholds are kept to, of 255. Background has a saturation of up to about 0.05 (a tinge that
 # the scanner's white balance leaves) and a value above 210; pale stroma and mucin begin at a saturation of 0.06. Value
@@ -144,7 +145,12 @@ def tissue_mask(reader: SlideReader, view: SlideView, overview: Overview | None 
 def _tissue(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return the mask of tissue of a (height, width, 3) RGB image."""
     value, chroma = value_and_chroma(image)
-    saturation = (chroma.astype(np.uint16) * 255 // np.maximum(value, 1)).astype(np.uint8)
+    saturation = np.empty_like(value)
+    for row in range(
+        0, len(value), _STRIP
+    ):  # wider numbers for a strip at a time: the overview of a large slide is large
+        rows = slice(row, row + _STRIP)
+        saturation[rows] = chroma[rows].astype(np.uint16) * 255 // np.maximum(value[rows], 1)
     lit = value >= BLACK
     coloured = saturation > np.clip(otsu_threshold(saturation[lit]), *SATURATION)
     dark = value < np.clip(otsu_threshold(value[lit]), *VALUE)
@@ -166,7 +172,14 @@ def otsu_threshold(values: NDArray[np.uint8]) -> int:
     """
     from skimage.filters import threshold_otsu
 
-    return int(threshold_otsu(values.reshape(1, -1))) if values.size else 0
+    if not values.size:
+        return 0
+    flat, counts = values.reshape(-1), np.zeros(256, np.int64)
+    for start in range(0, flat.size, _CHUNK):  # `bincount` takes eight bytes a value
+        counts += np.bincount(flat[start : start + _CHUNK], minlength=256)
+    present = np.flatnonzero(counts)
+    levels = np.arange(present[0], present[-1] + 1)
+    return int(threshold_otsu(hist=(counts[levels], levels))) if len(levels) > 1 else int(levels[0])
 
 
 def value_and_chroma(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -63,6 +63,7 @@ _CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_cons
 _GRAPH = "models/model.json"
 _PLAIN = ("archive_format", "archive_version", "byteorder", ".data/version")
 _SAMPLES = "data/sample_inputs/model.pt"
+_SHAPE_WORDS = ("Expected input", "shape", "Guard")  # in PyTorch's errors about other inputs than exported
 HELP = "export the network as TorchScript instead (torch.jit.trace)"
 
 
@@ -151,6 +152,8 @@ class _Network:
         try:
             return self._module(images.contiguous())
         except (RuntimeError, AssertionError) as error:
+            if not any(word in str(error) for word in _SHAPE_WORDS):
+                raise
             raise RuntimeError(
                 f"{self._path} was exported for other shapes than {tuple(images.shape)}: {_first_line(error)}; export "
                 "it for a batch of 1 (or --batch) and patches of the card's size, or with dynamic shapes"
