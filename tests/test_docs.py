@@ -30,9 +30,9 @@ def test_links_lead_to_files() -> None:
 
 
 def test_nothing_is_installed_from_an_index_that_does_not_have_it() -> None:
-    for page in PAGES:
-        if page.name != "batch.md":
-            assert "nuclix[" not in page.read_text(encoding="utf-8"), page
+    modules = [path for folder in ("engine", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    for page in (*PAGES, *modules):
+        assert "nuclix[" not in page.read_text(encoding="utf-8"), page
 
 
 @pytest.mark.slow

@@ -153,6 +153,7 @@ def test_every_format_gives_the_same_nuclei(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
+@pytest.mark.slow  # equal pixels are tested in test_openslide_reader.py
 def test_both_readers_give_a_real_slide_the_same_nuclei(shared: Path, tmp_path: Path) -> None:
     slide = shared / "slides" / "CMU-1-Small-Region.svs"
     found = []

@@ -12,10 +12,11 @@ import torch
 from end_to_end import make_model, make_slide, nuclix_here, results, run_options
 from nuclix.engine.contracts import ModelCard, ObjectClass, PatchShape
 from nuclix.engine.geometry import Scale
-from nuclix.engine.inference.model_file import load_model, save_model
+from nuclix.engine.inference.model_file import LoadedModel, load_model, save_model
 from nuclix.engine.inference.predictor import InferenceSettings, Predictor
 
 SIZE, MARGIN = 64, 16
+SETTINGS = InferenceSettings(torch.device("cpu"), torch.float32, 2)
 
 
 class Leaning(torch.nn.Module):
@@ -30,7 +31,7 @@ class Leaning(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+def leaning(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("leaning") / "leaning.pt"
     card = ModelCard(
@@ -44,10 +45,15 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
         (ObjectClass("a", (0, 0, 0)),),
     )
     save_model(path, Leaning(), card)
-    return Predictor(load_model(path), InferenceSettings(torch.device("cpu"), torch.float32, 2))
+    return load_model(path)
 
 
-def test_flips_are_the_mean_over_the_patch_seen_from_four_sides(predictor: Predictor) -> None:
+@pytest.fixture(scope="module")
+def predictor(leaning: LoadedModel) -> Predictor:
+    return Predictor(leaning, SETTINGS)
+
+
+def test_flips_are_the_mean_over_the_patch_seen_from_four_sides(leaning: LoadedModel, predictor: Predictor) -> None:
     patch = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
 
     def seen(view: np.ndarray) -> np.ndarray:
@@ -62,7 +68,7 @@ def test_flips_are_the_mean_over_the_patch_seen_from_four_sides(predictor: Predi
         ],
         axis=0,
     )
-    mirrored = Predictor(predictor._model, replace(predictor._settings, tta=True))
+    mirrored = Predictor(leaning, replace(SETTINGS, tta=True))
     found = mirrored([patch])[0]
     assert np.allclose(found, by_hand, rtol=1e-5, atol=1e-4)
     assert not np.allclose(found, seen(patch), atol=1.0)

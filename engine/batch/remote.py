@@ -79,11 +79,11 @@ def _store(text: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError as error:
-        raise UsageError(f"{text}: addresses need fsspec: pip install 'nuclix[remote]'") from error
+        raise UsageError(f"{text}: addresses need fsspec: pip install fsspec aiohttp s3fs") from error
     try:
         system, path = fsspec.core.url_to_fs(text)
     except ImportError as error:
-        raise UsageError(f"{text}: needs a library that is missing ({error}): pip install 'nuclix[remote]'") from error
+        raise UsageError(f"{text}: needs a library that is missing ({error}): install it with pip") from error
     except ValueError as error:
         raise UsageError(f"{text}: {error}") from error
     return system, str(path)
