@@ -8,6 +8,7 @@ import http.client
 import io
 import json
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from nuclix.engine.viewer.server import ViewerServer
 from nuclix.engine.viewer.slide_session import OUTLINE_TILE, OUTLINE_UNITS
 from sources import ROOT
 from stored_folders import IMMUNE, RADIUS, STROMA, TUMOR, Nuclei, write_folder
+from test_report import CHROMIUM, FLAGS, Page, browser
 
 SHAPE = (900, 1200)
 COUNT = 300
@@ -310,6 +312,18 @@ def test_bad_usage_is_an_error(folder: Path, tmp_path: Path, capsys: pytest.Capt
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"--port {port}"):
             ViewerServer(Catalogue(folder), port)
+
+
+@browser
+def test_in_a_browser_the_page_lists_slides_and_classes(client: Client, tmp_path: Path) -> None:
+    flags = [*FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--virtual-time-budget=20000"]
+    command = [str(CHROMIUM), *flags, f"--user-data-dir={tmp_path}", "--dump-dom", client.server.url]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    page = Page(dom)
+    assert "300 nuclei" in page.text and "Stroma" in page.text and "no slide" in page.text
+    assert "<i>Immune & co</i>" in page.text and "<title>slide " in dom
+    assert page.tags["canvas"] >= 2, "the slide's and that of the outlines"
+    assert 'id="message" role="status" hidden' in dom, "nothing to complain of"
 
 
 def test_openseadragon_is_the_released_file() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -194,7 +195,11 @@ def test_parquet_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
         GeoParquetWriter()
 
 
-def test_anndata_reads_measurements_classes_and_places(tmp_path: Path) -> None:
+def test_anndata_reads_measurements_classes_and_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # anndata imports a package of its own called testing, which the folder of this name at the root would hide.
+    root = Path(__file__).resolve().parents[1]
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if Path(entry).resolve() != root])
+    monkeypatch.delitem(sys.modules, "testing", raising=False)
     anndata = pytest.importorskip("anndata")
     from nuclix.plugins.writers.h5ad import AnnDataWriter
 

@@ -124,7 +124,8 @@ def write_outputs(
         regions = mapped_record(SlideRecord(**store.slide.record), header.classes, mapping).regions
         header = replace(header, classes=mapping.classes)
     if annotations and store.tissue is not None:
-        header = replace(header, annotations=tissue_annotations(header, store.tissue, store.first()))
+        firsts = None if store.slide.regions else store.first()  # nuclei of regions give no density of the tissue
+        header = replace(header, annotations=tissue_annotations(header, store.tissue, firsts))
     if store.slide.regions:
         outlined = region_annotations(store.slide.regions, regions)
         header = replace(header, annotations=(*header.annotations, *outlined))

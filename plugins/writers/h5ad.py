@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,29 +54,46 @@ class AnnDataSession(FileSession):
         self._classes.append(objects.classes)
         self._identifiers += object_ids(objects, self._header)
 
-    def _content(self) -> Any:
-        import anndata
-        import pandas as pd
-
-        header = self._header
-        names = [kind.name for kind in header.classes] or [""]
-        codes = np.concatenate([np.zeros(0, np.int32), *self._classes])
-        kinds = pd.Categorical.from_codes(codes, names)
-        facts = {**header.provenance, "slide": header.name, "mpp": header.mpp, "unit": "level-0 pixel"}
-        return anndata.AnnData(
-            X=np.concatenate([np.zeros((0, len(self._names)), np.float32), *self._values]),
-            obs=pd.DataFrame({"classification": kinds}, index=pd.Index(self._identifiers, dtype=str)),
-            var=pd.DataFrame(index=pd.Index(self._names, dtype=str)),
-            obsm={"spatial": np.concatenate([np.zeros((0, 2)), *self._points])},
-            uns={"nuclix": json.dumps(facts)},
-        )
-
     def _finish(self) -> None:
         import h5py
         from anndata.io import write_elem
 
+        header = self._header
+        facts = {**header.provenance, "slide": header.name, "mpp": header.mpp, "unit": "level-0 pixel"}
         with h5py.File(self._pending.file, "w") as target:
-            write_elem(target, "/", self._content())
+            target.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+            write_elem(target, "X", np.concatenate([np.zeros((0, len(self._names)), np.float32), *self._values]))
+            obs = _put_table(target, "obs", self._identifiers, ("classification",))
+            self._put_classes(obs.create_group("classification"))
+            _put_table(target, "var", self._names, ())
+            write_elem(target, "obsm", {"spatial": np.concatenate([np.zeros((0, 2)), *self._points])})
+            write_elem(target, "uns", {"nuclix": json.dumps(facts)})
+            for name in ("layers", "obsp", "varm", "varp"):
+                write_elem(target, name, {})
+
+    def _put_classes(self, group: Any) -> None:
+        """Write the classes as a categorical column."""
+        from anndata.io import write_elem
+
+        group.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
+        names = [kind.name for kind in self._header.classes] or [""]
+        write_elem(group, "categories", np.array(names, object))
+        write_elem(group, "codes", np.concatenate([np.zeros(0, np.int32), *self._classes]))
+
+
+def _put_table(parent: Any, name: str, index: Sequence[str], columns: Sequence[str]) -> Any:
+    """Write an AnnData table with its index, and return its group; columns are written by the caller.
+
+    anndata itself does not write the indices of pandas 3.
+    """
+    import h5py
+    from anndata.io import write_elem
+
+    group = parent.create_group(name)
+    group.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
+    group.attrs["column-order"] = np.array(columns, h5py.string_dtype())
+    write_elem(group, "_index", np.array(index, object))
+    return group
 
 
 class AnnDataWriter:
