@@ -44,6 +44,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
         (b"# " + b"x" * 10_000_000, "more than 10,000,000 bytes"),
         (b"\xff\xfe", "not TOML"),
     ],
+    ids=["NUL", "deep", "large number", "large file", "no text"],
 )
 def test_a_configuration_that_can_not_be_used_names_its_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, reason: str
@@ -140,12 +141,13 @@ def encrypted() -> bytes:
         ("a.geojson", b"[" + b"1" * 5001 + b"]"),
         ("a.zip", encrypted()),
         ("a.zip", b"PK\x05\x06" + bytes(18)),
-        ("a.geojson.gz", gzip.compress(b" " * 2000)),
+        ("a.geojson.gz", gzip.compress(b" " * 2000, mtime=0)),
         (
             "a.npy",
             b"\x93NUMPY\x01\x00v\x00" + b"{'descr':'|u1','fortran_order':False,'shape':(10**14,)}".ljust(117) + b"\n",
         ),
     ],
+    ids=["deep", "point", "huge number", "long number", "encrypted", "empty zip", "no JSON", "huge array"],
 )
 def test_evaluate_refuses_odd_files_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, content: bytes

@@ -106,7 +106,7 @@ def test_a_run_can_be_watched_and_a_stopped_one_has_its_report(
         run = found.get("run")
         return found.get("state") == "running" and isinstance(run, dict) and bool(run["progress"]["active"])
 
-    wait_until(active)
+    wait_until(lambda: active() and report_path(out, "large", ".jpg").is_file())
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
