@@ -84,7 +84,7 @@ def check_for_qupath(text: str, found: Objects, facts: SlideHeader) -> None:
         assert properties["classification"] == {"name": kind.name, "color": list(kind.color)}
         assert list(properties["measurements"]) == names
         values = [column[index] for column in found.measurements.values()]
-        np.testing.assert_allclose(list(properties["measurements"].values()), values, rtol=1e-8)
+        np.testing.assert_allclose(list(properties["measurements"].values()), values, rtol=5.01e-5)
     assert len({feature["id"] for feature in features}) == len(features)
 
 
@@ -142,8 +142,8 @@ def test_the_file_to_the_letter(tmp_path: Path) -> None:
         f'{{"type":"Feature","id":"{named}","geometry":{{"type":"Polygon","coordinates":'
         "[[[2.25,3],[2.75,3],[2.75,3.5],[2.25,3.5],[2.25,3]]]},"
         '"properties":{"objectType":"detection","classification":{"name":"Nucleus \\"µ\\"","color":[1,2,3]},'
-        '"measurements":{"Area px^2":1,"Length px":4,"Circularity":0.785398163,"Solidity":1,'
-        '"Max diameter px":1.41421356,"Min diameter px":1,"Detection probability":0.75}}}'
+        '"measurements":{"Area px^2":1,"Length px":4,"Circularity":0.7854,"Solidity":1,'
+        '"Max diameter px":1.4142,"Min diameter px":1,"Detection probability":0.75}}}'
         "\n]}\n"
     )
 
