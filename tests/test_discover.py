@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from nuclix.engine.batch.discover import discover, find_slides
+from nuclix.engine.batch.discover import discover
 from nuclix.engine.errors import UsageError
 
 
@@ -17,7 +17,7 @@ def make(folder: Path, *names: str) -> None:
 
 
 def names(inputs: list[str], out: Path) -> list[str]:
-    return [str(job.name) for job in find_slides(inputs, out)]
+    return [str(job.name) for job in discover(inputs, out).jobs]
 
 
 def test_a_folder_gives_its_slides_by_name_with_sub_folders(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_results_inside_the_input_folder_are_no_slides(tmp_path: Path) -> None:
 
 def test_a_named_file_is_a_slide_whatever_its_ending(tmp_path: Path) -> None:
     make(tmp_path, "a.dat")
-    jobs = find_slides([str(tmp_path / "a.dat")], tmp_path / "out")
+    jobs = discover([str(tmp_path / "a.dat")], tmp_path / "out").jobs
     assert jobs[0].name == PurePosixPath("a") and jobs[0].path == (tmp_path / "a.dat").resolve()
 
 
@@ -60,15 +60,15 @@ def test_dots_in_a_name_stay(tmp_path: Path) -> None:
 def test_two_slides_for_one_result_is_an_error_that_names_both(tmp_path: Path) -> None:
     make(tmp_path, "x/a.svs", "y/a.svs")
     with pytest.raises(UsageError, match=r"x/a\.svs.*y/a\.svs"):
-        find_slides([str(tmp_path / "x"), str(tmp_path / "y")], tmp_path / "out")
+        discover([str(tmp_path / "x"), str(tmp_path / "y")], tmp_path / "out")
 
 
 def test_what_matches_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nothing\.svs"):
-        find_slides([str(tmp_path / "nothing.svs")], tmp_path / "out")
+        discover([str(tmp_path / "nothing.svs")], tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no slide"):
-        find_slides([str(tmp_path / "empty")], tmp_path / "out")
+        discover([str(tmp_path / "empty")], tmp_path / "out")
 
 
 def test_brackets_in_a_file_name_are_not_a_pattern(tmp_path: Path) -> None:
@@ -79,13 +79,13 @@ def test_brackets_in_a_file_name_are_not_a_pattern(tmp_path: Path) -> None:
 def test_a_link_to_a_slide_is_the_slide(tmp_path: Path) -> None:
     make(tmp_path, "real/a.svs")
     (tmp_path / "real" / "b.svs").symlink_to(tmp_path / "real" / "a.svs")
-    assert len(find_slides([str(tmp_path / "real")], tmp_path / "out")) == 1
+    assert len(discover([str(tmp_path / "real")], tmp_path / "out").jobs) == 1
 
 
 def test_ome_tiff_loses_both_endings_unless_names_clash(tmp_path: Path) -> None:
     for name in ("S1.ome.tif", "S2.OME.TIFF", "x.ome.svs", "b.ome.tif", "b.svs"):
         (tmp_path / name).touch()
-    names = {job.path.name: str(job.name) for job in find_slides([str(tmp_path)], tmp_path / "out")}
+    names = {job.path.name: str(job.name) for job in discover([str(tmp_path)], tmp_path / "out").jobs}
     assert names == {
         "S1.ome.tif": "S1", "S2.OME.TIFF": "S2", "x.ome.svs": "x.ome", "b.ome.tif": "b.ome.tif", "b.svs": "b.svs",
     }  # fmt: skip
@@ -166,10 +166,10 @@ def test_a_slide_with_a_result_keeps_its_name_when_another_of_its_stem_is_added(
 
 def test_an_empty_input_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="an input is empty"):
-        find_slides([""], tmp_path)
+        discover([""], tmp_path)
 
 
 def test_a_folder_without_slides_says_what_is_in_it(tmp_path: Path) -> None:
     make(tmp_path, "a.czi")
     with pytest.raises(UsageError, match=r"contains no slide .*\.czi: no installed reader"):
-        find_slides([str(tmp_path)], tmp_path / "out")
+        discover([str(tmp_path)], tmp_path / "out")

@@ -86,7 +86,11 @@ class FailingDisk:
         return call
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ESTALE, errno.EIO], ids=["full", "stale share", "broken"])
+@pytest.mark.parametrize(
+    "number",
+    [errno.ENOSPC, pytest.param(errno.ESTALE, marks=pytest.mark.slow), pytest.param(errno.EIO, marks=pytest.mark.slow)],
+    ids=["full", "stale share", "broken"],
+)
 def test_whatever_operation_fails_nothing_is_torn_and_the_next_attempt_completes(
     bench: Bench, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,13 +15,13 @@ from nuclix.engine.errors import UsageError
 from nuclix.engine.geometry import Box
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.measure import (
+    SHAPE_ONLY,
     MeasurementSettings,
     measure,
     measurement_names,
     measurement_settings,
     objects_of,
     packed_pixels,
-    shape_names,
     unpacked_pixels,
 )
 from nuclix.ext.outlines import MAX_SMOOTH_EXTENT, label_outlines
@@ -40,9 +40,9 @@ NAMES = (
 
 
 def test_names_are_those_of_qupath_in_its_order() -> None:
-    assert shape_names(0.25) == NAMES
+    assert measurement_names(0.25, SHAPE_ONLY) == NAMES
     assert all("\u03bc" not in name for name in NAMES)  # the micro sign U+00B5, not the Greek letter
-    assert shape_names(None) == tuple(name.replace("\u00b5m", "px") for name in NAMES)
+    assert measurement_names(None, SHAPE_ONLY) == tuple(name.replace("\u00b5m", "px") for name in NAMES)
 
 
 @given(label_images(), st.one_of(st.none(), st.floats(0.05, 5)))
@@ -50,7 +50,7 @@ def test_formulas(labels: NDArray[np.int32], um: float | None) -> None:
     outlines = label_outlines(labels)
     sums = outlines.pixels * 0.75
     found = measure(outlines, sums, um)
-    assert tuple(found) == shape_names(um)
+    assert tuple(found) == measurement_names(um, SHAPE_ONLY)
     scale = um or 1.0
     for index, polygons in enumerate(polygons_of(outlines)):
         geometry = whole(polygons)

@@ -63,7 +63,9 @@ def scale_of(config: RunConfig, name: str) -> tuple[float, str]:
     return slide["mpp"], slide["mpp_source"]
 
 
-def test_check_run_and_run_again_with_mpp(tmp_path: Path) -> None:
+def test_check_run_and_run_again_with_mpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python's warning filters belong to the process: one thread at a time, as the tests make warnings errors.
+    monkeypatch.setattr("nuclix.engine.batch.check._THREADS", 1)
     config = config_for(tmp_path / "out", make_model(tmp_path / "red.pt"), write_folder(tmp_path))
     config = replace(config, tissue=False)
     before = forecast(config)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nuclix.engine import geojson_file
 from nuclix.engine.batch.ledger import Ledger
 from nuclix.engine.cli.main import main
 from nuclix.engine.errors import DataError, OutputError
-from nuclix.engine.evaluation import polygons
 from nuclix.engine.training.dataset import load_annotated, load_dataset
 from nuclix.engine.training.schedule import Schedule
 
@@ -44,6 +44,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
         (b"# " + b"x" * 10_000_000, "more than 10,000,000 bytes"),
         (b"\xff\xfe", "not TOML"),
     ],
+    ids=["NUL", "deep", "large number", "large file", "no text"],
 )
 def test_a_configuration_that_can_not_be_used_names_its_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, reason: str
@@ -140,17 +141,18 @@ def encrypted() -> bytes:
         ("a.geojson", b"[" + b"1" * 5001 + b"]"),
         ("a.zip", encrypted()),
         ("a.zip", b"PK\x05\x06" + bytes(18)),
-        ("a.geojson.gz", gzip.compress(b" " * 2000)),
+        ("a.geojson.gz", gzip.compress(b" " * 2000, mtime=0)),
         (
             "a.npy",
             b"\x93NUMPY\x01\x00v\x00" + b"{'descr':'|u1','fortran_order':False,'shape':(10**14,)}".ljust(117) + b"\n",
         ),
     ],
+    ids=["deep", "point", "huge number", "long number", "encrypted", "empty zip", "no JSON", "huge array"],
 )
 def test_evaluate_refuses_odd_files_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
 ) -> None:
-    monkeypatch.setattr(polygons, "MAX_UNPACKED", 1000)
+    monkeypatch.setattr(geojson_file, "MAX_UNPACKED", 1000)
     truth, odd = tmp_path / "t.png", tmp_path / name
     Image.fromarray(np.eye(60, dtype=np.uint8)).save(truth)
     odd.write_bytes(content)
@@ -189,7 +191,7 @@ def write_pair(folder: Path, labels: np.ndarray, name: str = "a") -> tuple[Path,
 
 @pytest.mark.parametrize(
     ("value", "dtype", "reason"),
-    [(255, "u1", "a mask, not a label image"), (-3, "i4", "the label -3"), (2**31, "u4", "the label -2147483648")],
+    [(255, "u1", "a mask, not a label image"), (-3, "i4", "label -3"), (2**31, "u4", "the label 2147483648")],
 )
 def test_training_refuses_masks_and_numbers_that_are_no_labels(
     tmp_path: Path, value: int, dtype: str, reason: str

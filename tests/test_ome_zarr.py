@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from end_to_end import blobs, make_model
-from nuclix.engine.batch.discover import find_slides
+from nuclix.engine.batch.discover import discover
 from nuclix.engine.cli.main import main
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box
@@ -75,9 +75,9 @@ def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
 def test_a_folder_is_one_slide_with_an_identity(tmp_path: Path) -> None:
     image = blobs(3, 200, 200)
     path = write_zarr(tmp_path / "in" / "a.ome.zarr", [image])
-    (job,) = find_slides([str(tmp_path / "in")], tmp_path / "out")
+    (job,) = discover([str(tmp_path / "in")], tmp_path / "out").jobs
     assert (job.path, str(job.name)) == (path, "a")
-    (named,) = find_slides([str(path)], tmp_path / "out")
+    (named,) = discover([str(path)], tmp_path / "out").jobs
     assert named.path == path
     mark, state = fingerprint(path), slide_state(path)
     chunk = next(file for file in sorted((path / "0").rglob("*")) if file.is_file() and not file.name.startswith("."))

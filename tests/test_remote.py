@@ -99,5 +99,5 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
-    with pytest.raises(UsageError, match=r"Install s3fs to access S3.*pip install 'nuclix\[remote\]'"):
+    with pytest.raises(UsageError, match=r"Install s3fs to access S3.*install it with pip"):
         local_inputs(["s3://bucket/a.svs"], tmp_path, download=True)

@@ -58,7 +58,7 @@ def test_all_that_is_to_be_seen_is_there(finished: Path) -> None:
             summary = read_summary(report_path(out, slide.name, ".npz"))
             assert summary is not None and summary.counts.sum() == len(features) == slide.nuclei > 50
             areas = [feature["properties"]["measurements"]["Area µm^2"] for feature in features]
-            assert summary.area_sum == pytest.approx(np.sum(areas))
+            assert summary.area_sum == pytest.approx(np.sum(areas), rel=1e-5)  # the file has five digits
             assert report_path(out, slide.name, ".jpg").is_file()
     page = (out / "report.html").read_text()
     assert page.count("data:image/jpeg") == page.count('class="density"') == 2
@@ -106,11 +106,12 @@ def test_a_run_can_be_watched_and_a_stopped_one_has_its_report(
         run = found.get("run")
         return found.get("state") == "running" and isinstance(run, dict) and bool(run["progress"]["active"])
 
-    wait_until(active)
+    wait_until(lambda: active() and report_path(out, "large", ".jpg").is_file())
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     assert state()["state"] == "stopped"
     page = (out / "report.html").read_text()
     assert "Not finished: 1 of 1 slides left" in page and "SIGTERM received" in page
-    assert page.count("data:image/jpeg") == 1
+    # A signal is heeded during the tissue search too, before the thumbnail is made.
+    assert page.count("data:image/jpeg") == report_path(out, "large", ".jpg").is_file()

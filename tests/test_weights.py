@@ -40,7 +40,9 @@ def test_a_shipped_model_fits_its_recipe_and_post_processor(name: str) -> None:
     given = card.training["recipe"]
     settings = {"mpp" if key == "um_per_px" else key: value for key, value in given.items()}  # its name in 0.1
     recipe = from_mapping(kind, settings, "card")
-    assert (recipe.maps, recipe.patch, recipe.scale) == (card.maps, card.patch, card.scale)
+    assert (recipe.maps, recipe.scale) == (card.maps, card.scale)
+    # A card may have a smaller margin than the reach of the network, where that was measured to make no difference.
+    assert card.patch.multiple == recipe.patch.multiple and 0 < card.patch.margin <= recipe.patch.margin
     assert recipe.postprocessor == card.postprocessor
     from_mapping(registry.load(registry.POSTPROCESSORS, card.postprocessor), card.parameters, "card")  # type: ignore[arg-type]
 

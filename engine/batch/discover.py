@@ -94,11 +94,6 @@ def _line(reason: str, names: Sequence[str]) -> str:
     return f"passed over {len(names):,} ({reason}): {', '.join(names[:_EXAMPLES])}{more}"
 
 
-def find_slides(inputs: Sequence[str], out: Path) -> tuple[SlideJob, ...]:
-    """Return the slides of `discover`."""
-    return discover(inputs, out).jobs
-
-
 def discover(inputs: Sequence[str], out: Path, known: Mapping[str, str] | None = None) -> Discovery:
     """Turn files, folders and glob patterns into slides, each once, in the order given (folders: by name).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -73,16 +74,16 @@ def _doubled(first: int, last: int) -> list[int]:
 
 
 def _run(config: RunConfig, processes: int, threads: int) -> ScalingPoint:
-    """Run as many links to the slide as there are processes."""
+    """Run as many copies of the slide as there are processes."""
     slide = Path(config.inputs[0]).resolve()
     device = config.device if config.device != "auto" else "cpu"
     with tempfile.TemporaryDirectory(prefix="nuclix-scaling-") as folder:
-        links = []
+        copies = []
         for number in range(processes):
-            link = Path(folder) / f"{slide.stem}-{number}{slide.suffix}"
-            link.symlink_to(slide)
-            links.append(str(link))
-        options = {"inputs": tuple(links), "out": str(Path(folder) / "out"), "threads": threads}
+            copy = Path(folder) / f"{slide.stem}-{number}{slide.suffix}"
+            shutil.copyfile(slide, copy)  # links to one file are one slide to a run
+            copies.append(str(copy))
+        options = {"inputs": tuple(copies), "out": str(Path(folder) / "out"), "threads": threads}
         devices = (device,) * processes if processes > 1 else ()
         started = time.perf_counter()
         summary = run_batch(replace(config, devices=devices, **options), lambda _: None, StopFlag())  # type: ignore[arg-type]

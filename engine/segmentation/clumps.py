@@ -118,12 +118,6 @@ class Stitcher:
             self._row_edges[row], self._col_edges[col], self._row_edges[row + 1], self._col_edges[col + 1]
         )
 
-    @property
-    def open_pixels(self) -> int:
-        """Pixels of maps that wait."""
-        frames = {id(crop.frame): crop.frame.box.area for crops in self._pieces.values() for crop in crops}
-        return sum(frames.values())
-
     def add_empty(self, row: int, col: int) -> list[Clump | LargeClump]:
         """Record that block (row, col) has no foreground; return the clumps that this completes."""
         return self._arrive((row, col), {})

@@ -107,22 +107,6 @@ def measurement_settings(config: RunConfig) -> MeasurementSettings:
     return settings
 
 
-def shape_names(mpp: float | None) -> tuple[str, ...]:
-    """Return the names of the shape measurements and the probability in the order in which `measure` gives them.
-
-    Parameters
-    ----------
-    mpp : float or None
-        None where the scale is not known: lengths are then in px.
-
-    Returns
-    -------
-    tuple of str
-        QuPath's names (Analyze > Calculate features > Add shape features; StarDist's extension for the probability).
-    """
-    return measurement_names(mpp, SHAPE_ONLY)
-
-
 def measurement_names(mpp: float | None, settings: MeasurementSettings) -> tuple[str, ...]:
     """Return the names of all measurements of nuclei, in the order in which they are written.
 

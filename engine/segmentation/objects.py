@@ -63,11 +63,6 @@ class Objects:
         return len(self.pixels)
 
     @property
-    def class_index(self) -> NDArray[np.int32]:
-        """(N,) int32, index of each object's class: the same as `classes`."""
-        return self.classes
-
-    @property
     def score(self) -> NDArray[np.float64]:
         """(N,) float64, detection probability of each object."""
         return self.measurements[PROBABILITY]

@@ -21,7 +21,6 @@ from nuclix.engine.training.execution import Execution
 from nuclix.engine.training.experiment_file import (
     Experiment,
     Network,
-    Splitting,
     postprocessor_kind,
     recipe_of,
     schedule_of,
@@ -263,8 +262,3 @@ def _read(record: Path, cell: Cell, settings: Mapping[str, Any]) -> CellResult:
             f"{record}: was made with other settings ({', '.join(differing)}); restore them, or choose another --out"
         )
     return CellResult(cell, ways, seconds)
-
-
-def ways_of(experiment: Experiment) -> dict[str, tuple[Network, Splitting]]:
-    """Return way of splitting to its network and itself, by name."""
-    return {way.name: (network, way) for network in experiment.networks for way in network.ways}
