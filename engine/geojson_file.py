@@ -42,6 +42,8 @@ def read_features(path: Path) -> list[dict[str, Any]]:
     except RecursionError as error:
         raise DataError(f"{path} is not a GeoJSON file (nested too deeply)") from error
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:  # the last: of encrypted zips
+        if isinstance(error, FileNotFoundError):
+            raise DataError(f"{path}: no such file") from error
         raise DataError(f"{path} can't be read: {error}") from error
     except (ValueError, TypeError) as error:
         raise DataError(f"{path} is not a GeoJSON file ({error})") from error

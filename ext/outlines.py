@@ -149,7 +149,7 @@ def outlines(
     >>> rows, cols = np.indices((25, 25))
     >>> disc = (rows - 12) ** 2 + (cols - 12) ** 2 <= 100
     >>> len(label_outlines(disc).corners), len(outlines(disc).corners)
-    (52, 12)
+    (52, 10)
     """
     if style not in get_args(OutlineStyle):
         raise ValueError(f"the outline style is 'smooth' or 'pixel', not {style!r}")

@@ -198,7 +198,10 @@ def test_the_command_says_what_is_wrong(folders: Path, capsys: pytest.CaptureFix
     assert "none does not exist" in capsys.readouterr().err
     assert run(good, truth, "--json", folders / "no" / "s.json") == 1
     assert "no is no folder" in capsys.readouterr().err
-    assert run(good, truth, "--json", truth) == 1
+    assert run(good, truth, "--json", truth) == 2
+    assert "is an input" in capsys.readouterr().err
+    (folders / "folder").mkdir()
+    assert run(good, truth, "--json", folders / "folder") == 1
     assert "can't be written" in capsys.readouterr().err
     assert run(good, truth, "--plot", "sizes.txt") == 2
     assert "--plot writes .png" in capsys.readouterr().err

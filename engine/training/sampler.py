@@ -58,7 +58,7 @@ class Sampler:
         self._augmentation = augmentation
         self._settings = settings
         self._seed = seed
-        self._images = [torch.from_numpy(item.image).permute(2, 0, 1).contiguous() for item in images]
+        self._images = [torch.from_numpy(np.array(item.image.transpose(2, 0, 1), order="C")) for item in images]
         # Labels, then the auxiliary maps; float32 holds 16 million.
         labels = [item.labels[None].astype(np.float32) for item in images]
         maps = [auxiliary_maps_of(recipe, item) for item in images]

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 
 from blobs import blob_labels
+from nuclix.engine.training.receptive_field import Layer, receptive_radius
 from nuclix.plugins.recipes import _probability_networks as networks
 from nuclix.plugins.recipes.probability import BORDER_PX, ProbabilityRecipe, between
 from nuclix.testing.recipe import CHECKS, Check
@@ -128,7 +129,7 @@ def test_deconvnet_has_no_skips() -> None:
             nn.init.zeros_(part.weight)
     ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64).contiguous()
     with torch.no_grad():
-        for stage in network.stages:  # type: ignore[union-attr]
+        for stage in network.encoder:  # type: ignore[union-attr]
             for part in stage.modules():
                 if isinstance(part, nn.Conv2d):
                     nn.init.constant_(part.weight, 0.1)
@@ -207,10 +208,10 @@ def test_impossible_fields_are_refused(bad: dict[str, object]) -> None:
 
 
 def test_reach_of_layers_by_hand() -> None:
-    three = networks.Layer(3, padding=1)
+    three = Layer(3, padding=1)
     assert three.seen(5, 5) == (4, 6)
-    assert networks.Layer(2, 2).seen(3, 4) == (6, 9)
-    assert [networks.Layer(2, 2, up=True).seen(x, x) for x in (6, 7)] == [(3, 3), (3, 3)]
-    assert [networks.Layer(4, 2, 1, up=True).seen(x, x) for x in (6, 7)] == [(2, 3), (3, 4)]
-    reaches = [networks.radius([three] * count, 1) for count in range(4)]
+    assert Layer(2, 2).seen(3, 4) == (6, 9)
+    assert [Layer(2, 2, up=True).seen(x, x) for x in (6, 7)] == [(3, 3), (3, 3)]
+    assert [Layer(4, 2, 1, up=True).seen(x, x) for x in (6, 7)] == [(2, 3), (3, 4)]
+    reaches = [receptive_radius([three] * count, 1) for count in range(4)]
     assert all(after - before == 1 for before, after in pairwise(reaches))

@@ -111,7 +111,7 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
 def test_a_training_can_start_from_an_earlier_one(tmp_path: Path) -> None:
     """With a rate of zero the first weights stay: they are the earlier training's average."""
     earlier = run(tmp_path / "earlier")
-    schedule = dataclasses.replace(SHORT, learning_rate=0.0, weight_decay=0.0)
+    schedule = dataclasses.replace(SHORT, learning_rate=1e-30, weight_decay=0.0)
     place = Place(tmp_path / "later", "cpu", validate_every=10_000, start=tmp_path / "earlier" / CHECKPOINT)
     later = train(RECIPE, blob_dataset(), schedule, place, lambda _: None)
     pairs = zip(earlier.average.parameters(), later.network.parameters(), strict=True)
@@ -132,7 +132,7 @@ def test_a_blend_lies_between_two_trainings(tmp_path: Path) -> None:
 
 def test_outputs_that_the_earlier_training_lacked_begin_fresh(tmp_path: Path) -> None:
     earlier = run(tmp_path / "earlier")
-    schedule = dataclasses.replace(SHORT, learning_rate=0.0, weight_decay=0.0)
+    schedule = dataclasses.replace(SHORT, learning_rate=1e-30, weight_decay=0.0)
     place = Place(tmp_path / "later", "cpu", validate_every=10_000, start=tmp_path / "earlier" / CHECKPOINT)
     recipe = dataclasses.replace(RECIPE, auxiliary=0.5)
     later = train(recipe, blob_dataset(), schedule, place, lambda _: None)
