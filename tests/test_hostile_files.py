@@ -84,6 +84,7 @@ def is_clear(path: str, outcome: dict[str, str]) -> bool:
     return text.startswith(path) and "\n" not in text.removeprefix(path)
 
 
+@pytest.mark.slow
 def test_there_are_two_hundred(tmp_path: Path) -> None:
     count = 0
     for number, family in enumerate(FAMILIES):
