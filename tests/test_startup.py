@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from end_to_end import make_model, make_slide
 
 # What costs a tenth of a second or more, each to be imported by the function that uses it.
 HEAVY = {
@@ -29,3 +32,14 @@ def test_light_commands_import_nothing_heavy(argv: list[str]) -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "nuclix.engine.cli.main" in imported
     assert not HEAVY & {name.partition(".")[0] for name in imported}
+
+
+def test_main_works_in_a_script_without_a_guard(tmp_path: Path) -> None:
+    """The worker's process must not import the script, which would start the run anew."""
+    slide, model = make_slide(tmp_path / "slide.tif", 1, 200, 200), make_model(tmp_path / "red.pt")
+    words = ["run", str(slide), "--out", str(tmp_path / "out"), "--model", str(model), "--device", "cpu", "--quiet"]
+    script = tmp_path / "script.py"
+    script.write_text(f"from nuclix.engine.cli import main\nprint('once', main({words!r}))\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.stdout, done.stderr) == ("once 0\n", "")
+    assert (tmp_path / "out" / "slide.geojson").is_file()

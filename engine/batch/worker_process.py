@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -52,10 +53,23 @@ def start_worker() -> WorkerProcess:
     ours, theirs = starter.Pipe()
     process = starter.Process(target=_serve, args=(theirs, run_worker), daemon=True)  # type: ignore[attr-defined]
     # Until the child has its own way with these signals they wait; an impatient Ctrl-C finds no half-made process.
-    with stop_signals_wait():
+    with stop_signals_wait(), _hidden_main():
         process.start()
     theirs.close()
     return WorkerProcess(process, ours)
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Start processes that do not import the caller's script, which needs no ``if __name__ == "__main__"`` then."""
+    main = sys.modules["__main__"]
+    kept = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+    try:
+        main.__spec__ = None
+        vars(main).pop("__file__", None)
+        yield
+    finally:
+        vars(main).update(kept)
 
 
 def run_worker(connection: Connection, context: RunContext, cpu_workers: int) -> None:
