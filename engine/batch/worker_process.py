@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.operating_system import ignore_stop_signals, stop_signals_wait
 
@@ -63,7 +63,7 @@ def start_worker() -> WorkerProcess:
 def _hidden_main() -> Iterator[None]:
     """Start processes that do not import the caller's script, which needs no ``if __name__ == "__main__"`` then."""
     main = sys.modules["__main__"]
-    kept = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+    kept: dict[str, Any] = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
     try:
         main.__spec__ = None
         vars(main).pop("__file__", None)
