@@ -35,7 +35,7 @@ def test_light_commands_import_nothing_heavy(argv: list[str]) -> None:
 
 
 def test_main_works_in_a_script_without_a_guard(tmp_path: Path) -> None:
-    """The worker's process must not import the script, which would start the run anew."""
+    """The worker's process must not import the script, which would start the run again."""
     slide, model = make_slide(tmp_path / "slide.tif", 1, 200, 200), make_model(tmp_path / "red.pt")
     words = ["run", str(slide), "--out", str(tmp_path / "out"), "--model", str(model), "--device", "cpu", "--quiet"]
     script = tmp_path / "script.py"
