@@ -72,21 +72,50 @@ def make_fields(size: int, seed: int = 0) -> Fields:
     for label in range(1, max(1, round(_NUCLEI_PER_PIXEL * size * size)) + 1):
         row, col = rng.uniform(0, size, 2)
         long, short = rng.uniform(*_HALF_AXES, 2)
-        angle, reach = rng.uniform(0, np.pi), int(max(long, short)) + 1
-        box = (
-            slice(max(0, int(row) - reach), min(size, int(row) + reach + 1)),
-            slice(max(0, int(col) - reach), min(size, int(col) + reach + 1)),
-        )
-        y, x = np.ogrid[box]
-        along = (x - col) * np.cos(angle) + (y - row) * np.sin(angle)
-        across = (y - row) * np.cos(angle) - (x - col) * np.sin(angle)
-        height = (1 - np.hypot(along / long, across / short)) * min(long, short)
-        higher = height > distance[box]
-        distance[box][higher] = height[higher]
-        labels[box][higher] = label
+        draw_ellipse(distance, labels, label, (row, col), (long, short), rng.uniform(0, np.pi))
     noise = rng.standard_normal((size, size), np.float32) * np.float32(_NOISE)
     distance = np.where(distance > 0, distance + noise, 0).astype(np.float32)
     return Fields(distance, np.where(distance > FLOOR, labels, 0).astype(np.int32))
+
+
+def draw_ellipse(
+    distance: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    label: int,
+    centre: tuple[float, float],
+    half_axes: tuple[float, float],
+    angle: float,
+) -> None:
+    """Draw an ellipse into a distance map and its labels, where it is higher than what is there.
+
+    Parameters
+    ----------
+    distance : (H, W) float32 array
+        Takes about the distance to the ellipse's outline, in px.
+    labels : (H, W) int32 array
+        Takes `label`.
+    label : int
+        Of the ellipse.
+    centre : (float, float)
+        Row and column.
+    half_axes : (float, float)
+        In px; the first lies along `angle`.
+    angle : float
+        From the columns' direction towards the rows', in radians.
+    """
+    (row, col), (along_axis, across_axis) = centre, half_axes
+    reach = int(max(half_axes)) + 1
+    box = (
+        slice(max(0, int(row) - reach), min(distance.shape[0], int(row) + reach + 1)),
+        slice(max(0, int(col) - reach), min(distance.shape[1], int(col) + reach + 1)),
+    )
+    y, x = np.ogrid[box]
+    along = (x - col) * np.cos(angle) + (y - row) * np.sin(angle)
+    across = (y - row) * np.cos(angle) - (x - col) * np.sin(angle)
+    height = (1 - np.hypot(along / along_axis, across / across_axis)) * min(half_axes)
+    higher = height > distance[box]
+    distance[box][higher] = height[higher]
+    labels[box][higher] = label
 
 
 def _table() -> list[tuple[str, Peer, dict[str, Peer]]]:

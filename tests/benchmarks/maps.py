@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from nuclix.engine.bench.kernels import draw_ellipse
+
 NUCLEI_PER_PIXEL = 470e-6
 SEMI_AXES = ((20.0, 4.0), (15.0, 3.0))  # mean and spread in px; with overlaps they give 32 % foreground
 SMALLEST = 4.0
@@ -39,18 +41,7 @@ def predicted(size: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np
     for label in range(1, count + 1):
         row, col = rng.uniform(0, size, 2)
         major, minor = (max(SMALLEST, rng.normal(*axis)) for axis in SEMI_AXES)
-        angle, reach = rng.uniform(0, np.pi), int(max(major, minor)) + 1
-        box = (
-            slice(max(0, int(row) - reach), min(size, int(row) + reach + 1)),
-            slice(max(0, int(col) - reach), min(size, int(col) + reach + 1)),
-        )
-        y, x = np.ogrid[box]
-        along = (x - col) * np.cos(angle) + (y - row) * np.sin(angle)
-        across = (y - row) * np.cos(angle) - (x - col) * np.sin(angle)
-        height = (1 - np.hypot(along / major, across / minor)) * min(major, minor)
-        higher = height > distance[box]
-        distance[box][higher] = height[higher]
-        labels[box][higher] = label
+        draw_ellipse(distance, labels, label, (row, col), (major, minor), rng.uniform(0, np.pi))
     for smoothing, deviation in NOISE:
         noise = ndi.gaussian_filter(rng.standard_normal((size, size), np.float32), smoothing)
         distance += noise * np.float32(deviation / noise.std()) * (distance > 0)

@@ -113,13 +113,18 @@ def test_the_kept_weights_are_those_of_the_lowest_loss(whole: tuple[TrainingStat
     assert kept(state, dataclasses.replace(RESTLESS, early_stopping=0)) is state.average
 
 
-def test_without_early_stopping_it_goes_on_and_the_first_steps_are_the_same(
-    whole: tuple[TrainingState, Path], tmp_path: Path
-) -> None:
+def test_without_early_stopping_it_goes_on(whole: tuple[TrainingState, Path], tmp_path: Path) -> None:
     stopped, folder = whole
     on = run(tmp_path, dataclasses.replace(RESTLESS, early_stopping=0, steps=stopped.step + EVERY))
     assert on.step == stopped.step + EVERY
     assert losses(tmp_path)[:-1] == losses(folder)
+
+
+def test_stopped_or_not_the_first_steps_are_the_same(whole: tuple[TrainingState, Path], tmp_path: Path) -> None:
+    stopped, folder = whole
+    on = run(tmp_path, dataclasses.replace(RESTLESS, early_stopping=0, steps=stopped.step))
+    assert same(on.network, stopped.network) and same(on.average, stopped.average)
+    assert losses(tmp_path) == losses(folder)
 
 
 @pytest.mark.parametrize(
