@@ -1,4 +1,4 @@
-"""What the HoVer-Net recipe needs of torch: finished maps of raw outputs, and the slopes of its loss.
+"""What the HoVer-Net recipe needs of torch: finished maps of raw outputs, and the loss of its distances.
 
 Like `nuclix.engine.training.unet` this module imports torch at its top; import it where it is used.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, mse_loss
 
 SLOPE_SIZE = 5  # px: of the filter in the authors' loss
+SMOOTH = 1e-3  # px: keeps the mean over no nuclei at 0
 
 
 class Maps(nn.Module):
@@ -39,3 +40,21 @@ def slopes(distances: torch.Tensor) -> torch.Tensor:
     below = (rows**2 + cols**2).clamp(min=1e-12)
     weights = torch.stack([cols / below, rows / below])[:, None]
     return conv2d(distances, weights, padding=half, groups=2)
+
+
+def centre_loss(outputs: torch.Tensor, targets: torch.Tensor, nuclei: torch.Tensor, weight: float) -> torch.Tensor:
+    """Return the loss of horizontal and vertical distances of section 3.1.
+
+    Parameters
+    ----------
+    outputs, targets : (N, 2, H, W) tensor
+        Horizontal, vertical.
+    nuclei : (N, 1, H, W) tensor
+        1 inside nuclei.
+    weight : float
+        Of the error of slopes, which counts inside nuclei.
+    """
+    wrong = (slopes(outputs) - slopes(targets)) ** 2 * nuclei
+    sloped = wrong.sum() / (2 * nuclei.sum() + SMOOTH)
+    total: torch.Tensor = mse_loss(outputs, targets) + weight * sloped
+    return total

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import PatchShape
 from nuclix.engine.geometry import Scale
-from nuclix.plugins.recipes._auxiliary import OUTPUTS, auxiliary_loss, auxiliary_targets, without_auxiliary
+from nuclix.plugins.recipes._auxiliary import Auxiliary
 from nuclix.plugins.recipes._formulations import FORMULATIONS, Formulation
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class DistRecipe:
         paper does.
     border : int
         How far the auxiliary border reaches to each side of an outline, in px.
+    centre : float
+        Weight of the loss of two further such outputs: HoVer-Net's horizontal and vertical distances from a nucleus'
+        centre. 0 leaves them out.
     root : bool
         Compare square roots of distances, so that the few large nuclei, whose depth is hardest to tell, do not outweigh
         the many small ones; False is eq. 3. The map is the distance in either case.
@@ -65,6 +68,7 @@ class DistRecipe:
     root: bool = False
     border: int = 1
     n_feat_inner: int = 0
+    centre: float = 0.0
 
     def __post_init__(self) -> None:
         if self.stem not in (1, 2):
@@ -73,8 +77,8 @@ class DistRecipe:
             raise ValueError(f"n_feat and depth must be positive, not {self.n_feat} and {self.depth}")
         if self.formulation not in FORMULATIONS:
             raise ValueError(f"formulation must be one of {', '.join(FORMULATIONS)}, not {self.formulation}")
-        if self.auxiliary < 0:
-            raise ValueError(f"auxiliary must be 0 or more, not {self.auxiliary}")
+        if min(self.auxiliary, self.centre) < 0:
+            raise ValueError(f"auxiliary and centre must be 0 or more, not {self.auxiliary} and {self.centre}")
         if self.border < 1:
             raise ValueError(f"border must be at least 1 px, not {self.border}")
 
@@ -83,10 +87,14 @@ class DistRecipe:
         return FORMULATIONS[self.formulation]
 
     @property
+    def _auxiliary(self) -> Auxiliary:
+        return Auxiliary(self.auxiliary, self.border, self.centre)
+
+    @property
     def _shape(self) -> UNetShape:
         from nuclix.engine.training.unet import UNetShape
 
-        outputs = self._formulation.outputs + OUTPUTS * (self.auxiliary > 0)
+        outputs = self._formulation.outputs + self._auxiliary.outputs
         return UNetShape(self.n_feat, self.depth, self.stem, outputs, self.n_feat_inner)
 
     @property
@@ -120,21 +128,21 @@ class DistRecipe:
             Chessboard distance; other nuclei count as outside, the image's edge does not.
         """
         targets = self._formulation.targets(labels)
-        return np.concatenate([targets, auxiliary_targets(labels, self.border)]) if self.auxiliary else targets
+        return np.concatenate([targets, self._auxiliary.targets(labels)]) if self._auxiliary.outputs else targets
 
     def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return the mean squared error, eq. 3, with what `root` and `auxiliary` say."""
+        """Return the mean squared error, eq. 3, with what `root`, `auxiliary` and `centre` say."""
         main = self._formulation.loss(self.root)
-        if not self.auxiliary:
+        if not self._auxiliary.outputs:
             return main
-        return lambda outputs, targets: auxiliary_loss(outputs, targets, main, self.auxiliary)
+        return lambda outputs, targets: self._auxiliary.loss(outputs, targets, main)
 
     def exported(self, network: torch.nn.Module) -> torch.nn.Module:
         """Wrap the network: RGB 0..255 in, the distance map out, none below 0."""
         from nuclix.engine.training.unet import Exported
 
-        if self.auxiliary:
-            network = without_auxiliary(network, self._formulation.outputs)
+        if self._auxiliary.outputs:
+            network = self._auxiliary.removed(network, self._formulation.outputs)
         return Exported(network, self._formulation.activation())
 
     def candidates(self) -> Sequence[Mapping[str, Any]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine.contracts import PatchShape
 from nuclix.engine.geometry import Scale
+from nuclix.plugins.recipes._centre_distances import centre_distances
 
 if TYPE_CHECKING:
     import torch
@@ -101,36 +102,20 @@ class HoVerNetRecipe:
             1 in nuclei; the distances of a nucleus' pixels from its centre of mass along rows (positive to the
             right) and columns (positive downwards), each side scaled to end at -1 or 1; 0 outside.
         """
-        from scipy.ndimage import find_objects
-
-        out = np.zeros((3, *labels.shape), np.float32)
-        out[0] = labels > 0
-        _, numbers = np.unique(labels, return_inverse=True)
-        names = numbers.reshape(labels.shape) + (0 if (labels == 0).any() else 1)
-        for number, box in enumerate(find_objects(names), 1):
-            if box is None:
-                continue
-            inside = names[box] == number
-            rows, cols = np.nonzero(inside)
-            for plane, places in ((out[1], cols), (out[2], rows)):
-                plane[box][inside] = _from_centre(places)
-        return out
+        return np.concatenate([(labels > 0).astype(np.float32)[None], centre_distances(labels)])
 
     def loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return the loss of section 3.1: squared errors of distances and of their slopes, cross-entropy and Dice."""
-        from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+        from torch.nn.functional import binary_cross_entropy_with_logits
 
-        from nuclix.plugins.recipes._hovernet_network import slopes
+        from nuclix.plugins.recipes._hovernet_network import centre_loss
 
         def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             nuclei = targets[:, :1]
             found = outputs[:, :1].sigmoid()
             dice = 1 - (2 * (found * nuclei).sum() + SMOOTH) / (found.sum() + nuclei.sum() + SMOOTH)
-            wrong = (slopes(outputs[:, 1:]) - slopes(targets[:, 1:])) ** 2 * nuclei
-            sloped = wrong.sum() / (2 * nuclei.sum() + SMOOTH)
             pixels = binary_cross_entropy_with_logits(outputs[:, :1], nuclei)
-            total: torch.Tensor = mse_loss(outputs[:, 1:], targets[:, 1:]) + self.slope_weight * sloped + pixels + dice
-            return total
+            return centre_loss(outputs[:, 1:], targets[:, 1:], nuclei, self.slope_weight) + pixels + dice
 
         return loss
 
@@ -150,12 +135,3 @@ class HoVerNetRecipe:
             for area in AREA_CANDIDATES
         ]
         return [USUAL, *(candidate for candidate in grid if candidate != USUAL)]
-
-
-def _from_centre(places: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return places less their rounded mean, either side scaled to end at -1 or 1."""
-    away = (places - np.floor(places.mean() + 0.5)).astype(np.float64)
-    for side in (away < 0, away > 0):
-        if side.any():
-            away[side] /= np.abs(away[side]).max()
-    return away
