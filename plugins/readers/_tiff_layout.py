@@ -34,6 +34,8 @@ OVERLAP = re.compile(rb'Overlap[XY]="-?0*[1-9]')
 SCAN_RESOLUTION = re.compile(rb'ScanRes="([0-9.]+)"')
 LIBRARY = r"tiffslide(\.|$)"  # the modules whose warnings are ignored
 FILTERS_LOCK = threading.Lock()  # filters are looked up and added by one thread at a time
+TRESTLE_SOFTWARE = "MedScan"
+ADVICE = "install OpenSlide: pip install openslide-python openslide-bin"
 PLAIN_AXES = ("YX", "YXS")
 PLANAR_AXES = ("CYX", "SYX")
 WHITE_CHANNEL = -1  # OME-XML's Color is a signed RGBA number; this one is its default, opaque white
@@ -127,9 +129,10 @@ def _layout(path: Path, tiff: Any, properties: Mapping[str, Any]) -> TiffLayout:
     xmp = b"".join(bytes(page.tags.valueof(XMP_TAG, b"")) for page in tiff.pages) if tiff.is_bif else b""
     if OVERLAP.search(xmp):
         raise UnsupportedMakerError(
-            "has Ventana tiles that overlap, which tiffslide does not join; install OpenSlide: pip install "
-            "openslide-python openslide-bin"
+            f"has Ventana tiles that overlap, which tiffslide does not join; {ADVICE}"
         )
+    if str(tiff.pages.first.software).startswith(TRESTLE_SOFTWARE):
+        raise UnsupportedMakerError(f"is a Trestle slide, whose tiles may overlap; {ADVICE}")
     ome = ome_image(tiff.ome_metadata) if tiff.is_ome else None
     composition = properties.get("tiffslide.series-composition")  # SCN: several scanned regions on one slide
     if composition:
