@@ -87,6 +87,7 @@ class SlideInfo:
 class SlideReader(Protocol):
     """Opens a slide file that it recognises and reads boxes of it. Entry-point group ``nuclix.readers``.
 
+    A reader that is a subclass of this one can be used in a ``with`` block, which closes it.
     `priority` orders readers that recognise the same file: the highest is taken (built-ins have 0).
     """
 
@@ -110,6 +111,12 @@ class SlideReader(Protocol):
     def close(self) -> None:
         """Let go of the file; further reads are errors."""
         ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @runtime_checkable

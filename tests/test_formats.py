@@ -14,10 +14,12 @@ import pytest
 import tifffile
 
 from end_to_end import blobs, make_model, make_slide, nuclix_here, run_options
+from openslide_formats import write_bif, write_dicom, write_philips, write_trestle, write_vmu
 from slides import Image, damage_tile, lose_tile, write_slide
 from vendors import write_czi, write_ndpi, write_ome, write_scn, write_vms
 
 SIZE = 512  # a multiple of what the restart markers of Hamamatsu's JPEGs need
+OVERLAP = 32  # tiles of 128 px that share so many with their neighbours cover `SIZE` without remainder
 
 
 def run(folder: Path, *slides: Path, options: tuple[object, ...] = ()) -> tuple[int, str]:
@@ -122,6 +124,11 @@ LOSSLESS: dict[str, Callable[[Path, Image], Path]] = {
     "ome_rgb.tif": lambda path, image: write_ome(path, image, "interleaved", (1, 2, 4)),
     "ome_planes.tif": lambda path, image: write_ome(path, image, "planes", (1, 2, 4)),
     "ome_pages.tif": lambda path, image: write_ome(path, image, "pages", (1, 2, 4)),
+    "dicom": lambda path, image: write_dicom(path, image, 0.25),
+    "philips.tiff": lambda path, image: write_philips(path, image, 0.25),
+    "ventana.bif": lambda path, image: write_bif(path, image, 0.25, OVERLAP),
+    "trestle.tif": lambda path, image: write_trestle(path, image, 0.25, OVERLAP),
+    "vmu.vmu": lambda path, image: write_vmu(path, image, 0.25),
     "zeiss.czi": lambda path, image: write_czi(path, [(200, -100, image)]),
     "png.png": picture,
     "bmp.bmp": picture,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +16,13 @@ from nuclix.engine.contracts import SlideReader
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.open import open_slide
+from nuclix.plugins.readers import _tiff_layout
 from nuclix.plugins.readers import image as image_module
 from nuclix.plugins.readers.image import ImageReader
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
 from nuclix.testing.reader import CHECKS, Check, check_against_openslide
 from slides import noise_image, smooth_image, write_slide
+from vendors import write_ndpi
 
 HEIGHT, WIDTH = 777, 905  # no multiple of a tile, and larger than the conformance suite's windows
 KINDS = ("jpeg.svs", "none.svs", "plain.tif", "plain.png", "plain.jpg", "plain.webp", "plain.bmp")
@@ -159,3 +164,39 @@ def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(SlideError, match=r"deep\.png: .*convert it to 8-bit RGB"):
         ImageReader.open(tmp_path / "deep.png")
+
+
+def test_one_thread_does_not_change_the_warning_filters_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warnings are errors here: the second slide is read when the first, opened before it, is done."""
+    path = write_ndpi(tmp_path / "a.ndpi", smooth_image(128, 256), 0.25, (1,))  # tiffslide warns of this maker's files
+    usual, steps = _tiff_layout._maker_properties, {name: threading.Event() for name in ("in", "both in", "done")}
+
+    def in_turn(slide: Any) -> dict[str, Any]:
+        if not steps["in"].is_set():
+            steps["in"].set()
+            assert steps["both in"].wait(timeout=30)
+        else:
+            steps["both in"].set()
+            assert steps["done"].wait(timeout=30)
+        return usual(slide)
+
+    def width() -> int:
+        with TiffSlideReader.open(path) as slide:
+            steps["done"].set()
+            return slide.info.levels[0].width
+
+    monkeypatch.setattr(_tiff_layout, "_maker_properties", in_turn)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(width)
+        assert steps["in"].wait(timeout=30)
+        assert [pool.submit(width).result(), first.result()] == [256, 256]
+
+
+def test_a_with_block_closes_a_slide(slides: Path) -> None:
+    for name in ("jpeg.svs", "plain.png"):
+        with open_slide(slides / name) as slide:
+            assert slide.read(0, Box(0, 0, 5, 5)).shape == (5, 5, 3)
+        with pytest.raises(ValueError, match="read after close"):
+            slide.read(0, Box(0, 0, 5, 5))

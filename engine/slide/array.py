@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import Level, SlideInfo
+from nuclix.engine.contracts import Level, SlideInfo, SlideReader
 from nuclix.engine.geometry import Box, Scale
 from nuclix.engine.slide.view import PLAIN_IMAGE
 
@@ -17,7 +17,7 @@ CHANNELS = 3
 WHITE = 255
 
 
-class ArrayReader:
+class ArrayReader(SlideReader):
     """Reads boxes of an array; a `SlideReader` that no file is opened with.
 
     Parameters

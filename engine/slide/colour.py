@@ -15,7 +15,7 @@ from nuclix.engine.geometry import Box
 from nuclix.engine.slide.damage import DamageTolerant, TileDamage, UniformRegions
 
 
-class ColourManagedReader:
+class ColourManagedReader(SlideReader):
     """A reader whose pixels are converted to sRGB, with the profile's own rendering intent.
 
     Parameters

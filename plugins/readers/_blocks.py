@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import SlideInfo
+from nuclix.engine.contracts import SlideInfo, SlideReader
 from nuclix.engine.geometry import Box
 from nuclix.plugins.readers._storage import TileCache
 
@@ -20,7 +20,7 @@ CACHE_BYTES = 64 << 20  # about 80 blocks
 WHITE = 255
 
 
-class BlockReader(ABC):
+class BlockReader(SlideReader, ABC):
     """The part of a reader that two libraries share.
 
     Parameters

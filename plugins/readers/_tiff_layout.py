@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ XMP_TAG = 700  # where Ventana states its scale and how its tiles are joined
 ICC_TAG = 34675
 OVERLAP = re.compile(rb'Overlap[XY]="-?0*[1-9]')
 SCAN_RESOLUTION = re.compile(rb'ScanRes="([0-9.]+)"')
+LIBRARY = r"tiffslide(\.|$)"  # the modules whose warnings are ignored
+FILTERS_LOCK = threading.Lock()  # filters are looked up and added by one thread at a time
+TRESTLE_SOFTWARE = "MedScan"
+ADVICE = "install OpenSlide: pip install openslide-python openslide-bin"
 PLAIN_AXES = ("YX", "YXS")
 PLANAR_AXES = ("CYX", "SYX")
 WHITE_CHANNEL = -1  # OME-XML's Color is a signed RGBA number; this one is its default, opaque white
@@ -80,11 +85,10 @@ def read_layout(path: Path) -> TiffLayout:
     import tiffslide
 
     _quieten("tifffile")
+    _ignore_warnings()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata that tiffslide does not parse
-            with tiffslide.TiffSlide(path) as slide:
-                return _layout(path, slide.ts_tifffile, _maker_properties(slide))
+        with tiffslide.TiffSlide(path) as slide:
+            return _layout(path, slide.ts_tifffile, _maker_properties(slide))
     except (UnsupportedLayoutError, UnsupportedMakerError, UnsupportedPixelsError, SlideError):
         raise
     except NotImplementedError as error:
@@ -103,6 +107,17 @@ def _quieten(library: str) -> None:
         logger.addHandler(logging.NullHandler())
 
 
+def _ignore_warnings() -> None:
+    """Ignore what tiffslide says of metadata that it does not parse.
+
+    The filter stays: `warnings.catch_warnings` restores the filters of the whole process, also while another thread is
+    opening a slide, for which a warning is an error then if the user asked for that (``python -W error``).
+    """
+    with FILTERS_LOCK:
+        if not any(entry[0] == "ignore" and getattr(entry[3], "pattern", "") == LIBRARY for entry in warnings.filters):
+            warnings.filterwarnings("ignore", module=LIBRARY)
+
+
 def _maker_properties(slide: Any) -> dict[str, Any]:
     """Return tiffslide's properties of a scanner maker's file, {} for others: their layout is read here."""
     tiff = slide.ts_tifffile
@@ -114,9 +129,10 @@ def _layout(path: Path, tiff: Any, properties: Mapping[str, Any]) -> TiffLayout:
     xmp = b"".join(bytes(page.tags.valueof(XMP_TAG, b"")) for page in tiff.pages) if tiff.is_bif else b""
     if OVERLAP.search(xmp):
         raise UnsupportedMakerError(
-            "has Ventana tiles that overlap, which tiffslide does not join; install OpenSlide: pip install "
-            "openslide-python openslide-bin"
+            f"has Ventana tiles that overlap, which tiffslide does not join; {ADVICE}"
         )
+    if str(tiff.pages.first.software).startswith(TRESTLE_SOFTWARE):
+        raise UnsupportedMakerError(f"is a Trestle slide, whose tiles may overlap; {ADVICE}")
     ome = ome_image(tiff.ome_metadata) if tiff.is_ome else None
     composition = properties.get("tiffslide.series-composition")  # SCN: several scanned regions on one slide
     if composition:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import Level, SlideInfo
+from nuclix.engine.contracts import Level, SlideInfo, SlideReader
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box
 
@@ -35,7 +35,7 @@ MAX_PIXELS = 1 << 29  # an image is decoded whole, at up to 7 bytes a pixel: 3.8
 COLOUR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow's, of 8 bits a sample
 
 
-class ImageReader:
+class ImageReader(SlideReader):
     """Reads an image file whole, at the first box."""
 
     priority: ClassVar[int] = 0

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import Level, SlideInfo
+from nuclix.engine.contracts import Level, SlideInfo, SlideReader
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box
 from nuclix.plugins.readers._scale import StatedScale, scale_of, stated
@@ -38,7 +38,7 @@ class _Axes:
     others: tuple[int, ...]
 
 
-class OmeZarrReader:
+class OmeZarrReader(SlideReader):
     """Reads the first image of an OME-Zarr.
 
     Parameters

@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import Level
+from nuclix.engine.contracts import Level, SlideReader
 from nuclix.engine.errors import SlideError, UnsupportedSlideError
 from nuclix.engine.geometry import Box
 from nuclix.engine.slide.damage import TileDamage
@@ -31,7 +31,7 @@ TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and Big, littl
 CACHE_BYTES = 64 << 20  # some 300 tiles of 256 x 256: the surroundings of a few blocks
 
 
-class TiffSlideReader:
+class TiffSlideReader(SlideReader):
     """Reads TIFF.
 
     Parameters
