@@ -1,55 +1,100 @@
-/* Rows of binomial derivative filters, vectorised by the compiler; see _rows.h for CLONES. */
+/* Rows of the filters and bytes of a gradient energy, vectorised by the compiler; see _rows.h for CLONES. */
 #ifndef NUCLIX_BINOMIAL_H
 #define NUCLIX_BINOMIAL_H
 
 #include "_rows.h"
 
-/* out[c] = sum over k of weights[k] * rows[k * pitch + c], k in order; `sign` +1: weights are symmetric, -1:
- * antisymmetric about the middle row, whose weight is then 0. */
-CLONES ROW void filter_columns(ptrdiff_t n, ptrdiff_t pitch, int radius, float sign, const float *RESTRICT weights,
-                               const float *RESTRICT rows, float *RESTRICT out) {
-    const float *middle = rows + radius * pitch;
-    for (ptrdiff_t c = 0; c < n; c++)
-        out[c] = weights[radius] * middle[c];
-    for (int k = 1; k <= radius; k++) {
-        const float *below = middle + k * pitch, *over = middle - k * pitch;
-        const float weight = weights[radius + k];
-        for (ptrdiff_t c = 0; c < n; c++)
-            out[c] += weight * (below[c] + sign * over[c]);
+enum { LANES = 8, VECTORS = 4 };
+
+typedef float Lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float))));
+
+/* out[c] = sum over k of weights[k] * taps[k][c], from the middle outwards; `sign` +1: weights are symmetric, -1:
+ * antisymmetric about the middle one, which is then 0. */
+CLONES ROW void filter_taps(ptrdiff_t n, int radius, float sign, const float *RESTRICT weights,
+                            const float *const *RESTRICT taps, float *RESTRICT out) {
+    const float *middle = taps[radius];
+    ptrdiff_t c = 0;
+    for (; c + LANES * VECTORS <= n; c += LANES * VECTORS) {
+        Lanes sums[VECTORS];
+        for (int v = 0; v < VECTORS; v++)
+            sums[v] = weights[radius] * *(const Lanes *)(middle + c + v * LANES);
+        for (int k = 1; k <= radius; k++) {
+            const float *below = taps[radius + k] + c, *over = taps[radius - k] + c;
+            const float weight = weights[radius + k];
+            for (int v = 0; v < VECTORS; v++)
+                sums[v] += weight * (*(const Lanes *)(below + v * LANES) + sign * *(const Lanes *)(over + v * LANES));
+        }
+        for (int v = 0; v < VECTORS; v++)
+            *(Lanes *)(out + c + v * LANES) = sums[v];
+    }
+    for (; c < n; c++) {
+        float sum = weights[radius] * middle[c];
+        for (int k = 1; k <= radius; k++)
+            sum += weights[radius + k] * (taps[radius + k][c] + sign * taps[radius - k][c]);
+        out[c] = sum;
     }
 }
 
-/* The same along a row: out[c] from in[c .. c + 2 radius]. */
-CLONES ROW void filter_row(ptrdiff_t n, int radius, float sign, const float *RESTRICT weights, const float *RESTRICT in,
-                           float *RESTRICT out) {
-    const float *middle = in + radius;
-    for (ptrdiff_t c = 0; c < n; c++)
-        out[c] = weights[radius] * middle[c];
-    for (int k = 1; k <= radius; k++) {
-        const float weight = weights[radius + k];
-        for (ptrdiff_t c = 0; c < n; c++)
-            out[c] += weight * (middle[c + k] + sign * middle[c - k]);
-    }
-}
-
-/* out[c] = 1 - row[c] inside the mask, else 0 */
-CLONES ROW void invert_row(ptrdiff_t n, const float *RESTRICT row, const uint8_t *RESTRICT mask, float *RESTRICT out) {
+/* Widen low..high by n values; what is no number is passed over. */
+ROW void widen_limits(ptrdiff_t n, const float *row, float *low, float *high) {
+    float least = *low, most = *high;
     for (ptrdiff_t c = 0; c < n; c++) {
-        float inverse = 1.0f - row[c];
-        out[c] = mask[c] ? inverse : 0.0f;
+        least = row[c] < least ? row[c] : least;
+        most = row[c] > most ? row[c] : most;
+    }
+    *low = least;
+    *high = most;
+}
+
+/* How far below the highest a slope lies, in parts of `span`. */
+ROW float fall(float slope, float high, float span) { return span > 0.0f ? (high - slope) / span : 0.0f; }
+
+/* The energy of n pixels is the larger of two falls, cut to 0..1: `one` becomes 1 - energy, `calm` whether the energy is
+ * less than `limit`. */
+CLONES ROW void invert_energy(ptrdiff_t n, float *RESTRICT one, const float *RESTRICT two, const float *RESTRICT highs,
+                              const float *RESTRICT spans, float limit, uint8_t *RESTRICT calm) {
+    for (ptrdiff_t c = 0; c < n; c++) {
+        float first = fall(one[c], highs[0], spans[0]), second = fall(two[c], highs[1], spans[1]);
+        float energy = second > first ? second : first;
+        energy = 0.0f > energy ? 0.0f : energy;
+        energy = 1.0f < energy ? 1.0f : energy;
+        calm[c] = energy < limit;
+        one[c] = 1.0f - energy;
     }
 }
 
-/* out[c] = minus the binomial mean of three rows around column c inside the mask, else 0; sums[-1] and sums[n] are 0. */
+/* out[c] = the binomial mean of three rows around column c; sums[-1] and sums[n] are 0. */
 CLONES ROW void binomial_row(ptrdiff_t n, const float *RESTRICT above, const float *RESTRICT row,
-                             const float *RESTRICT below, const uint8_t *RESTRICT mask, float *RESTRICT sums,
-                             float *RESTRICT out) {
+                             const float *RESTRICT below, float *RESTRICT sums, float *RESTRICT out) {
     for (ptrdiff_t c = 0; c < n; c++)
         sums[c] = 0.25f * above[c] + 0.5f * row[c] + 0.25f * below[c];
-    for (ptrdiff_t c = 0; c < n; c++) {
-        float mean = 0.25f * sums[c - 1] + 0.5f * sums[c] + 0.25f * sums[c + 1];
-        out[c] = mask[c] ? -mean : 0.0f;
+    for (ptrdiff_t c = 0; c < n; c++)
+        out[c] = 0.25f * sums[c - 1] + 0.5f * sums[c] + 0.25f * sums[c + 1];
+}
+
+/* ---- an element of three rows of five pixels with one more above and below, on bytes 0 and 1 ---- */
+
+#define ELEMENT_ROWS(NAME, JOIN)                                                                                      \
+    /* out[c] = five pixels around row[c] joined */                                                                   \
+    CLONES ROW void NAME##_five(ptrdiff_t n, const uint8_t *RESTRICT row, uint8_t *RESTRICT out) {                    \
+        for (ptrdiff_t c = 0; c < n; c++)                                                                             \
+            out[c] = row[c - 2] JOIN row[c - 1] JOIN row[c] JOIN row[c + 1] JOIN row[c + 2];                          \
+    }                                                                                                                 \
+    /* `fives` are three rows of such, `over` and `below` the pixels of the rows two above and below */               \
+    CLONES ROW void NAME##_rows(ptrdiff_t n, ptrdiff_t pitch, const uint8_t *RESTRICT over,                           \
+                                const uint8_t *RESTRICT fives, const uint8_t *RESTRICT below,                         \
+                                uint8_t *RESTRICT out) {                                                              \
+        for (ptrdiff_t c = 0; c < n; c++)                                                                             \
+            out[c] = over[c] JOIN fives[c] JOIN fives[c + pitch] JOIN fives[c + 2 * pitch] JOIN below[c];             \
     }
+
+ELEMENT_ROWS(erode, &)
+ELEMENT_ROWS(dilate, |)
+
+/* out[c] = 1 where row[c] is 0 */
+CLONES ROW void empty_bytes(ptrdiff_t n, const uint8_t *RESTRICT row, uint8_t *RESTRICT out) {
+    for (ptrdiff_t c = 0; c < n; c++)
+        out[c] = row[c] == 0;
 }
 
 #endif

@@ -1,181 +1,273 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Kernel of nuclix.ext.gradient_energy; preconditions are checked there."""
+"""Kernel of nuclix.ext.gradient_energy; preconditions are checked there.
+
+The mask becomes runs, joined twice: by edges to pieces, whose area decides which are kept, and by corners too to clumps,
+which have limits of their own. Whatever is only of interest inside clumps is done run by run.
+"""
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, uint8_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.stdlib cimport calloc
+from libc.string cimport memmove
+
+include "_mask_runs.pxi"
+include "_component_runs.pxi"
 
 cdef extern from "_binomial.h" nogil:
-    void filter_columns(Py_ssize_t n, Py_ssize_t pitch, int radius, float sign, const float* weights,
-                        const float* rows, float* out)
-    void filter_row(Py_ssize_t n, int radius, float sign, const float* weights, const float* line, float* out)
-    void invert_row(Py_ssize_t n, const float* row, const uint8_t* mask, float* out)
-    void binomial_row(Py_ssize_t n, const float* above, const float* row, const float* below, const uint8_t* mask,
-                      float* sums, float* out)
+    void filter_taps(Py_ssize_t n, int radius, float sign, const float* weights, const float** taps, float* out)
+    void widen_limits(Py_ssize_t n, const float* row, float* low, float* high)
+    void invert_energy(Py_ssize_t n, float* one, const float* two, const float* highs, const float* spans, float limit,
+                       uint8_t* calm)
+    void binomial_row(Py_ssize_t n, const float* above, const float* row, const float* below, float* sums, float* out)
+    void erode_five(Py_ssize_t n, const uint8_t* row, uint8_t* out)
+    void dilate_five(Py_ssize_t n, const uint8_t* row, uint8_t* out)
+    void erode_rows(Py_ssize_t n, Py_ssize_t pitch, const uint8_t* over, const uint8_t* fives, const uint8_t* below,
+                    uint8_t* out)
+    void dilate_rows(Py_ssize_t n, Py_ssize_t pitch, const uint8_t* over, const uint8_t* fives, const uint8_t* below,
+                     uint8_t* out)
+    void empty_bytes(Py_ssize_t n, const uint8_t* row, uint8_t* out)
+
+cdef enum:
+    MARGIN = 2              # px that the element of the opening reaches, and that frames of bytes have on every side
+
+cdef struct Clumps:         # of an image of this size
+    Py_ssize_t height
+    Py_ssize_t width
+    Runs runs               # `parent`: the first run of the clump; -1: the piece is too small
+    Py_ssize_t* starts      # of each row's runs, and the end of the last row's
+    float* limits           # of each first run: low and high of one slope, then of the other
+
+cdef struct Filter:
+    int radius
+    const float* smooth
+    const float* slope
+    const float** taps
+    float* line             # a row and `radius` px on either side
+    float* zeros
 
 
-cdef bint extent(const int32_t* clumps, Py_ssize_t width, Py_ssize_t* first, Py_ssize_t* last) noexcept nogil:
-    """Find the columns first..last-1 of a row that hold all its clumps; return whether there are any."""
-    first[0], last[0] = 0, width
-    while first[0] < width and clumps[first[0]] == 0:
-        first[0] += 1
-    while last[0] > first[0] and clumps[last[0] - 1] == 0:
-        last[0] -= 1
-    return first[0] < width
+cdef void release(Clumps* clumps, Filter* filter) noexcept nogil:
+    free(clumps.runs.items)
+    free(clumps.starts)
+    free(clumps.limits)
+    free(filter.taps)
+    free(filter.line)
+    free(filter.zeros)
 
 
-def gradient(const float[:, ::1] image, const int32_t[:, ::1] clumps, const float[::1] across,
-             const float[::1] along, bint downwards, float[:, ::1] out):
-    """Filter the rows of `image` that hold clumps; `image` has a margin of the filters' radius around `clumps`.
-
-    `across` (between rows) and `along` (a row) are a binomial and its difference, or the other way for `downwards`.
-    """
-    cdef Py_ssize_t height = clumps.shape[0], width = clumps.shape[1], row, first, last
-    cdef int radius = <int> (across.shape[0] // 2)
-    cdef float* line = <float*> malloc((width + 2 * radius) * sizeof(float))
-    if line == NULL:
-        raise MemoryError("no memory for a row")
-    with nogil:
-        for row in range(height):
-            if extent(&clumps[row, 0], width, &first, &last):
-                filter_columns(last - first + 2 * radius, image.shape[1], radius, -1 if downwards else 1, &across[0],
-                               &image[row, first], line)
-                filter_row(last - first, radius, 1 if downwards else -1, &along[0], line, &out[row, first])
-        free(line)
-
-
-cdef void find_limits(const int32_t* clumps, const float* image, Py_ssize_t size, Py_ssize_t count, float* low,
-                      float* high) noexcept nogil:
-    """Fill in the least and the largest value of every clump's pixels."""
-    cdef Py_ssize_t k
-    cdef int32_t clump
-    for k in range(count + 1):
-        low[k], high[k] = INFINITY, -INFINITY
-    for k in range(size):
-        clump = clumps[k]
-        if clump:
-            low[clump] = min(low[clump], image[k])
-            high[clump] = max(high[clump], image[k])
-
-
-cdef inline float share(float value, float low, float high) noexcept nogil:
-    """Return how far below the highest the value lies, 0..1."""
-    return (high - value) / (high - low) if high > low else 0
-
-
-def energy(const float[:, ::1] along_rows, const float[:, ::1] along_cols, const int32_t[:, ::1] clumps,
-           Py_ssize_t count, float low, float high, float[:, ::1] out):
-    """Write the larger share of the two gradients below the highest into the pixels of clumps.
-
-    `low` and `high` are the gradients' limits; where `high` is not greater, each clump has its own.
-    """
-    cdef Py_ssize_t size = clumps.shape[0] * clumps.shape[1], k
-    cdef const int32_t* owner = &clumps[0, 0]
-    cdef const float* one = &along_rows[0, 0]
-    cdef const float* two = &along_cols[0, 0]
-    cdef float* target = &out[0, 0]
-    cdef float* limits = <float*> malloc(4 * (count + 1) * sizeof(float))
-    cdef Py_ssize_t step = count + 1
-    cdef int32_t c
-    cdef float value
-    if limits == NULL:
-        raise MemoryError("no memory for the limits of clumps")
-    with nogil:
-        if high > low:
-            for k in range(step):
-                limits[k] = limits[2 * step + k] = low
-                limits[step + k] = limits[3 * step + k] = high
-        else:
-            find_limits(owner, one, size, count, limits, limits + step)
-            find_limits(owner, two, size, count, limits + 2 * step, limits + 3 * step)
-        for k in range(size):
-            c = owner[k]
-            if c:
-                value = max(share(one[k], limits[c], limits[step + c]),
-                            share(two[k], limits[2 * step + c], limits[3 * step + c]))
-                target[k] = min(max(value, 0), 1)
-        free(limits)
-
-
-def smoothed_inverse(const float[:, ::1] image, const uint8_t[:, ::1] mask, float[:, ::1] out):
-    """Write minus the 3 x 3 binomial mean of (1 - image) inside the mask; beyond the mask and the array it is 0."""
-    cdef Py_ssize_t height = mask.shape[0], width = mask.shape[1], row
-    # Three rows of (1 - image), each followed by a zero that is the margin of the next; one of their sums
-    cdef Py_ssize_t pitch = width + 1
-    cdef float* rows = <float*> calloc(4 * pitch + 2, sizeof(float))
-    cdef float* sums = rows + 3 * pitch + 1
-    if rows == NULL:
-        raise MemoryError("no memory for rows")
-    with nogil:
-        invert_row(width, &image[0, 0], &mask[0, 0], rows)
-        for row in range(height):
-            if row + 1 < height:
-                invert_row(width, &image[row + 1, 0], &mask[row + 1, 0], rows + (row + 1) % 3 * pitch)
-            else:
-                memset(rows + (row + 1) % 3 * pitch, 0, width * sizeof(float))
-            binomial_row(width, rows + (row + 2) % 3 * pitch, rows + row % 3 * pitch, rows + (row + 1) % 3 * pitch,
-                         &mask[row, 0], sums, &out[row, 0])
-        free(rows)
-
-
-cdef void flood_outside(uint8_t* frame, Py_ssize_t height, Py_ssize_t width, int32_t* stack) noexcept nogil:
-    """Set the zeros of a frame that are 4-connected with its first to 2; its outermost pixels are zeros."""
-    cdef Py_ssize_t filled = 1, at, near
-    cdef Py_ssize_t[4] steps
-    cdef int side
-    steps[0], steps[1], steps[2], steps[3] = 1, -1, width, -width
-    stack[0], frame[0] = 0, 2
-    while filled:
-        filled -= 1
-        at = stack[filled]
-        for side in range(4):
-            near = at + steps[side]
-            if 0 <= near < height * width and frame[near] == 0:
-                frame[near] = 2
-                stack[filled] = <int32_t> near
-                filled += 1
-
-
-def fill_holes(int32_t[:, ::1] labels, const int32_t[:, ::1] clumps, const int32_t[:, ::1] boxes):
-    """Give every label the pixels of its clump that it encloses; a label's pixels lie in one clump.
-
-    Labels are filled in rising order; `boxes` are their first and end rows and columns.
-    """
-    cdef Py_ssize_t k, row, col, top, left, height, width, at, room = 0
-    cdef uint8_t* frame = NULL
-    cdef int32_t* stack = NULL
-    cdef int32_t owner
+cdef int list_runs(Clumps* clumps, const uint8_t* mask) noexcept nogil:
+    """Find the runs of a mask and join them by edges; return -1 without memory."""
+    cdef Py_ssize_t width = clumps.width, row
+    cdef uint8_t* inside = <uint8_t*> calloc(width + 16, 1)
+    cdef int32_t* edges = <int32_t*> malloc((width + 2) * sizeof(int32_t))
     cdef int status = 0
-    with nogil:
-        for k in range(1, boxes.shape[0]):
-            top, left = boxes[k, 0], boxes[k, 1]
-            height, width = boxes[k, 2] - top + 2, boxes[k, 3] - left + 2
-            if height < 5 or width < 5:             # a hole needs a pixel on either side
+    clumps.starts = <Py_ssize_t*> calloc(clumps.height + 1, sizeof(Py_ssize_t))
+    if inside == NULL or edges == NULL or clumps.starts == NULL:
+        status = -1
+    for row in range(clumps.height):
+        if status:
+            break
+        occupied(1, width, mask + row * width, inside)
+        status = add_row(&clumps.runs, <int32_t> row, width, inside, edges, False)
+        clumps.starts[row + 1] = clumps.runs.count
+    free(inside)
+    free(edges)
+    return status
+
+
+cdef int find_clumps(Clumps* clumps, const uint8_t* mask, int64_t min_area) noexcept nogil:
+    """Fill in the clumps; return -1 without memory."""
+    cdef Py_ssize_t k, row
+    cdef Run* runs
+    cdef int64_t* areas
+    cdef int32_t* pieces
+    if list_runs(clumps, mask):
+        return -1
+    areas = <int64_t*> malloc((clumps.runs.count + 1) * sizeof(int64_t))
+    pieces = <int32_t*> malloc((clumps.runs.count + 1) * sizeof(int32_t))
+    if areas == NULL or pieces == NULL:
+        free(areas)
+        free(pieces)
+        return -1
+    runs = clumps.runs.items
+    find_areas(&clumps.runs, areas)
+    for k in range(clumps.runs.count):
+        pieces[k], runs[k].parent = runs[k].parent, <int32_t> k
+    for row in range(clumps.height - 1):
+        join_rows(runs, <int32_t> clumps.starts[row], <int32_t> clumps.starts[row + 1],
+                  <int32_t> clumps.starts[row + 2], True)
+    for k in range(clumps.runs.count):          # a parent comes first, so it knows the first run
+        runs[k].parent = runs[runs[k].parent].parent
+    for k in range(clumps.runs.count):
+        if areas[pieces[k]] < min_area:
+            runs[k].parent = -1
+    free(areas)
+    free(pieces)
+    return 0
+
+
+cdef int set_limits(Clumps* clumps, float low, float high) noexcept nogil:
+    """Start with these limits of both slopes, or with none where `high` is not greater; return -1 without memory."""
+    cdef Py_ssize_t k
+    cdef bint fixed = high > low
+    clumps.limits = <float*> malloc((4 * clumps.runs.count + 1) * sizeof(float))
+    if clumps.limits == NULL:
+        return -1
+    for k in range(2 * clumps.runs.count):
+        clumps.limits[2 * k] = low if fixed else <float> INFINITY
+        clumps.limits[2 * k + 1] = high if fixed else <float> -INFINITY
+    return 0
+
+
+cdef int begin(Filter* filter, Py_ssize_t width, const float[::1] smooth, const float[::1] slope) noexcept nogil:
+    filter.radius = <int> (smooth.shape[0] // 2)
+    filter.smooth, filter.slope = &smooth[0], &slope[0]
+    filter.taps = <const float**> malloc((2 * filter.radius + 1) * sizeof(float*))
+    filter.line = <float*> malloc((width + 2 * filter.radius) * sizeof(float))
+    filter.zeros = <float*> calloc(width, sizeof(float))
+    return -1 if filter.taps == NULL or filter.line == NULL or filter.zeros == NULL else 0
+
+
+cdef void slope_part(const Filter* filter, const float* image, Py_ssize_t height, Py_ssize_t width, Py_ssize_t row,
+                     Py_ssize_t first, Py_ssize_t last, bint downwards, float* out) noexcept nogil:
+    """Write the slope of the columns first..last-1 of a row; beyond the image there are zeros."""
+    cdef int radius = filter.radius, k
+    cdef Py_ssize_t left = max(first - radius, 0), right = min(last + radius, width), near
+    for k in range(2 * radius + 1):
+        near = row + k - radius
+        filter.taps[k] = (image + near * width if 0 <= near < height else filter.zeros) + left
+    memset(filter.line, 0, (last - first + 2 * radius) * sizeof(float))
+    filter_taps(right - left, radius, -1 if downwards else 1, filter.slope if downwards else filter.smooth, filter.taps,
+                filter.line + left - (first - radius))
+    for k in range(2 * radius + 1):
+        filter.taps[k] = filter.line + k
+    filter_taps(last - first, radius, 1 if downwards else -1, filter.smooth if downwards else filter.slope, filter.taps,
+                out + first)
+
+
+cdef void slope_row(const Clumps* clumps, const Filter* filter, const float* image, Py_ssize_t row, bint downwards,
+                    float* out) noexcept nogil:
+    """Write the slope where a row has runs of clumps, those that are near each other together."""
+    cdef Py_ssize_t k, first = -1, last = -1
+    cdef const Run* run
+    for k in range(clumps.starts[row], clumps.starts[row + 1]):
+        run = &clumps.runs.items[k]
+        if run.parent < 0:
+            continue
+        if first >= 0 and run.start > last + 2 * filter.radius:
+            slope_part(filter, image, clumps.height, clumps.width, row, first, last, downwards, out)
+            first = -1
+        if first < 0:
+            first = run.start
+        last = run.stop
+    if first >= 0:
+        slope_part(filter, image, clumps.height, clumps.width, row, first, last, downwards, out)
+
+
+cdef void find_limits(const Clumps* clumps, const float* slopes, int which) noexcept nogil:
+    cdef const Run* run
+    cdef Py_ssize_t k
+    for k in range(clumps.runs.count):
+        run = &clumps.runs.items[k]
+        if run.parent >= 0:
+            widen_limits(run.stop - run.start, slopes + run.row * clumps.width + run.start,
+                         &clumps.limits[4 * run.parent + 2 * which], &clumps.limits[4 * run.parent + 2 * which + 1])
+
+
+cdef void find_calm(const Clumps* clumps, float* one, const float* two, float limit, uint8_t* calm) noexcept nogil:
+    """Turn one slope into 1 - energy, 0 outside the clumps, and set the bytes of `calm`, a frame of zeros."""
+    cdef Py_ssize_t row, k, at, pitch = clumps.width + 2 * MARGIN
+    cdef int32_t last
+    cdef float[2] highs
+    cdef float[2] spans
+    cdef const float* limits
+    cdef const Run* run
+    for row in range(clumps.height):
+        last = 0
+        for k in range(clumps.starts[row], clumps.starts[row + 1]):
+            run = &clumps.runs.items[k]
+            if run.parent < 0:
                 continue
-            if height * width > room:
-                room = 2 * height * width
-                free(frame)
-                free(stack)
-                frame = <uint8_t*> malloc(room)
-                stack = <int32_t*> malloc(room * sizeof(int32_t))
-                if frame == NULL or stack == NULL:
-                    status = -1
-                    break
-            owner = 0
-            for at in range(height * width):
-                frame[at] = 0
-            for row in range(1, height - 1):
-                for col in range(1, width - 1):
-                    if labels[top + row - 1, left + col - 1] == k:
-                        frame[row * width + col] = 1
-                        owner = clumps[top + row - 1, left + col - 1]
-            flood_outside(frame, height, width, stack)
-            for row in range(1, height - 1):
-                for col in range(1, width - 1):
-                    if frame[row * width + col] == 0 and clumps[top + row - 1, left + col - 1] == owner:
-                        labels[top + row - 1, left + col - 1] = <int32_t> k
-        free(frame)
-        free(stack)
+            limits = clumps.limits + 4 * run.parent
+            highs[0], highs[1] = limits[1], limits[3]
+            spans[0] = limits[1] - limits[0] if limits[1] > limits[0] else 0
+            spans[1] = limits[3] - limits[2] if limits[3] > limits[2] else 0
+            at = row * clumps.width + run.start
+            memset(one + row * clumps.width + last, 0, (run.start - last) * sizeof(float))
+            invert_energy(run.stop - run.start, one + at, two + at, highs, spans, limit,
+                          calm + (row + MARGIN) * pitch + MARGIN + run.start)
+            last = run.stop
+        memset(one + row * clumps.width + last, 0, (clumps.width - last) * sizeof(float))
+
+
+cdef int smooth_rows(const float* image, Py_ssize_t height, Py_ssize_t width, const float* zeros,
+                     float* out) noexcept nogil:
+    """Write the 3 x 3 binomial mean; beyond the image there are zeros. Return -1 without memory."""
+    cdef float* sums = <float*> calloc(width + 2, sizeof(float))
+    cdef Py_ssize_t row
+    if sums == NULL:
+        return -1
+    for row in range(height):
+        binomial_row(width, image + (row - 1) * width if row else zeros, image + row * width,
+                     image + (row + 1) * width if row + 1 < height else zeros, sums + 1, out + row * width)
+    free(sums)
+    return 0
+
+
+def energies(const uint8_t[:, ::1] mask, const float[:, ::1] horizontal, const float[:, ::1] vertical,
+             const float[::1] smooth, const float[::1] slope, float low, float high, float limit, int64_t min_area,
+             int64_t min_marker, uint8_t[:, ::1] inside, float[:, ::1] heights, int32_t[:, ::1] markers):
+    """Find what a watershed needs: where, how high, and from where.
+
+    Parameters
+    ----------
+    mask : (H, W) uint8
+        Foreground; pieces (4-connected) of fewer than `min_area` pixels are dropped.
+    horizontal, vertical : (H, W) float32
+        Maps.
+    smooth, slope : (size,) float32
+        Weights of the filters.
+    low, high : float
+        Limits of both slopes; where `high` is not greater, each clump has its own.
+    limit, min_marker
+        Markers are where the energy is less, and have so many pixels.
+    inside, markers : (H, W) uint8, int32
+        Zero; filled.
+    heights : (H, W) float32
+        Filled where `inside` is.
+    """
+    cdef Clumps clumps
+    cdef Filter filter
+    cdef Py_ssize_t height = mask.shape[0], width = mask.shape[1], row, k
+    cdef float* one = <float*> malloc(height * width * sizeof(float))
+    cdef float* two = &heights[0, 0]
+    cdef uint8_t* calm = <uint8_t*> calloc((height + 2 * MARGIN) * (width + 2 * MARGIN), 1)
+    cdef const Run* run
+    cdef int status = -1
+    memset(&clumps, 0, sizeof(Clumps))
+    memset(&filter, 0, sizeof(Filter))
+    clumps.height, clumps.width = height, width
+    with nogil:
+        if (one != NULL and calm != NULL and find_clumps(&clumps, &mask[0, 0], min_area) == 0
+                and set_limits(&clumps, low, high) == 0 and begin(&filter, width, smooth, slope) == 0):
+            for row in range(height):
+                slope_row(&clumps, &filter, &horizontal[0, 0], row, False, one + row * width)
+                slope_row(&clumps, &filter, &vertical[0, 0], row, True, two + row * width)
+            if not high > low:
+                find_limits(&clumps, one, 0)
+                find_limits(&clumps, two, 1)
+            find_calm(&clumps, one, two, limit, calm)
+            for k in range(clumps.runs.count):
+                run = &clumps.runs.items[k]
+                if run.parent >= 0:
+                    memset(&inside[run.row, run.start], 1, run.stop - run.start)
+            status = smooth_rows(one, height, width, filter.zeros, two)
+            if status == 0:
+                status = find_markers(&clumps, calm, min_marker, &markers[0, 0])
+        release(&clumps, &filter)
+        free(one)
+        free(calm)
     if status:
-        raise MemoryError("no memory to fill the holes of labels")
+        raise MemoryError("no memory for the energy of an image")
+
+
+include "_calm_regions.pxi"

@@ -1,19 +1,52 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Kernel of nuclix.ext.star_polygons; preconditions are checked there.
 
-A polygon is given by its distances from a centre along rays at equal angles. It is never stored as pixels: along every
-row the columns where its edges cross, with their directions, suffice to cover pixels, to count them, and to count those
-that another polygon has too (by that polygon's running sums). Coordinates are relative to the centre, so that the
-pixels of a polygon do not depend on where it lies in the array.
+A polygon is given by its distances from a centre along rays at equal angles. Its pixels are rows of bits, made from the
+columns where its edges cross the rows, so that the pixels that two polygons share are counted 64 at a time. Coordinates
+are relative to the centre: the pixels of a polygon do not depend on where it lies in the array.
 """
 
 from libc.math cimport ceil, cos, sin
-from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
+cdef extern from "_stars.h" nogil:
+    ctypedef struct StarEdges:
+        double* y
+        double* x
+        double* above
+        double* start
+        double* slope
+        int32_t* first
+        int32_t* count
+        int32_t* cuts
+    ctypedef struct StarRaster:
+        uint64_t* bits
+        Py_ssize_t room
+        int32_t top
+        int32_t rows
+        int32_t words
+        int32_t reach
+        int64_t area
+    int WORD
+    float longest(int rays, const float* distances)
+    void find_edges(int rays, const float* distances, const double* sines, const double* cosines, int32_t reach,
+                    const StarEdges* edges)
+    Py_ssize_t raster_room(int32_t reach)
+    void fill_raster(int rays, const StarEdges* edges, int32_t reach, StarRaster* raster)
+    int64_t shared_pixels(const StarRaster* one, const StarRaster* two, int32_t row, int32_t col)
+    void add_raster(const StarRaster* raster, int64_t row, int64_t col, int64_t margin, uint64_t* image,
+                    int64_t height, int64_t pitch)
+    void unpack_bits(int64_t width, int64_t margin, const uint64_t* bits, uint8_t* out)
+
+cdef extern from "_rows.h" nogil:
+    void fetch(const void* address)
+
 cdef enum:
-    CELL = 16           # edge of the cells in which candidates are looked up, in px
+    CELL = 16           # edge of the cells in which taken polygons are looked up, in px
+    AHEAD = 8           # candidates whose distances are fetched before they are needed
+    LINE = 16           # distances that are fetched at once
 
 cdef double PI = 3.141592653589793
 
@@ -25,198 +58,218 @@ cdef struct Stars:
     int rays
     double* sines
     double* cosines
-    double* y               # corners of the current polygon, the first again at the end
-    double* x
-
-cdef struct Sums:           # a polygon's pixels left of each column, in a frame around its centre
-    int32_t* items
-    Py_ssize_t reach        # rows and columns -reach..reach
-    Py_ssize_t room
+    StarEdges edges         # of the current polygon
+    StarRaster raster       # its pixels
 
 
 cdef int begin(Stars* stars, const float[:, ::1] distances, const int32_t[::1] rows,
                const int32_t[::1] cols) noexcept nogil:
     """Fill in the table of angles; return -1 without memory."""
-    cdef int k
-    stars.count, stars.rays = distances.shape[0], <int> distances.shape[1]
+    cdef Py_ssize_t rays = distances.shape[1], k
+    cdef StarEdges* edges = &stars.edges
+    memset(stars, 0, sizeof(Stars))
+    stars.count, stars.rays = distances.shape[0], <int> rays
     stars.distances, stars.rows, stars.cols = &distances[0, 0], &rows[0], &cols[0]
-    stars.sines = <double*> malloc((4 * stars.rays + 4) * sizeof(double))
-    if stars.sines == NULL:
+    stars.sines = <double*> malloc((7 * rays + 3) * sizeof(double))
+    edges.first = <int32_t*> malloc(4 * rays * sizeof(int32_t))
+    if stars.sines == NULL or edges.first == NULL:
         return -1
-    stars.cosines = stars.sines + stars.rays
-    stars.y = stars.cosines + stars.rays
-    stars.x = stars.y + stars.rays + 1
-    for k in range(stars.rays):
-        stars.sines[k] = sin(2 * PI * k / stars.rays)
-        stars.cosines[k] = cos(2 * PI * k / stars.rays)
+    stars.cosines = stars.sines + rays
+    edges.y = stars.cosines + rays
+    edges.x = edges.y + rays + 1
+    edges.above = edges.x + rays + 1
+    edges.start = edges.above + rays + 1
+    edges.slope = edges.start + rays
+    edges.count = edges.first + rays
+    edges.cuts = edges.count + rays
+    for k in range(rays):
+        stars.sines[k] = sin(2 * PI * k / rays)
+        stars.cosines[k] = cos(2 * PI * k / rays)
     return 0
 
 
-cdef inline void take_corners(const Stars* stars, Py_ssize_t which) noexcept nogil:
-    cdef const float* distance = stars.distances + which * stars.rays
-    cdef int k
-    for k in range(stars.rays):
-        stars.y[k] = distance[k] * stars.sines[k]
-        stars.x[k] = distance[k] * stars.cosines[k]
-    stars.y[stars.rays] = stars.y[0]
-    stars.x[stars.rays] = stars.x[0]
+cdef void end(Stars* stars) noexcept nogil:
+    free(stars.sines)
+    free(stars.edges.first)
+    free(stars.raster.bits)
 
 
-cdef inline int crossings(const Stars* stars, int edge, int32_t* first, int32_t* last, double* x,
-                          double* slope) noexcept nogil:
-    """Find the rows first..last-1 that an edge crosses, and where; return 1 if it runs down, -1 if up, 0 if none."""
-    cdef double y0 = stars.y[edge], y1 = stars.y[edge + 1], x0 = stars.x[edge], x1 = stars.x[edge + 1]
-    cdef int direction = 1
-    if y0 > y1:
-        y0, y1, x0, x1 = y1, y0, x1, x0
-        direction = -1
-    first[0], last[0] = <int32_t> ceil(y0), <int32_t> ceil(y1)
-    if first[0] >= last[0]:
-        return 0
-    slope[0] = (x1 - x0) / (y1 - y0)
-    x[0] = x0 + (first[0] - y0) * slope[0]
-    return direction
+cdef int draw(Stars* stars, Py_ssize_t which, float extent) noexcept nogil:
+    """Make the current raster that of a candidate; return -1 without memory."""
+    cdef int32_t reach = <int32_t> ceil(extent) + 1
+    cdef Py_ssize_t room = raster_room(reach)
+    cdef uint64_t* bits
+    if room > stars.raster.room:
+        bits = <uint64_t*> realloc(stars.raster.bits, 2 * room * sizeof(uint64_t))
+        if bits == NULL:
+            return -1
+        stars.raster.bits, stars.raster.room = bits, 2 * room
+    find_edges(stars.rays, stars.distances + which * stars.rays, stars.sines, stars.cosines, reach,
+               &stars.edges)
+    fill_raster(stars.rays, &stars.edges, reach, &stars.raster)
+    return 0
 
 
-cdef inline int32_t whole(double x) noexcept nogil:
-    """Return the smallest integer at or above x, whose size fits 31 bits."""
-    cdef int32_t cut = <int32_t> x
-    return cut + (x > cut)
-
-
-cdef void add_crossings(const Stars* stars, Py_ssize_t row, Py_ssize_t col, int32_t* steps, Py_ssize_t height,
-                        Py_ssize_t width) noexcept nogil:
-    """Add the polygon at (row, col): +1 where a row enters it, -1 behind its last pixel; `steps` is (H, W + 1)."""
-    cdef int edge, direction
-    cdef int32_t first, last, k
-    cdef Py_ssize_t at, low, high
-    cdef double x, slope
-    for edge in range(stars.rays):
-        direction = crossings(stars, edge, &first, &last, &x, &slope)
-        if direction == 0:
-            continue
-        low, high = max(<Py_ssize_t> first, -row), min(<Py_ssize_t> last, height - row)
-        for k in range(<int32_t> low, <int32_t> high):
-            at = col + whole(x + (k - first) * slope)
-            steps[(row + k) * (width + 1) + min(max(at, 0), width)] -= direction
+cdef int draw_all(Stars* stars, Py_ssize_t height, Py_ssize_t width, uint8_t* out) noexcept nogil:
+    """Write the union of all polygons; return -1 without memory."""
+    cdef Py_ssize_t k, pitch, margin
+    cdef float most = longest(<int> stars.rays, stars.distances)
+    cdef uint64_t* image
+    cdef int status = 0
+    for k in range(1, stars.count):
+        most = max(most, longest(stars.rays, stars.distances + k * stars.rays))
+    margin = <Py_ssize_t> ceil(most) + 1
+    pitch = (width + 2 * margin) // WORD + 2
+    image = <uint64_t*> calloc(height * pitch, sizeof(uint64_t))
+    if image == NULL:
+        return -1
+    for k in range(stars.count):
+        status = draw(stars, k, longest(stars.rays, stars.distances + k * stars.rays))
+        if status:
+            break
+        add_raster(&stars.raster, stars.rows[k], stars.cols[k], margin, image, height, pitch)
+    for k in range(height):
+        unpack_bits(width, margin, image + k * pitch, out + k * width)
+    free(image)
+    return status
 
 
 def cover(const float[:, ::1] distances, const int32_t[::1] rows, const int32_t[::1] cols, uint8_t[:, ::1] out):
-    """Set `out`, which is zero, to 1 in every pixel of a polygon. No array is empty."""
+    """Set `out` to 1 in every pixel of a polygon, and to 0 elsewhere. No array is empty."""
     cdef Stars stars
-    cdef Py_ssize_t height = out.shape[0], width = out.shape[1], k, row, col
-    cdef int32_t* steps
-    cdef int32_t depth
-    cdef int status = -1
+    cdef int status
     with nogil:
-        memset(&stars, 0, sizeof(Stars))
-        steps = <int32_t*> calloc(height * (width + 1), sizeof(int32_t))
-        if steps != NULL and begin(&stars, distances, rows, cols) == 0:
-            status = 0
-            for k in range(stars.count):
-                take_corners(&stars, k)
-                add_crossings(&stars, rows[k], cols[k], steps, height, width)
-            for row in range(height):
-                depth = 0
-                for col in range(width):
-                    depth += steps[row * (width + 1) + col]
-                    out[row, col] = depth > 0
-        free(steps)
-        free(stars.sines)
+        status = begin(&stars, distances, rows, cols)
+        if status == 0:
+            status = draw_all(&stars, out.shape[0], out.shape[1], &out[0, 0])
+        end(&stars)
     if status:
         raise MemoryError("no memory for the polygons of an image")
 
 
-cdef float extent(const Stars* stars, Py_ssize_t which) noexcept nogil:
-    cdef const float* distance = stars.distances + which * stars.rays
-    cdef float most = distance[0]
-    cdef int k
-    for k in range(1, stars.rays):
-        most = max(most, distance[k])
-    return most
+def gather(const float[:, :, :] planes, const uint8_t[:, ::1] mask, float low, float high, int32_t[::1] rows,
+           int32_t[::1] cols, float[:, ::1] out):
+    """List the pixels of a mask and their values in every plane, cut to low..high; what is no number becomes low.
+
+    Parameters
+    ----------
+    planes : (P, H, W) float32
+        In any memory order.
+    mask : (H, W) uint8
+        With N ones.
+    low, high : float
+        Limits.
+    rows, cols : (N,) int32
+        Filled.
+    out : (N, P) float32
+        Filled.
+    """
+    cdef Py_ssize_t row, col, first, found = 0, plane, k
+    cdef float value
+    with nogil:
+        for row in range(mask.shape[0]):
+            first = found
+            for col in range(mask.shape[1]):
+                if mask[row, col]:
+                    rows[found], cols[found] = <int32_t> row, <int32_t> col
+                    found += 1
+            for plane in range(planes.shape[0]):
+                for k in range(first, found):
+                    value = planes[plane, row, cols[k]]
+                    out[k, plane] = min(value, high) if value >= low else low
 
 
-cdef int sum_up(const Stars* stars, Py_ssize_t which, float reach, Sums* sums, int32_t* area) noexcept nogil:
-    """Turn a polygon into running sums along the rows of its frame; return -1 without memory."""
-    cdef Py_ssize_t size, row, col
-    cdef int32_t depth, total
-    cdef int32_t* line
-    sums.reach = <Py_ssize_t> ceil(reach) + 1
-    size = 2 * sums.reach + 1
-    if size * (size + 1) > sums.room:
-        free(sums.items)
-        sums.room = 2 * size * (size + 1)
-        sums.items = <int32_t*> malloc(sums.room * sizeof(int32_t))
-        if sums.items == NULL:
-            return -1
-    memset(sums.items, 0, size * (size + 1) * sizeof(int32_t))
-    take_corners(stars, which)
-    add_crossings(stars, sums.reach, sums.reach, sums.items, size, size)
-    area[0] = 0
-    for row in range(size):
-        line = sums.items + row * (size + 1)
-        depth = total = 0
-        for col in range(size + 1):
-            depth += line[col]
-            line[col] = total               # pixels left of this column
-            total += depth > 0
-        area[0] += total
-    return 0
-
-
-cdef void compare(const Stars* stars, Py_ssize_t which, Py_ssize_t row, Py_ssize_t col, const Sums* sums,
-                  int64_t* area, int64_t* shared) noexcept nogil:
-    """Count the pixels of a polygon whose centre lies (row, col) from that of `sums`, and those they share."""
-    cdef Py_ssize_t reach = sums.reach, size = 2 * reach + 1, at
-    cdef int edge, direction
-    cdef int32_t first, last, k, x_cut
-    cdef double x, slope
-    take_corners(stars, which)
-    area[0] = shared[0] = 0
-    for edge in range(stars.rays):
-        direction = crossings(stars, edge, &first, &last, &x, &slope)
-        if direction == 0:
-            continue
-        for k in range(first, last):
-            x_cut = whole(x + (k - first) * slope)
-            area[0] += direction * x_cut
-            if -reach <= row + k <= reach:
-                at = min(max(col + x_cut + reach, 0), size)
-                shared[0] += direction * sums.items[(row + k + reach) * (size + 1) + at]
-
-
-cdef struct Cells:          # candidates by squares of CELL px, each square's in one stretch of `members`
+cdef struct Taken:          # polygons that were taken, by squares of CELL px
     Py_ssize_t rows
     Py_ssize_t cols
-    int32_t* starts
-    int32_t* members
+    int32_t* heads          # of each square: its last polygon, or -1
     float* reach            # of each square: its largest polygon's
-    float* extents          # of each candidate
+    int32_t* nexts          # of each polygon: the one before it in its square
+    int32_t* candidates
+    float* extents
+    StarRaster* rasters
+    int32_t count
+    int32_t room
+    float largest
 
 
-cdef int sort_into(Cells* cells, const Stars* stars, Py_ssize_t height, Py_ssize_t width) noexcept nogil:
-    """Fill the cells; return -1 without memory."""
-    cdef Py_ssize_t k, cell, total
-    cells.rows, cells.cols = height // CELL + 1, width // CELL + 1
-    total = cells.rows * cells.cols
-    cells.starts = <int32_t*> calloc(total + 2, sizeof(int32_t))
-    cells.members = <int32_t*> malloc(stars.count * sizeof(int32_t))
-    cells.reach = <float*> calloc(total, sizeof(float))
-    cells.extents = <float*> malloc(stars.count * sizeof(float))
-    if cells.starts == NULL or cells.members == NULL or cells.reach == NULL or cells.extents == NULL:
+cdef int set_out(Taken* taken, Py_ssize_t height, Py_ssize_t width) noexcept nogil:
+    """Make empty squares; return -1 without memory."""
+    cdef Py_ssize_t k, cells
+    memset(taken, 0, sizeof(Taken))
+    taken.rows, taken.cols = height // CELL + 1, width // CELL + 1
+    cells = taken.rows * taken.cols
+    taken.heads = <int32_t*> malloc(cells * sizeof(int32_t))
+    taken.reach = <float*> calloc(cells, sizeof(float))
+    if taken.heads == NULL or taken.reach == NULL:
         return -1
-    for k in range(stars.count):
-        cell = stars.rows[k] // CELL * cells.cols + stars.cols[k] // CELL
-        cells.starts[cell + 2] += 1
-        cells.extents[k] = extent(stars, k)
-        cells.reach[cell] = max(cells.reach[cell], cells.extents[k])
-    for cell in range(total):
-        cells.starts[cell + 2] += cells.starts[cell + 1]
-    for k in range(stars.count):
-        cell = stars.rows[k] // CELL * cells.cols + stars.cols[k] // CELL
-        cells.members[cells.starts[cell + 1]] = <int32_t> k
-        cells.starts[cell + 1] += 1
+    for k in range(cells):
+        taken.heads[k] = -1
     return 0
+
+
+cdef void put_away(Taken* taken) noexcept nogil:
+    cdef int32_t k
+    for k in range(taken.count):
+        free(taken.rasters[k].bits)
+    free(taken.heads)
+    free(taken.reach)
+    free(taken.nexts)
+    free(taken.candidates)
+    free(taken.extents)
+    free(taken.rasters)
+
+
+cdef int reserve(Taken* taken) noexcept nogil:
+    """Make room for one more; return -1 without memory."""
+    cdef int32_t room = 2 * taken.room + 64
+    if taken.count < taken.room:
+        return 0
+    cdef int32_t* nexts = <int32_t*> realloc(taken.nexts, room * sizeof(int32_t))
+    if nexts != NULL:
+        taken.nexts = nexts
+    cdef int32_t* candidates = <int32_t*> realloc(taken.candidates, room * sizeof(int32_t))
+    if candidates != NULL:
+        taken.candidates = candidates
+    cdef float* extents = <float*> realloc(taken.extents, room * sizeof(float))
+    if extents != NULL:
+        taken.extents = extents
+    cdef StarRaster* rasters = <StarRaster*> realloc(taken.rasters, room * sizeof(StarRaster))
+    if rasters != NULL:
+        taken.rasters = rasters
+    if nexts == NULL or candidates == NULL or extents == NULL or rasters == NULL:
+        return -1
+    taken.room = room
+    return 0
+
+
+cdef int take(Taken* taken, Stars* stars, Py_ssize_t which, float extent) noexcept nogil:
+    """Add the current polygon, whose raster goes with it; return -1 without memory."""
+    cdef Py_ssize_t cell = stars.rows[which] // CELL * taken.cols + stars.cols[which] // CELL
+    cdef int32_t k = taken.count
+    if reserve(taken):
+        return -1
+    taken.rasters[k] = stars.raster
+    stars.raster.bits, stars.raster.room = NULL, 0
+    taken.nexts[k], taken.heads[cell] = taken.heads[cell], k
+    taken.candidates[k], taken.extents[k] = <int32_t> which, extent
+    taken.reach[cell] = max(taken.reach[cell], extent)
+    taken.largest = max(taken.largest, extent)
+    taken.count += 1
+    return 0
+
+
+cdef inline bint overlaps(const Taken* taken, const Stars* stars, int32_t k, Py_ssize_t which, float extent,
+                          double overlap) noexcept nogil:
+    """Return whether the current polygon shares more than `overlap` of the smaller one with the k-th taken."""
+    cdef int32_t other = taken.candidates[k]
+    cdef int32_t dy = stars.rows[which] - stars.rows[other], dx = stars.cols[which] - stars.cols[other]
+    cdef double near = <double> taken.extents[k] + extent + 2
+    cdef int64_t shared
+    if <double> dy * dy + <double> dx * dx > near * near:
+        return False
+    shared = shared_pixels(&taken.rasters[k], &stars.raster, dy, dx)
+    return shared > overlap * min(taken.rasters[k].area, stars.raster.area)
 
 
 cdef inline double gap(Py_ssize_t at, Py_ssize_t cell) noexcept nogil:
@@ -224,52 +277,73 @@ cdef inline double gap(Py_ssize_t at, Py_ssize_t cell) noexcept nogil:
     return max(max(cell * CELL - at, at - (cell * CELL + CELL - 1)), 0)
 
 
-cdef void suppress(const Stars* stars, const Cells* cells, Py_ssize_t winner, const Sums* sums, int64_t area,
-                   float largest, double overlap, const int32_t* owners, uint8_t* gone) noexcept nogil:
-    """Drop the candidates of the winner's clump that share more than `overlap` of the smaller polygon with it."""
-    cdef Py_ssize_t row = stars.rows[winner], col = stars.cols[winner], i, j, cell, k, dy, dx
-    cdef double own = cells.extents[winner] + 2, near, reach = own + largest
-    cdef int64_t other = 0, shared = 0
-    cdef int32_t m
-    for i in range(<Py_ssize_t> max(row - reach, 0) // CELL, min(<Py_ssize_t> (row + reach) // CELL + 1, cells.rows)):
+cdef bint is_dropped(const Taken* taken, const Stars* stars, Py_ssize_t which, float extent, double overlap,
+                     const int32_t* owners) noexcept nogil:
+    """Return whether a polygon that was taken in the current one's clump overlaps it too much."""
+    cdef Py_ssize_t row = stars.rows[which], col = stars.cols[which], i, j, cell
+    cdef double near, reach = <double> extent + taken.largest + 2
+    cdef int32_t k
+    for i in range(<Py_ssize_t> max(row - reach, 0) // CELL, min(<Py_ssize_t> (row + reach) // CELL + 1, taken.rows)):
         for j in range(<Py_ssize_t> max(col - reach, 0) // CELL,
-                       min(<Py_ssize_t> (col + reach) // CELL + 1, cells.cols)):
-            cell = i * cells.cols + j
-            near = own + cells.reach[cell]
-            if gap(row, i) ** 2 + gap(col, j) ** 2 > near * near:
+                       min(<Py_ssize_t> (col + reach) // CELL + 1, taken.cols)):
+            cell = i * taken.cols + j
+            near = <double> extent + taken.reach[cell] + 2
+            if taken.heads[cell] < 0 or gap(row, i) ** 2 + gap(col, j) ** 2 > near * near:
                 continue
-            for m in range(cells.starts[cell], cells.starts[cell + 1]):
-                k = cells.members[m]
-                if gone[k] or owners[k] != owners[winner]:
-                    continue
-                dy, dx = stars.rows[k] - row, stars.cols[k] - col
-                near = own + cells.extents[k]
-                if dy * dy + dx * dx > near * near:
-                    continue
-                compare(stars, k, dy, dx, sums, &other, &shared)
-                if shared > overlap * min(area, other):
-                    gone[k] = 1
+            k = taken.heads[cell]
+            while k >= 0:
+                if (owners[taken.candidates[k]] == owners[which]
+                        and overlaps(taken, stars, k, which, extent, overlap)):
+                    return True
+                k = taken.nexts[k]
+    return False
 
 
-cdef void paint(const Stars* stars, Py_ssize_t winner, const Sums* sums, int32_t label, const int32_t* clumps,
-                int32_t* out, Py_ssize_t height, Py_ssize_t width) noexcept nogil:
-    """Give the winner's pixels in its own clump its label, where they have none."""
-    cdef Py_ssize_t reach = sums.reach, size = 2 * reach + 1, row, col, at
-    cdef Py_ssize_t top = stars.rows[winner] - reach, left = stars.cols[winner] - reach
-    cdef int32_t clump = clumps[stars.rows[winner] * width + stars.cols[winner]]
-    cdef const int32_t* line
-    for row in range(max(top, 0), min(top + size, height)):
-        line = sums.items + (row - top) * (size + 1)
-        for col in range(max(left, 0), min(left + size, width)):
+cdef void paint(const Stars* stars, const Taken* taken, const int32_t* clumps, int32_t* out, Py_ssize_t height,
+                Py_ssize_t width) noexcept nogil:
+    """Give the pixels of the polygon that was taken last their label, in its own clump and where they have none."""
+    cdef const StarRaster* raster = &taken.rasters[taken.count - 1]
+    cdef int32_t which = taken.candidates[taken.count - 1]
+    cdef Py_ssize_t top = stars.rows[which] + raster.top, left = stars.cols[which] - raster.reach, row, col, at
+    cdef int32_t clump = clumps[stars.rows[which] * width + stars.cols[which]]
+    cdef const uint64_t* line
+    for row in range(max(top, 0), min(top + raster.rows, height)):
+        line = raster.bits + (row - top) * raster.words
+        for col in range(max(left, 0), min(left + 2 * raster.reach + 1, width)):
             at = row * width + col
-            if line[col - left + 1] > line[col - left] and clumps[at] == clump and out[at] == 0:
-                out[at] = label
+            if line[(col - left) // WORD] >> (col - left) % WORD & 1 and clumps[at] == clump and out[at] == 0:
+                out[at] = taken.count
+
+
+cdef int suppress(Stars* stars, Taken* taken, const int64_t* order, const int32_t* owners, double overlap,
+                  const int32_t* clumps, int32_t* out, Py_ssize_t height, Py_ssize_t width) noexcept nogil:
+    """Take or drop each candidate; return -1 without memory."""
+    cdef Py_ssize_t n, k, ray
+    cdef int32_t label
+    cdef float extent
+    for n in range(stars.count):
+        k = order[min(n + AHEAD, stars.count - 1)]
+        for ray in range(stars.rays // LINE + 1):
+            fetch(stars.distances + k * stars.rays + ray * LINE)
+        k = order[n]
+        extent = longest(stars.rays, stars.distances + k * stars.rays)
+        if draw(stars, k, extent):
+            return -1
+        label = out[stars.rows[k] * width + stars.cols[k]]     # most candidates overlap what covers their centre
+        if label and overlaps(taken, stars, label - 1, k, extent, overlap):
+            continue
+        if is_dropped(taken, stars, k, extent, overlap, owners):
+            continue
+        if take(taken, stars, k, extent):
+            return -1
+        paint(stars, taken, clumps, out, height, width)
+    return 0
 
 
 def select(const float[:, ::1] distances, const int32_t[::1] rows, const int32_t[::1] cols, const int64_t[::1] order,
            const int32_t[::1] owners, double overlap, const int32_t[:, ::1] clumps, int32_t[:, ::1] out,
            int32_t[::1] winners):
-    """Take candidates in `order` and drop what overlaps one that was taken; paint them; return how many.
+    """Take candidates in `order` that overlap none that was taken; paint them; return how many.
 
     Parameters
     ----------
@@ -289,42 +363,20 @@ def select(const float[:, ::1] distances, const int32_t[::1] rows, const int32_t
         Filled with the candidate of each label.
     """
     cdef Stars stars
-    cdef Cells cells
-    cdef Sums sums
-    cdef Py_ssize_t n, k, height = out.shape[0], width = out.shape[1]
-    cdef int32_t count = 0, area = 0
-    cdef float largest = 0
-    cdef uint8_t* gone = NULL
-    cdef int status = -1
+    cdef Taken taken
+    cdef int32_t k
+    cdef int status
     with nogil:
-        memset(&stars, 0, sizeof(Stars))
-        memset(&cells, 0, sizeof(Cells))
-        memset(&sums, 0, sizeof(Sums))
-        gone = <uint8_t*> calloc(rows.shape[0], 1)
-        if gone != NULL and begin(&stars, distances, rows, cols) == 0:
-            status = sort_into(&cells, &stars, height, width)
+        status = set_out(&taken, out.shape[0], out.shape[1])
+        if begin(&stars, distances, rows, cols):
+            status = -1
         if status == 0:
-            for k in range(stars.count):
-                largest = max(largest, cells.extents[k])
-            for n in range(stars.count):
-                k = order[n]
-                if gone[k]:
-                    continue
-                gone[k] = 1
-                if sum_up(&stars, k, cells.extents[k], &sums, &area):
-                    status = -1
-                    break
-                winners[count] = <int32_t> k
-                count += 1
-                paint(&stars, k, &sums, count, &clumps[0, 0], &out[0, 0], height, width)
-                suppress(&stars, &cells, k, &sums, area, largest, overlap, &owners[0], gone)
-        free(gone)
-        free(stars.sines)
-        free(cells.starts)
-        free(cells.members)
-        free(cells.reach)
-        free(cells.extents)
-        free(sums.items)
+            status = suppress(&stars, &taken, &order[0], &owners[0], overlap, &clumps[0, 0], &out[0, 0], out.shape[0],
+                              out.shape[1])
+        for k in range(taken.count):
+            winners[k] = taken.candidates[k]
+        put_away(&taken)
+        end(&stars)
     if status:
         raise MemoryError("no memory for the polygons of an image")
-    return count
+    return taken.count

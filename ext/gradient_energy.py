@@ -1,13 +1,47 @@
-"""Where horizontal and vertical distance maps fall: the energy that HoVer-Net's watershed floods."""
+"""Clumps split where horizontal and vertical distance maps fall: the energy that HoVer-Net's watershed floods."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nuclix.ext import _gradient_energy
-from nuclix.ext._check import as_image, as_labels, as_mask, check_shape
-from nuclix.ext.boxes import label_boxes
+from nuclix.ext import _flooding, _gradient_energy
+from nuclix.ext._check import as_image, as_mask, check_shape
+
+FOUR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyRule:
+    """How clumps are split.
+
+    Attributes
+    ----------
+    size : int
+        Weights of the Sobel filter; odd, at least 3. A pixel depends on `size` // 2 px around it.
+    energy : float
+        Markers are where the energy is less.
+    min_marker : int
+        Markers of fewer pixels do not count.
+    min_area : int
+        Pieces (4-connected) of the mask with fewer pixels are dropped.
+    limits : (float, float), optional
+        Slopes with an energy of 1 and of 0; else the least and the largest of each clump.
+    """
+
+    size: int = 21
+    energy: float = 0.4
+    min_marker: int = 10
+    min_area: int = 10
+    limits: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.size < 3 or self.size % 2 == 0:
+            raise ValueError(f"`size` is {self.size}; it must be odd and at least 3")
+        if self.limits is not None and not self.limits[0] < self.limits[1]:
+            raise ValueError(f"`limits` are {self.limits}; the first must be less than the second")
 
 
 def sobel_weights(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -39,138 +73,56 @@ def sobel_weights(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return np.convolve(smooth, [0.5, 0.5]).astype(np.float32), slope.astype(np.float32)
 
 
-def sobel(image: ArrayLike, clumps: ArrayLike, size: int, axis: int) -> NDArray[np.float32]:
-    """Return the slope of an image along an axis, where there are clumps.
+def split_by_gradients(
+    horizontal: NDArray[np.float32], vertical: NDArray[np.float32], mask: ArrayLike, rule: EnergyRule
+) -> NDArray[np.int32]:
+    """Label the parts of a mask that fall apart where one of two maps falls.
 
-    Parameters
-    ----------
-    image : (H, W) float32 array_like
-        Any; beyond the array it is 0.
-    clumps : (H, W) integer array_like
-        Only rows between clumps' first and last pixel are filtered; elsewhere the result is 0.
-    size : int
-        Number of weights; odd, at least 3. A pixel depends on `size` // 2 px around it.
-    axis : int
-        0: downwards; 1: to the right.
-
-    Returns
-    -------
-    (H, W) float32
-        Per pixel.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not as described.
-    """
-    heights, owners = as_image(image, "image", (np.float32,)), as_labels(clumps, "clumps")
-    check_shape(owners, heights.shape, "clumps")
-    if size < 3 or size % 2 == 0:
-        raise ValueError(f"`size` is {size}; it must be odd and at least 3")
-    if axis not in (0, 1):
-        raise ValueError(f"`axis` is {axis}; it must be 0 or 1")
-    out = np.zeros(heights.shape, np.float32)
-    if out.size:
-        smooth, slope = sobel_weights(size)
-        across, along = (slope, smooth) if axis == 0 else (smooth, slope)
-        padded = np.pad(heights, size // 2)
-        owners = owners.astype(np.int32, copy=False)
-        _gradient_energy.gradient(padded, owners, across, along, axis == 0, out)
-    return out
-
-
-def gradient_energy(
-    horizontal: NDArray[np.float32],
-    vertical: NDArray[np.float32],
-    clumps: NDArray[np.int32],
-    limits: tuple[float, float] | None = None,
-) -> NDArray[np.float32]:
-    """Return how steeply either of two slopes falls: 1 where it falls most, 0 where it rises most.
-
-    Of each slope s this is (high - s) / (high - low), cut to 0..1; the larger of the two counts.
+    A slope s (of `horizontal` to the right, of `vertical` downwards) has the energy (high - s) / (high - low), cut to
+    0..1, for `low` and `high` of the whole mask or of the 8-connected clump; the larger of the two counts. Pixels of
+    little energy, their holes filled with pixels of the same clump and opened by three rows of five pixels with one
+    more above and below, are markers. Pieces are flooded from them (4-connected) in falling order of the 3 x 3 binomial
+    mean of 1 - energy.
 
     Parameters
     ----------
     horizontal, vertical : (H, W) float32
-        Slopes.
-    clumps : (H, W) int32
-        Labels of clumps; 0 is background.
-    limits : (float, float), optional
-        `low` and `high`, the same for both slopes; else those of each clump's own pixels.
-
-    Returns
-    -------
-    (H, W) float32
-        0 on background.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the shapes or types differ, or `low` is not below `high`.
-    """
-    one = as_image(horizontal, "horizontal", (np.float32,))
-    two = as_image(vertical, "vertical", (np.float32,))
-    owners = as_image(clumps, "clumps", (np.int32,))
-    for array, name in ((two, "vertical"), (owners, "clumps")):
-        check_shape(array, one.shape, name)
-    low, high = limits if limits is not None else (0.0, 0.0)
-    if limits is not None and not low < high:
-        raise ValueError(f"`limits` are {limits}; the first must be less than the second")
-    out = np.zeros(one.shape, np.float32)
-    if out.size:
-        _gradient_energy.energy(one, two, owners, int(owners.max()), low, high, out)
-    return out
-
-
-def flooding_order(energy: NDArray[np.float32], mask: ArrayLike) -> NDArray[np.float32]:
-    """Return minus the 3 x 3 binomial mean of (1 - energy), which is 0 outside the mask: low values flood first.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `energy` is not a float32 image or `mask` not a mask of its shape.
-    """
-    image, inside = as_image(energy, "energy", (np.float32,)), as_mask(mask)
-    check_shape(inside, image.shape, "mask")
-    out = np.zeros(image.shape, np.float32)
-    if out.size:
-        _gradient_energy.smoothed_inverse(image, inside, out)
-    return out
-
-
-def fill_label_holes(labels: NDArray[np.int32], clumps: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Give labels the pixels that they enclose, but only those of their own clump.
-
-    A pixel is enclosed if no path of 4-neighbours leads from it around the label to infinity. So what lies in a
-    clump depends on that clump alone: a clump inside the ring of another is not swallowed.
-
-    Parameters
-    ----------
-    labels : (H, W) int32
-        0 is background; a label lies in one clump. Labels are filled in rising order.
-    clumps : (H, W) int32
-        Labels of clumps; 0 is background.
+        Maps; beyond the array, and beyond the mask for the mean, they are 0.
+    mask : (H, W) bool or uint8 array_like
+        Everything but 0 is foreground.
+    rule : EnergyRule
 
     Returns
     -------
     (H, W) int32
-        A new array.
+        From 1, in the order of the markers' first pixels; pieces without a marker are 0.
 
     Raises
     ------
     TypeError, ValueError
-        If the arrays are not int32 images of one shape.
+        If the arrays are not as described.
 
     Examples
     --------
     >>> import numpy as np
-    >>> ring = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.int32)
-    >>> fill_label_holes(ring, np.ones((3, 3), np.int32))[1]
-    array([1, 1, 1], dtype=int32)
+    >>> saw = np.tile(np.concatenate([np.linspace(-1, 1, 15), np.linspace(-1, 1, 15)]), (15, 1)).astype(np.float32)
+    >>> split_by_gradients(saw, np.zeros_like(saw), np.ones(saw.shape, bool), EnergyRule(size=5))[7, [3, 25]]
+    array([1, 2], dtype=int32)
     """
-    image = as_image(labels, "labels", (np.int32,)).copy()
-    owners = as_image(clumps, "clumps", (np.int32,))
-    check_shape(owners, image.shape, "clumps")
-    if image.size:
-        _gradient_energy.fill_holes(image, owners, label_boxes(image, int(image.max())))
-    return image
+    across = as_image(horizontal, "horizontal", (np.float32,))
+    down = as_image(vertical, "vertical", (np.float32,))
+    foreground = as_mask(mask)
+    check_shape(down, across.shape, "vertical")
+    check_shape(foreground, across.shape, "mask")
+    out = np.zeros(across.shape, np.int32)
+    if not out.size:
+        return out
+    inside, markers = np.zeros(out.shape, np.uint8), np.zeros(out.shape, np.int32)
+    heights = np.empty(out.shape, np.float32)
+    low, high = rule.limits or (0.0, 0.0)
+    _gradient_energy.energies(
+        foreground, across, down, *sobel_weights(rule.size), low, high, rule.energy, rule.min_area, rule.min_marker,
+        inside, heights, markers,
+    )  # fmt: skip
+    _flooding.flood_clumps(heights, inside, markers, out, np.nan, 0.0, 0, FOUR, False)
+    return out

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.ext import _star_polygons
-from nuclix.ext._check import as_labels
+from nuclix.ext._check import as_labels, as_mask
 
 MIN_DISTANCE = 1e-3  # px: a polygon always holds the pixel of its centre
 
@@ -63,13 +63,14 @@ def stars_at(mask: NDArray[np.bool_], distances: NDArray[np.float32], max_distan
         raise ValueError(
             f"`distances` has shape {distances.shape}; it must be at least 3 rays for each of the {mask.shape} pixels"
         )
-    rows, cols = np.nonzero(mask)
-    values = np.empty((len(rows), len(distances)), np.float32)
-    for k, plane in enumerate(distances):
-        values[:, k] = plane[rows, cols]
-    low, high = np.float32(MIN_DISTANCE), np.float32(max(max_distance, MIN_DISTANCE))
-    values = np.where(values >= low, np.minimum(values, high), low)
-    return Stars(rows.astype(np.int32), cols.astype(np.int32), values)
+    centres = as_mask(mask)
+    count = int(np.count_nonzero(centres))
+    rows, cols = np.empty(count, np.int32), np.empty(count, np.int32)
+    values = np.empty((count, len(distances)), np.float32)
+    if count:
+        high = max(max_distance, MIN_DISTANCE)
+        _star_polygons.gather(distances, centres, MIN_DISTANCE, high, rows, cols, values)
+    return Stars(rows, cols, values)
 
 
 def cover_stars(stars: Stars, shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -13,12 +13,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.ext.components import connected_components
-from nuclix.ext.gradient_energy import fill_label_holes, flooding_order, gradient_energy, sobel
-from nuclix.ext.watershed import watershed
+from nuclix.ext.gradient_energy import EnergyRule, split_by_gradients
 
-EIGHT = 8
-FOUR = 4
 LIMITS = ("clump", "fixed")
 # Slopes per px of ideal maps after a Sobel filter of 21 weights: at an outline between two nuclei the maps jump from
 # 1 to -1, which the filter (standard deviation sqrt(19) / 2 px) turns into -2 / (sqrt(2 pi) sigma); inside a nucleus
@@ -91,39 +87,10 @@ class HoVerNet:
 
     def split(self, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         """Label the nuclei of the clumps in `mask`, from 1; pieces without a marker are dropped."""
-        pieces, _ = connected_components(np.ascontiguousarray(mask), FOUR, self.min_area)
-        inside = pieces > 0
-        clumps, _ = connected_components(mask, EIGHT)
-        clumps *= inside
-        slopes = [sobel(maps[k], clumps, self.sobel, axis) for k, axis in ((1, 1), (2, 0))]
-        energy = gradient_energy(slopes[0], slopes[1], clumps, FIXED if self.limits == "fixed" else None)
-        markers = self._markers(energy, clumps)
-        return watershed(flooding_order(energy, inside), markers, inside, FOUR)
+        limits = FIXED if self.limits == "fixed" else None
+        rule = EnergyRule(self.sobel, self.energy, self.min_marker, self.min_area, limits)
+        return split_by_gradients(maps[1], maps[2], mask, rule)
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the nucleus probability, cut to 0..1."""
         return np.clip(maps[0], np.float32(0), np.float32(1))
-
-    def _markers(self, energy: NDArray[np.float32], clumps: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return the numbered insides of nuclei, filled and opened, those that are large enough."""
-        calm = np.where(energy < np.float32(self.energy), clumps, 0)
-        filled = fill_label_holes(calm, clumps) > 0
-        return connected_components(opened(filled), FOUR, self.min_marker)[0]
-
-
-def opened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Open a mask by three rows of five pixels with one more above and below; beyond the array there is nothing."""
-    return _with_element(_with_element(mask, np.logical_and), np.logical_or)
-
-
-def _with_element(mask: NDArray[np.bool_], join: np.ufunc) -> NDArray[np.bool_]:
-    """Erode (`join` is "and") or dilate ("or") a mask by that element."""
-    padded = np.pad(mask, 2)
-    height, width = mask.shape
-    wide = padded[:, :width].copy()
-    for shift in range(1, 5):
-        join(wide, padded[:, shift : shift + width], out=wide)
-    out: NDArray[np.bool_] = join(padded[:height, 2 : 2 + width], padded[4 : 4 + height, 2 : 2 + width])
-    for shift in range(1, 4):
-        join(out, wide[shift : shift + height], out=out)
-    return out
