@@ -1,4 +1,4 @@
-"""Small slides laid out as the scanners do whose formats OpenSlide alone reads: DICOM, Philips, Ventana, Trestle, VMU."""
+"""Small slides laid out as scanners do for which OpenSlide has a format: DICOM, Philips, Ventana, Trestle, VMU."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 WHOLE_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 ROOT = "1.2.826.0.1.3680043.10.511"  # below it the test's own identifiers
 NGR_COLUMN = 64
+UNDEFINED = 0xFFFFFFFF  # length of a sequence or item that a delimiter ends
+EMPTY_ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+NESTED_SEQUENCE = struct.pack("<HHIHH2sHI", 0xFFFE, 0xE000, UNDEFINED, 0x5200, 0x9229, b"SQ", 0, UNDEFINED)
 
 
 def on_whole_tiles(image: Image) -> Image:
@@ -82,6 +85,14 @@ def dicom_file(elements: list[bytes], number: int) -> bytes:
         ]
     )
     return bytes(128) + b"DICM" + element(0x0002, 0, b"UL", struct.pack("<I", len(meta))) + meta + b"".join(elements)
+
+
+def broken_dicom(path: Path, item: bytes, count: int) -> Path:
+    """Write a DICOM slide whose functional groups, a sequence of no stated length, are `count` times `item`."""
+    elements = dicom_elements(np.zeros((TILE, TILE, 3), np.uint8), 0.25, 0)
+    groups = struct.pack("<HH2sHI", 0x5200, 0x9229, b"SQ", 0, UNDEFINED) + item * count
+    path.write_bytes(dicom_file([*elements[:-2], groups], 0))
+    return path
 
 
 def element(group: int, code: int, kind: bytes, value: bytes) -> bytes:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from nuclix.engine.batch.discover import SlideJob
+from nuclix.engine.batch.isolated import SlideInspector
 from nuclix.engine.batch.layout import LEDGER_NAME
 from nuclix.engine.batch.ledger import Ledger, LedgerRow, known_slides
 from nuclix.engine.batch.resume import CheckHooks, ResultChecker, SlideCheck, stale_reasons
@@ -18,7 +19,6 @@ from nuclix.engine.errors import ModelError, NuclixError, UsageError
 from nuclix.engine.inference.model_file import find_model, model_hash, read_card
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.regions import regions_of
-from nuclix.engine.slide.open import open_slide
 from nuclix.engine.slide.scale import check_upsampling, configured_scale, resolve_scale
 
 COMPUTE, RESUME, DONE, STALE, REFUSED = "compute", "resume", "done", "recompute", "refused"
@@ -109,8 +109,9 @@ def forecast(config: RunConfig) -> RunForecast:
         raise UsageError(str(error)) from error
     rows = _rows(out)
     checker = ResultChecker(config, digest, rows, CheckHooks())
-    look = partial(_forecast, config, card, checker, _pixels_per_second(list(rows.values())))
-    with ThreadPoolExecutor(_THREADS, "nuclix-check") as pool:
+    rate = _pixels_per_second(list(rows.values()))
+    with SlideInspector() as inspector, ThreadPoolExecutor(_THREADS, "nuclix-check") as pool:
+        look = partial(_forecast, _Forecaster(config, card, checker, rate, inspector))
         return RunForecast(tuple(pool.map(look, found.jobs)), found.passed_over)
 
 
@@ -132,9 +133,19 @@ def _pixels_per_second(rows: Sequence[LedgerRow]) -> float | None:
     return pixels / seconds if pixels > 0 and seconds > 0 else None
 
 
-def _forecast(
-    config: RunConfig, card: ModelCard, checker: ResultChecker, rate: float | None, job: SlideJob
-) -> SlideForecast:
+@dataclass(frozen=True, slots=True)
+class _Forecaster:
+    """What the forecast of every slide needs."""
+
+    config: RunConfig
+    card: ModelCard
+    checker: ResultChecker
+    rate: float | None
+    inspector: SlideInspector
+
+
+def _forecast(of: _Forecaster, job: SlideJob) -> SlideForecast:
+    config, card, checker, rate = of.config, of.card, of.checker, of.rate
     names = (str(job.path), str(job.name))
     check = checker.check(job)
     if check.error:
@@ -143,13 +154,10 @@ def _forecast(
     if check.done and (row := checker.rows.get(str(job.name))) is not None and row.record.get("slide"):
         return _recorded(row, reason)
     try:
-        reader = open_slide(job.path, config.reader)
+        found = of.inspector.inspect(job.path, config.reader)
     except NuclixError as error:
         return SlideForecast(*names, action if check.done else REFUSED, str(error))
-    try:
-        info, kind = reader.info, type(reader).__name__
-    finally:
-        reader.close()
+    info, kind = found.info, found.reader
     size = info.levels[0]
     try:
         scale = resolve_scale(info, job.scale if job.scale.source else configured_scale(config))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -26,7 +25,7 @@ from nuclix.engine.batch.executor import (
     WorkerRejected,
 )
 from nuclix.engine.batch.layout import LOG_NAME
-from nuclix.engine.batch.worker_process import EXIT_TIMEOUT, WorkerProcess, start_worker
+from nuclix.engine.batch.worker_process import EXIT_TIMEOUT, WorkerProcess, exit_reason, start_worker
 from nuclix.engine.errors import UsageError
 
 # A worker that has not loaded its model by then (from a share, on a machine that is swapping) never will.
@@ -146,7 +145,7 @@ class ProcessExecutor:
     def _reap(self, worker: _Worker) -> None:
         """Replace a worker that has died."""
         worker.process.join(EXIT_TIMEOUT)  # its pipe closes a little before there is an exit code
-        reason = worker.end.reason if worker.end else _exit_reason(worker.process.exitcode)
+        reason = worker.end.reason if worker.end else exit_reason(worker.process.exitcode)
         if not worker.ready:
             self._handle_failed_start(worker, reason)
             return
@@ -213,13 +212,3 @@ def _send(worker: _Worker, message: SlideJob | Stop) -> None:
     """Send to a worker; one that has just died is found dead when it is next listened to."""
     with suppress(OSError):
         worker.connection.send(message)
-
-
-def _exit_reason(code: int | None) -> str:
-    if code is None:
-        return "does not answer"
-    if code < 0:
-        hint = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
-        names = {number.value: number.name for number in signal.Signals}
-        return f"killed by {names.get(-code, f'signal {-code}')}{hint}"
-    return f"exit code {code}"

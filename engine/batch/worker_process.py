@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -53,14 +54,14 @@ def start_worker() -> WorkerProcess:
     ours, theirs = starter.Pipe()
     process = starter.Process(target=_serve, args=(theirs, run_worker), daemon=True)  # type: ignore[attr-defined]
     # Until the child has its own way with these signals they wait; an impatient Ctrl-C finds no half-made process.
-    with stop_signals_wait(), _hidden_main():
+    with stop_signals_wait(), hidden_main():
         process.start()
     theirs.close()
     return WorkerProcess(process, ours)
 
 
 @contextmanager
-def _hidden_main() -> Iterator[None]:
+def hidden_main() -> Iterator[None]:
     """Start processes that do not import the caller's script, which needs no ``if __name__ == "__main__"`` then."""
     main = sys.modules["__main__"]
     kept: dict[str, Any] = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
@@ -93,3 +94,14 @@ def _serve(connection: Connection, work: Work) -> None:
     except (EOFError, OSError):
         return
     work(connection, context, cpu_workers)
+
+
+def exit_reason(code: int | None) -> str:
+    """Return how a process ended, for a message."""
+    if code is None:
+        return "does not answer"
+    if code < 0:
+        hint = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
+        names = {number.value: number.name for number in signal.Signals}
+        return f"killed by {names.get(-code, f'signal {-code}')}{hint}"
+    return f"exit code {code}"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nuclix.engine.contracts import SlideInfo, SlideReader
+    from nuclix.engine.batch.isolated import SlideInspector
+    from nuclix.engine.contracts import SlideInfo
 
 MODEL_SUFFIXES = (".pt", ".pth", ".ts", ".torchscript")
 UM_PER_MM = 1000.0
@@ -36,25 +37,27 @@ def info(args: argparse.Namespace) -> int:
     import json
 
     from nuclix.engine import registry
+    from nuclix.engine.batch.isolated import SlideInspector
     from nuclix.engine.cli.streams import stderr_line, stdout_line
     from nuclix.engine.errors import NuclixError
 
     models = registry.names(registry.WEIGHTS)
     found: list[dict[str, Any]] = []
     failed = 0
-    for file in args.files:
-        try:
-            is_model = file in models or _looks_like_a_model(Path(file))
-            facts = model_facts(file) if is_model else slide_facts(Path(file), args.reader)
-        except NuclixError as error:
-            if len(args.files) == 1:
-                raise
-            stderr_line(f"nuclix: error: {error}")
-            failed += 1
-            continue
-        found.append(facts)
-        if not args.json:
-            stdout_line("\n".join(["", *_lines(facts)] if len(found) > 1 else _lines(facts)))
+    with SlideInspector() as inspector:
+        for file in args.files:
+            try:
+                is_model = file in models or _looks_like_a_model(Path(file))
+                facts = model_facts(file) if is_model else slide_facts(Path(file), inspector, args.reader)
+            except NuclixError as error:
+                if len(args.files) == 1:
+                    raise
+                stderr_line(f"nuclix: error: {error}")
+                failed += 1
+                continue
+            found.append(facts)
+            if not args.json:
+                stdout_line("\n".join(["", *_lines(facts)] if len(found) > 1 else _lines(facts)))
     if args.json:
         print(json.dumps(found if len(args.files) > 1 else found[0], indent=2, ensure_ascii=False))
     return 1 if failed else 0
@@ -67,13 +70,15 @@ def _looks_like_a_model(path: Path) -> bool:
     return path.suffix.lower() in MODEL_SUFFIXES or (path.is_file() and zipfile.is_zipfile(path))
 
 
-def slide_facts(path: Path, reader: str | None = None) -> dict[str, Any]:
+def slide_facts(path: Path, inspector: SlideInspector, reader: str | None = None) -> dict[str, Any]:
     """Return what a slide states about itself, in plain values.
 
     Parameters
     ----------
     path : Path
         The slide.
+    inspector : SlideInspector
+        Opens it.
     reader : str or None
         Name of the reader to open it with; None to choose by content.
 
@@ -87,22 +92,17 @@ def slide_facts(path: Path, reader: str | None = None) -> dict[str, Any]:
     SlideError
         If it can't be opened.
     """
-    from nuclix.engine.slide.damage import damage_of
     from nuclix.engine.slide.identity import slide_state
-    from nuclix.engine.slide.open import fingerprint, open_slide
+    from nuclix.engine.slide.open import fingerprint
 
     mark = fingerprint(path)
-    slide = open_slide(path, reader)
-    try:
-        facts, missing = slide.info, damage_of(slide).missing
-        plan = _plan(slide)
-    finally:
-        slide.close()
+    found = inspector.inspect(path, reader)
+    facts = found.info
     um = facts.scale.mpp if facts.scale is not None else None
     base = facts.levels[0]
     return {
         "slide": str(path),
-        "reader": type(slide).__name__,
+        "reader": found.reader,
         "vendor": facts.vendor,
         "size_px": [base.width, base.height],
         "size_mm": None if um is None else [base.width * um / UM_PER_MM, base.height * um / UM_PER_MM],
@@ -119,37 +119,38 @@ def slide_facts(path: Path, reader: str | None = None) -> dict[str, Any]:
             }
             for level in facts.levels
         ],
-        "missing_tiles": missing,
+        "missing_tiles": found.missing_tiles,
         "icc_profile": _profile(facts.icc_profile),
         "associated_images": list(facts.associated),
         "bytes": slide_state(path).size,
         "fingerprint": mark,
-        "run": plan,
+        "run": _plan(facts),
     }
 
 
-def _plan(slide: SlideReader) -> str:
+def _plan(facts: SlideInfo) -> str:
     """Return what `nuclix run` with its default model would read, or why it would refuse."""
     from nuclix.engine.errors import SlideError
     from nuclix.engine.inference.model_file import find_model, read_card
     from nuclix.engine.run_config import DEFAULT_MODEL, RunConfig
     from nuclix.engine.slide.open import slide_scale
     from nuclix.engine.slide.scale import check_upsampling
-    from nuclix.engine.slide.view import SlideView
+    from nuclix.engine.slide.view import view_plan
 
     wanted = read_card(find_model(DEFAULT_MODEL)).scale
     try:
-        scale = slide_scale(slide.info)
-        check_upsampling(slide.info, scale, wanted, RunConfig())
-        view = SlideView(slide, wanted, scale)
+        scale = slide_scale(facts)
+        check_upsampling(facts, scale, wanted, RunConfig())
     except SlideError as error:
-        hint = f"; objective {slide.info.objective_power:g}x" if slide.info.objective_power else ""
-        return f"refuse it: {str(error).removeprefix(f'{slide.info.path}: ')}{hint}"
+        hint = f"; objective {facts.objective_power:g}x" if facts.objective_power else ""
+        return f"refuse it: {str(error).removeprefix(f'{facts.path}: ')}{hint}"
+    view = view_plan(facts, wanted, scale)
     how = "as it is" if view.factor == 1 else f"averaged {view.factor:.4g} to 1"
     if view.factor < 1:
         how = f"enlarged 1 to {1 / view.factor:.4g}"
     return (
-        f"read level {view.level} {how}: {view.width} x {view.height} px of {view.scale.mpp:.4g} um "
+        f"read level {view.level} {how}: {view.width} x {view.height} px of "
+        f"{view.downsample * scale.mpp:.4g} um "
         f"(model {DEFAULT_MODEL}: {wanted.mpp:g} um)"
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from nuclix.engine import registry
 from nuclix.engine.contracts import SlideInfo, SlideReader
@@ -17,6 +17,7 @@ from nuclix.engine.geometry import Scale
 from nuclix.engine.run_config import COARSEST_MPP, FINEST_MPP
 
 FINEST_UM, COARSEST_UM = FINEST_MPP, COARSEST_MPP
+T = TypeVar("T")
 CHUNK = 64 << 10  # bytes a fingerprint takes at each place
 CHUNKS = 16  # places between the head and the tail of a file that a fingerprint looks at
 
@@ -45,17 +46,31 @@ def open_slide(path: str | Path, reader: str | None = None) -> SlideReader:
     PluginError
         If there is no reader of that name.
     """
-    path = Path(path)
+    return with_reader(Path(path), reader, lambda kind, path: kind.open(path))
+
+
+def with_reader(path: Path, reader: str | None, use: Callable[[type[SlideReader], Path], T]) -> T:
+    """Return what `use` makes of a slide and the reader that recognises it; see `open_slide`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    reader : str or None
+        Name of the reader to use; None to choose by content.
+    use : callable
+        Is called with a reader's class and the path; where it raises `UnsupportedSlideError`, the next reader is tried.
+    """
     readers = installed_readers() if reader is None else (_reader(reader),)
     if not _is_folder_of_a_reader(path, readers):
         check_file(path)
     if reader is not None:
-        return readers[0].open(path)
+        return use(readers[0], path)
     refused: UnsupportedSlideError | None = None
     for kind in sorted(readers, key=lambda kind: -kind.priority):  # stable: readers of one priority by name
         try:
             if kind.recognises(path):
-                return kind.open(path)
+                return use(kind, path)
         except UnsupportedSlideError as error:
             refused = refused or error
     if refused is not None:

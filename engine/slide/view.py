@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,28 @@ def _extent(length: int, downsample: float) -> int:
     return math.ceil(length / downsample - 1e-6)
 
 
+@dataclass(frozen=True, slots=True)
+class ViewPlan:
+    """How a slide is read at a scale: size and downsample of the view, the level, its pixels along one of the view."""
+
+    height: int
+    width: int
+    downsample: float
+    level: int
+    factor: float
+
+
+def view_plan(info: SlideInfo, model_scale: Scale, slide_scale: Scale) -> ViewPlan:
+    """Return how `SlideView` reads a slide; nothing is opened."""
+    levels = info.levels
+    downsample = snapped(model_scale.pixels_of(slide_scale))
+    downsamples = [level_downsample(levels[0], level) for level in levels]
+    fine = [index for index, coarser in enumerate(downsamples) if coarser <= downsample]
+    level = max(fine, key=lambda index: downsamples[index], default=0)
+    height, width = (_extent(length, downsample) for length in (levels[0].height, levels[0].width))
+    return ViewPlan(height, width, downsample, level, downsample / downsamples[level])
+
+
 class SlideView:
     """A slide at the model's scale.
 
@@ -79,16 +102,12 @@ class SlideView:
     """
 
     def __init__(self, reader: SlideReader, model_scale: Scale, slide_scale: Scale) -> None:
-        levels = reader.info.levels
+        plan = view_plan(reader.info, model_scale, slide_scale)
         self.reader = reader
-        self.downsample = snapped(model_scale.pixels_of(slide_scale))
-        self.scale = Scale(self.downsample * slide_scale.mpp)
-        self.height = _extent(levels[0].height, self.downsample)
-        self.width = _extent(levels[0].width, self.downsample)
-        downsamples = [level_downsample(levels[0], level) for level in levels]
-        fine = [index for index, downsample in enumerate(downsamples) if downsample <= self.downsample]
-        self.level = max(fine, key=lambda index: downsamples[index], default=0)
-        self.factor = self.downsample / downsamples[self.level]
+        self.downsample = plan.downsample
+        self.scale = Scale(plan.downsample * slide_scale.mpp)
+        self.height, self.width = plan.height, plan.width
+        self.level, self.factor = plan.level, plan.factor
         self._uniform = reader.uniform if isinstance(reader, UniformRegions) else None
 
     @property

@@ -128,9 +128,7 @@ def _maker_properties(slide: Any) -> dict[str, Any]:
 def _layout(path: Path, tiff: Any, properties: Mapping[str, Any]) -> TiffLayout:
     xmp = b"".join(bytes(page.tags.valueof(XMP_TAG, b"")) for page in tiff.pages) if tiff.is_bif else b""
     if OVERLAP.search(xmp):
-        raise UnsupportedMakerError(
-            f"has Ventana tiles that overlap, which tiffslide does not join; {ADVICE}"
-        )
+        raise UnsupportedMakerError(f"has Ventana tiles that overlap, which tiffslide does not join; {ADVICE}")
     if str(tiff.pages.first.software).startswith(TRESTLE_SOFTWARE):
         raise UnsupportedMakerError(f"is a Trestle slide, whose tiles may overlap; {ADVICE}")
     ome = ome_image(tiff.ome_metadata) if tiff.is_ome else None

@@ -43,6 +43,7 @@ class CziReader(BlockReader):
     """
 
     priority: ClassVar[int] = 0
+    isolated: ClassVar[bool] = True
 
     def __init__(self, info: SlideInfo, document: Any, origin: tuple[int, int]) -> None:
         super().__init__(info)

@@ -39,6 +39,7 @@ class OpenSlideReader(BlockReader):
     """
 
     priority: ClassVar[int] = -10  # where tiffslide's reader recognises a file too, it decodes faster
+    isolated: ClassVar[bool] = True
 
     def __init__(self, info: SlideInfo, slide: Any) -> None:
         super().__init__(info)
