@@ -113,7 +113,7 @@ cdef struct Pool:           # basins of a clump; number 0 is none
     int32_t capacity
 
 cdef struct Places:         # where a clump's pixels lie in memory, with a margin of one place on every side
-    int32_t* basins         # of each place; 0 until it is visited
+    int32_t* basins         # of each place; until it is visited 0, or minus the label of its marker
     uint32_t stride
     Py_ssize_t row          # place 0 is this pixel of the image
     Py_ssize_t col
@@ -209,7 +209,7 @@ cdef int meet(Pool* pool, const Places* places, const Rule* rule, uint64_t item,
     cdef int k
     cdef Basin* basin
     for k in range(rule.neighbours):
-        roots[k] = places.basins[place + steps[k]]
+        roots[k] = max(places.basins[place + steps[k]], 0)
         if roots[k]:
             roots[k] = find_basin(pool.items, roots[k])
             only = roots[k] if only == 0 or only == roots[k] else -1
@@ -245,7 +245,8 @@ cdef inline int sweep(Pool* pool, const Places* places, const Rule* rule, const 
     for k in range(count):
         place = places.basins + <uint32_t> items[k]
         north, south, west = place - stride - 1, place + stride - 1, place - 1
-        # The largest and the least basin around; 0 (none) becomes the largest unsigned number when 1 is taken off.
+        # The largest and the least basin around; 0 (none) becomes the largest unsigned number when 1 is taken off, and
+        # minus a label is larger than any basin, too.
         high = max(max(west[0], west[2]), max(north[1], south[1]))
         low = min(min(<uint32_t> west[0] - 1, <uint32_t> west[2] - 1),
                   min(<uint32_t> north[1] - 1, <uint32_t> south[1] - 1))
@@ -254,8 +255,8 @@ cdef inline int sweep(Pool* pool, const Places* places, const Rule* rule, const 
             low = min(low, min(min(<uint32_t> north[0] - 1, <uint32_t> north[2] - 1),
                                min(<uint32_t> south[0] - 1, <uint32_t> south[2] - 1)))
         if marked:
-            label = rule.markers[pixel_of(places, rule, <uint32_t> items[k])]
-        if low == <uint32_t> high - 1 and high and not label:
+            label, high = -place[0], max(high, 0)
+        if low == <uint32_t> high - 1 and high and (not label or pool.items[high].label == label):
             place[0] = high
         elif meet(pool, places, rule, items[k], steps, label):
             return -1

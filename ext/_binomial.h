@@ -4,36 +4,20 @@
 
 #include "_rows.h"
 
-enum { LANES = 8, VECTORS = 4 };
+enum { LANES = 8, BLOCK = 4 * LANES };
 
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float))));
 
-/* out[c] = sum over k of weights[k] * taps[k][c], from the middle outwards; `sign` +1: weights are symmetric, -1:
- * antisymmetric about the middle one, which is then 0. */
-CLONES ROW void filter_taps(ptrdiff_t n, int radius, float sign, const float *RESTRICT weights,
-                            const float *const *RESTRICT taps, float *RESTRICT out) {
-    const float *middle = taps[radius];
-    ptrdiff_t c = 0;
-    for (; c + LANES * VECTORS <= n; c += LANES * VECTORS) {
-        Lanes sums[VECTORS];
-        for (int v = 0; v < VECTORS; v++)
-            sums[v] = weights[radius] * *(const Lanes *)(middle + c + v * LANES);
-        for (int k = 1; k <= radius; k++) {
-            const float *below = taps[radius + k] + c, *over = taps[radius - k] + c;
-            const float weight = weights[radius + k];
-            for (int v = 0; v < VECTORS; v++)
-                sums[v] += weight * (*(const Lanes *)(below + v * LANES) + sign * *(const Lanes *)(over + v * LANES));
-        }
-        for (int v = 0; v < VECTORS; v++)
-            *(Lanes *)(out + c + v * LANES) = sums[v];
-    }
-    for (; c < n; c++) {
-        float sum = weights[radius] * middle[c];
-        for (int k = 1; k <= radius; k++)
-            sum += weights[radius + k] * (taps[radius + k][c] + sign * taps[radius - k][c]);
-        out[c] = sum;
-    }
-}
+#define PART(address, v) (*(const Lanes *)((address) + (v) * LANES))
+
+/* A row of a filter of 2 radius + 1 taps, from the middle outwards: out[c] = sum over k of weights[k] * taps[k][c].
+ *
+ * The weights are symmetric (JOIN is +) or antisymmetric about the middle one (-). The sums of BLOCK columns stay in
+ * registers; where the last block does not fit, it begins earlier. */
+#define FILTER(NAME, JOIN)                                                                                                CLONES ROW void NAME(ptrdiff_t n, int radius, const float *RESTRICT weights, const float *const *RESTRICT taps,                            float *RESTRICT out) {                                                                               for (ptrdiff_t from = 0; from < n && n >= BLOCK; from += BLOCK) {                                                         ptrdiff_t c = from + BLOCK <= n ? from : n - BLOCK;                                                                   const float *middle = taps[radius] + c;                                                                               Lanes s0 = weights[radius] * PART(middle, 0), s1 = weights[radius] * PART(middle, 1);                                 Lanes s2 = weights[radius] * PART(middle, 2), s3 = weights[radius] * PART(middle, 3);                                 for (int k = 1; k <= radius; k++) {                                                                                       const float *below = taps[radius + k] + c, *over = taps[radius - k] + c;                                              const float weight = weights[radius + k];                                                                             s0 += weight * (PART(below, 0) JOIN PART(over, 0));                                                                   s1 += weight * (PART(below, 1) JOIN PART(over, 1));                                                                   s2 += weight * (PART(below, 2) JOIN PART(over, 2));                                                                   s3 += weight * (PART(below, 3) JOIN PART(over, 3));                                                               }                                                                                                                     *(Lanes *)(out + c) = s0;                                                                                             *(Lanes *)(out + c + LANES) = s1;                                                                                     *(Lanes *)(out + c + 2 * LANES) = s2;                                                                                 *(Lanes *)(out + c + 3 * LANES) = s3;                                                                             }                                                                                                                     for (ptrdiff_t c = 0; c < n && n < BLOCK; c++)                                                                            out[c] = weights[radius] * taps[radius][c];                                                                       for (int k = 1; k <= radius && n < BLOCK; k++)                                                                            for (ptrdiff_t c = 0; c < n; c++)                                                                                         out[c] += weights[radius + k] * (taps[radius + k][c] JOIN taps[radius - k][c]);                           }
+
+FILTER(filter_even, +)
+FILTER(filter_odd, -)
 
 /* Widen low..high by n values; what is no number is passed over. */
 ROW void widen_limits(ptrdiff_t n, const float *row, float *low, float *high) {

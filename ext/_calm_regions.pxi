@@ -93,30 +93,32 @@ cdef void join_element(const uint8_t* frame, Py_ssize_t height, Py_ssize_t width
             erode_rows(width, pitch, frame + at - 2 * pitch, fives + at - pitch, frame + at + 2 * pitch, out + at)
 
 
-cdef int find_markers(const Clumps* clumps, uint8_t* calm, int64_t min_marker, int32_t* markers) noexcept nogil:
-    """Fill and open the calm regions, which are lost, and number those that are large enough; return -1 without memory."""
+cdef int find_markers(const Clumps* clumps, uint8_t* calm, uint8_t* frames, int64_t min_marker,
+                      int32_t* markers) noexcept nogil:
+    """Fill and open the calm regions, and number those that are large enough; return -1 without memory.
+
+    `calm` and `frames`, the memory of two frames, are overwritten.
+    """
     cdef Py_ssize_t height = clumps.height, width = clumps.width, pitch = width + 2 * MARGIN, row
     cdef Py_ssize_t size = (height + 2 * MARGIN) * pitch
-    cdef uint8_t* fives = <uint8_t*> calloc(size, 1)
-    cdef uint8_t* eroded = <uint8_t*> calloc(size, 1)
     cdef int64_t* areas = NULL
     cdef Runs runs
-    cdef int status = -1
+    cdef int status
     memset(&runs, 0, sizeof(Runs))
-    if fives != NULL and eroded != NULL and fill_holes(clumps, calm) == 0:
-        join_element(calm, height, width, False, fives, eroded)
-        join_element(eroded, height, width, True, fives, calm)
-        for row in range(height):           # without margins
-            memmove(calm + row * width, calm + (row + MARGIN) * pitch + MARGIN, width)
-        status = find_components(calm, height, width, False, &runs)
+    if fill_holes(clumps, calm):
+        return -1
+    memset(frames, 0, 2 * size)
+    join_element(calm, height, width, False, frames, frames + size)
+    join_element(frames + size, height, width, True, frames, calm)
+    for row in range(height):           # without margins
+        memmove(calm + row * width, calm + (row + MARGIN) * pitch + MARGIN, width)
+    status = find_components(calm, height, width, False, &runs)
     if status == 0:
         areas = <int64_t*> malloc((runs.count + 1) * sizeof(int64_t))
         status = -1 if areas == NULL else 0
     if status == 0:
         find_areas(&runs, areas)
         paint(&runs, areas, min_marker, markers, width)
-    free(fives)
-    free(eroded)
     free(areas)
     free(runs.items)
     return status

@@ -228,7 +228,6 @@ cdef int assign_labels(Work* work, const Job* job, const Run* runs, Py_ssize_t c
 cdef void paint(Work* work, const Job* job, const Run* runs, Py_ssize_t count, const Places* places) noexcept nogil:
     cdef const int32_t* basin
     cdef int32_t* out
-    cdef const int32_t* marker
     cdef const Run* ahead
     cdef Py_ssize_t k, col
     work.pool.items[0].label = 0
@@ -242,9 +241,8 @@ cdef void paint(Work* work, const Job* job, const Run* runs, Py_ssize_t count, c
             for col in range(runs[k].stop - runs[k].start):
                 out[col] = work.pool.items[basin[col]].label
             continue
-        marker = job.rule.markers + runs[k].row * job.width + runs[k].start
         for col in range(runs[k].stop - runs[k].start):     # without a basin: inside a marker
-            out[col] = work.pool.items[basin[col]].label if basin[col] else marker[col]
+            out[col] = work.pool.items[basin[col]].label if basin[col] >= 0 else -basin[col]
 
 
 cdef void outline_peaks(Work* work, const Job* job, const Places* places) noexcept nogil:
@@ -285,6 +283,8 @@ cdef int flood_clump(Work* work, const Job* job, const Run* runs, Py_ssize_t cou
     if allocate_frame(work, job, runs, count, &places, &pixels):
         return -1
     items = ordered_items(work, job, runs, count, &places, &pixels)
+    if job.rule.markers != NULL:
+        lay_markers(job, runs, count, &places)
     if flood(&work.pool, &places, &job.rule, items, pixels):
         return -1
     if assign_labels(work, job, runs, count, &places):

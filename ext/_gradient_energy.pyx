@@ -13,7 +13,8 @@ include "_mask_runs.pxi"
 include "_component_runs.pxi"
 
 cdef extern from "_binomial.h" nogil:
-    void filter_taps(Py_ssize_t n, int radius, float sign, const float* weights, const float** taps, float* out)
+    void filter_even(Py_ssize_t n, int radius, const float* weights, const float** taps, float* out)
+    void filter_odd(Py_ssize_t n, int radius, const float* weights, const float** taps, float* out)
     void widen_limits(Py_ssize_t n, const float* row, float* low, float* high)
     void invert_energy(Py_ssize_t n, float* one, const float* two, const float* highs, const float* spans, float limit,
                        uint8_t* calm)
@@ -136,12 +137,16 @@ cdef void slope_part(const Filter* filter, const float* image, Py_ssize_t height
         near = row + k - radius
         filter.taps[k] = (image + near * width if 0 <= near < height else filter.zeros) + left
     memset(filter.line, 0, (last - first + 2 * radius) * sizeof(float))
-    filter_taps(right - left, radius, -1 if downwards else 1, filter.slope if downwards else filter.smooth, filter.taps,
-                filter.line + left - (first - radius))
+    if downwards:
+        filter_odd(right - left, radius, filter.slope, filter.taps, filter.line + left - (first - radius))
+    else:
+        filter_even(right - left, radius, filter.smooth, filter.taps, filter.line + left - (first - radius))
     for k in range(2 * radius + 1):
         filter.taps[k] = filter.line + k
-    filter_taps(last - first, radius, 1 if downwards else -1, filter.smooth if downwards else filter.slope, filter.taps,
-                out + first)
+    if downwards:
+        filter_even(last - first, radius, filter.smooth, filter.taps, out + first)
+    else:
+        filter_odd(last - first, radius, filter.slope, filter.taps, out + first)
 
 
 cdef void slope_row(const Clumps* clumps, const Filter* filter, const float* image, Py_ssize_t row, bint downwards,
@@ -238,9 +243,10 @@ def energies(const uint8_t[:, ::1] mask, const float[:, ::1] horizontal, const f
     cdef Clumps clumps
     cdef Filter filter
     cdef Py_ssize_t height = mask.shape[0], width = mask.shape[1], row, k
-    cdef float* one = <float*> malloc(height * width * sizeof(float))
+    cdef Py_ssize_t frame = (height + 2 * MARGIN) * (width + 2 * MARGIN)
+    cdef float* one = <float*> malloc(max(height * width * <Py_ssize_t> sizeof(float), 2 * frame))
     cdef float* two = &heights[0, 0]
-    cdef uint8_t* calm = <uint8_t*> calloc((height + 2 * MARGIN) * (width + 2 * MARGIN), 1)
+    cdef uint8_t* calm = <uint8_t*> calloc(frame, 1)
     cdef const Run* run
     cdef int status = -1
     memset(&clumps, 0, sizeof(Clumps))
@@ -262,7 +268,7 @@ def energies(const uint8_t[:, ::1] mask, const float[:, ::1] horizontal, const f
                     memset(&inside[run.row, run.start], 1, run.stop - run.start)
             status = smooth_rows(one, height, width, filter.zeros, two)
             if status == 0:
-                status = find_markers(&clumps, calm, min_marker, &markers[0, 0])
+                status = find_markers(&clumps, calm, <uint8_t*> one, min_marker, &markers[0, 0])
         release(&clumps, &filter)
         free(one)
         free(calm)

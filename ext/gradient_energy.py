@@ -117,12 +117,11 @@ def split_by_gradients(
     out = np.zeros(across.shape, np.int32)
     if not out.size:
         return out
-    inside, markers = np.zeros(out.shape, np.uint8), np.zeros(out.shape, np.int32)
-    heights = np.empty(out.shape, np.float32)
+    inside, heights = np.zeros(out.shape, np.uint8), np.empty(out.shape, np.float32)
     low, high = rule.limits or (0.0, 0.0)
     _gradient_energy.energies(
         foreground, across, down, *sobel_weights(rule.size), low, high, rule.energy, rule.min_area, rule.min_marker,
-        inside, heights, markers,
+        inside, heights, out,
     )  # fmt: skip
-    _flooding.flood_clumps(heights, inside, markers, out, np.nan, 0.0, 0, FOUR, False)
+    _flooding.flood_clumps(heights, inside, out, out, np.nan, 0.0, 0, FOUR, False)  # a clump's markers are read first
     return out
