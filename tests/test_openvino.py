@@ -19,7 +19,7 @@ from end_to_end import config_for, make_model, make_slide, nuclix_here, results
 from nuclix.engine.errors import DeviceError, ModelError, UsageError
 from nuclix.engine.inference import device
 from nuclix.engine.inference.embedded import NetworkFiles, read_network, write_networks
-from nuclix.engine.inference.model_file import load_model, read_card, replace_card, save_model
+from nuclix.engine.inference.model_file import find_model, load_model, read_card, replace_card, save_model
 from nuclix.engine.inference.prediction_cache import PredictionCache
 from nuclix.engine.inference.runtime import ArrayRuntime, resolve_runtime
 from nuclix.engine.model_card import ModelCard
@@ -73,7 +73,7 @@ def patches(count: int, size: int = 64) -> list[np.ndarray]:
 def maps_of(path: Path, count: int = 5, threads: int = 1, **options: Any) -> np.ndarray:
     config = replace(config_for(path.parent, path), **options)
     predictor = open_network(path, config, threads).predictor
-    waiting = [predictor.submit([patch]) for patch in patches(count)]
+    waiting = [predictor.submit([patch]) for patch in patches(count, predictor.patch.size)]
     return np.concatenate([wait() for wait in waiting])
 
 
@@ -218,6 +218,13 @@ def test_what_openvino_can_not_do_is_refused(
 def test_int8_without_such_a_network_is_refused(plain: Path) -> None:
     with pytest.raises(UsageError, match="int8 network"):
         maps_of(plain, precision="int8")
+
+
+def test_the_default_model_has_one() -> None:
+    found = [
+        maps_of(find_model("dist-kumar16"), 1, runtime=runtime, precision="float32") for runtime in ("auto", "torch")
+    ]
+    np.testing.assert_allclose(*found, atol=1e-3)  # of distances up to 16 px
 
 
 # ---- networks that do not belong to the file ----

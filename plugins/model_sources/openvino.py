@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,13 +174,19 @@ class OpenVinoQueue:
             "INFERENCE_NUM_THREADS": settings.threads,
             "NUM_STREAMS": self.places,
         }
-        compiled = core.compile_model(_with_rows_of_pixels(model), "CPU", hints)
-        # One more than are computed, so that the next patch is there when a thread has finished.
-        self._idle = [compiled.create_infer_request() for _ in range(self.places + 1)]
+        self._idle: list[Any] = []
         self._running: deque[_Job] = deque()
+        # It takes a tenth of a second, in which the worker loads plugins, opens a slide and finds its tissue.
+        pool = ThreadPoolExecutor(1, "nuclix-compile")
+        self._compiled = pool.submit(lambda: core.compile_model(_with_rows_of_pixels(model), "CPU", hints))
+        pool.shutdown(wait=False)
 
     def submit(self, patch: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
         """Start to compute a (size, size, 3) patch; return what waits for its (channels, size, size) maps."""
+        if not self._idle and not self._running:
+            compiled = self._compiled.result()
+            # One more than are computed, so that the next patch is there when a thread has finished.
+            self._idle = [compiled.create_infer_request() for _ in range(self.places + 1)]
         if not self._idle:
             self._finish(self._running[0])
         job = _Job(self._idle.pop())
