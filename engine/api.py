@@ -26,6 +26,7 @@ from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.segmentation.slide import SegmentationContext
 
 if TYPE_CHECKING:
+    from nuclix.engine.inference.patch_predictor import PatchPredictor
     from nuclix.engine.inference.tiling import TileGrid
     from nuclix.engine.segmentation.measure import MeasurementSettings
     from nuclix.engine.segmentation.objects import Objects
@@ -294,7 +295,7 @@ class _Job:
         predictor = self.model.context.predictor
         while True:
             try:
-                with _enough_threads():
+                with _enough_threads(predictor):
                     return self._run(grid, tissue, settings, shapes)
             except DeviceMemoryError:
                 if predictor.batch == 1:
@@ -341,11 +342,15 @@ def _no_objects(mpp: float, measurements: MeasurementSettings) -> Objects:
 
 
 @contextmanager
-def _enough_threads() -> Iterator[None]:
+def _enough_threads(predictor: PatchPredictor) -> Iterator[None]:
     """Let PyTorch compute as it does under ``nuclix run`` (see `use_threads`); then restore its setting."""
-    import torch
-
     from nuclix.engine.inference.device import use_threads
+    from nuclix.engine.inference.predictor import Predictor
+
+    if not isinstance(predictor, Predictor):  # it does not compute in PyTorch, which need not be imported
+        yield
+        return
+    import torch
 
     before = torch.get_num_threads()
     use_threads(before)

@@ -28,12 +28,12 @@ from nuclix.engine.segmentation.record import SlideRecord, versions
 
 BENCHMARK_FORMAT = 1
 THREADED_STAGES = ("read", "split")  # on as many threads as --threads says; every other stage is on one
-_MODEL_KEYS = ("name", "sha256", "postprocessor", "device", "precision", "batch", "tta")
+_MODEL_KEYS = ("name", "sha256", "postprocessor", "device", "runtime", "precision", "batch", "tta")
 _PIXELS_PER_MPX = 1e6  # and square micrometres in a mm2
 # What two measurements should agree in for their ratios to mean anything: section and key of the JSON file.
 _CONDITIONS = (
     *(("slide", key) for key in ("name", "height", "width", "mpp")),
-    *(("model", key) for key in ("name", "sha256", "device", "precision", "batch")),
+    *(("model", key) for key in ("name", "sha256", "device", "runtime", "precision", "batch")),
     *(("machine", key) for key in ("cpu", "cpus")),
     ("run", "threads"),
     *(("versions", key) for key in ("nuclix", "python", "torch")),
@@ -211,9 +211,7 @@ def _content(record: SlideRecord, figures: Sequence[RunFigures]) -> dict[str, An
             "tiles": record.counts["tiles"],
             "nuclei": record.counts["nuclei"],
         },
-        "model": {
-            key: model[key] for key in ("name", "sha256", "postprocessor", "device", "precision", "batch", "tta")
-        },
+        "model": {key: model[key] for key in _MODEL_KEYS},
         "run": {key: record.settings[key] for key in ("threads", "block")} | {"repeat": len(figures)},
         "machine": _machine(),
         "versions": versions(),

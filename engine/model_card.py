@@ -168,6 +168,11 @@ class ModelCard:
     margin_test : mapping
         What a margin smaller than the network's reach changes, as ``nuclix bench margin`` has measured it: reference
         margin, nuclei, nuclei lost and changed, AJI. Empty for a margin that changes nothing.
+    runtimes : mapping
+        Networks for other runtimes inside the model file: by runtime and number format, their checksums; and under
+        ``torchscript`` the fingerprint of the network that they were made from.
+    quantisation : mapping
+        How an int8 network was made, and by how much its maps differ from those of float32.
     """
 
     name: str
@@ -186,6 +191,8 @@ class ModelCard:
     stride: int = 1
     crop: int = 0
     margin_test: Mapping[str, Any] = field(default_factory=dict)
+    runtimes: Mapping[str, Any] = field(default_factory=dict)
+    quantisation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_plain(self) -> bool:

@@ -27,7 +27,8 @@ AUTO_FORMAT = "auto"
 AUTO_FORMATS = ("geojson", "geojson-zip")
 LARGE_SLIDE = 200_000
 TF32 = "tf32"
-PRECISIONS = ("auto", "float32", TF32, "bfloat16", "float16")
+INT8 = "int8"
+PRECISIONS = ("auto", "float32", TF32, "bfloat16", "float16", INT8)
 # Upper bounds: beyond them a slip of the keyboard would take all memory or all day.
 MAX_BATCH = 1024
 MAX_THREADS = 1024
@@ -184,7 +185,13 @@ class RunConfig:
     )
     runtime: str = _option(
         "auto",
-        OptionSpec(_MODEL, "what computes the network: auto, torch, or a model source", "NAME", affects_results=True),
+        OptionSpec(
+            _MODEL,
+            "what computes the network: torch, a model source, or auto: on a CPU openvino where it is installed and "
+            "the model file has a network for it, else torch",
+            "NAME",
+            affects_results=True,
+        ),
     )
     tta: bool = _option(
         False,

@@ -16,11 +16,13 @@ import torch
 
 from end_to_end import make_model, make_slide
 from nuclix.engine.cli import main
-from nuclix.engine.errors import DeviceError, ModelError, PluginError
+from nuclix.engine.errors import ModelError, PluginError
 from nuclix.engine.inference.device import choose_device
 from nuclix.engine.inference.model_file import load_model, model_hash, read_card
 from nuclix.engine.inference.model_source import ModelSource, choose_source, source_of
 from nuclix.engine.inference.predictor import InferenceSettings, Predictor
+from nuclix.engine.run_config import RunConfig
+from nuclix.engine.segmentation.preparation import open_network
 from nuclix.plugins.model_sources.exported import ExportedSource, checked_export
 from nuclix.plugins.model_sources.onnx import OnnxSource, check_weights_inside
 from nuclix.plugins.model_sources.openvino import OpenVinoSource
@@ -132,14 +134,6 @@ def test_a_run_finds_the_same_nuclei(tmp_path: Path, kind: str, exported: Path) 
     assert len(nuclei(tmp_path / "other")) > 50
 
 
-def test_openvino_runs_torchscript_as_pytorch_does(tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
-    path = make_model(tmp_path / "red.pt")
-    np.testing.assert_allclose(maps_of(path, "openvino"), maps_of(path, "torch"), atol=1e-6)
-    with pytest.raises(DeviceError, match="cuda"):
-        load_model(path, "cuda", runtime="openvino")
-
-
 def test_sources_follow_the_contract() -> None:
     assert isinstance(OnnxSource(), ModelSource)
     assert isinstance(OpenVinoSource(), ModelSource)
@@ -197,7 +191,7 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(
     for name, file, runtime in (("onnxruntime", path, "auto"), ("openvino", torchscript, "openvino")):
         monkeypatch.setitem(__import__("sys").modules, name, None)
         with pytest.raises(ModelError, match=f"pip install {name}"):
-            load_model(file, runtime=runtime)
+            open_network(file, RunConfig(runtime=runtime, device="cpu"))
 
 
 # ---- archives of torch.export ----

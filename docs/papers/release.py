@@ -6,6 +6,13 @@ The card is that of `v2.pt`, which `nuclix train --train-on-all` wrote. Its scor
 validation images, trained in the same way on the others, whose detection scores are calibrated too; and those of the model
 itself on the H&E images of whole fields of dsb2018 that it was not trained on. Weights are rounded to bfloat16, in which CPUs
 compute with them, and the file is compressed: half the size.
+
+The network for OpenVINO is added last, from the finished file:
+
+    nuclix pack dist-kumar16.pt --add openvino --int8 --calibration KUMAR16_TRAINING_IMAGES --out packed.pt
+    python docs/papers/precision.py packed.pt dsb2018 --names "he_*" --as-they-are
+
+Calibration images: those of kumar16's training part at 0.25 um/px (plugins/recipes/kumar16.csv).
 """  # noqa: E501
 
 from __future__ import annotations

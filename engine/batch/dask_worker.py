@@ -101,8 +101,6 @@ class ClusterWorker:
         return found
 
     def _load(self) -> SegmentationContext:
-        from nuclix.engine.inference.device import use_threads
-
         run = self._run
         if version("nuclix") != run.version:
             raise UsageError(f"has nuclix {version('nuclix')}, not {run.version}: install that there")
@@ -110,8 +108,8 @@ class ClusterWorker:
             raise UsageError(
                 f"does not see {run.context.config.out}: the cluster needs it, and the slides, at the same place"
             )
-        use_threads(min(run.context.config.threads, default_threads()))
-        shared = make_context(run.context.config, run.context.started)
+        threads = min(run.context.config.threads, default_threads())
+        shared = make_context(run.context.config, run.context.started, threads)
         if shared.model.sha256 != run.model:
             raise UsageError(f"has another file as model {run.context.config.model}: install the same one there")
         return shared

@@ -14,7 +14,9 @@ from nuclix.engine.segmentation.slide_files import SlideOutcome
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The model is loaded."""
+    """The model is loaded; `runs_on` says on what it is computed, for the log."""
+
+    runs_on: str = ""
 
 
 @dataclass(frozen=True, slots=True)

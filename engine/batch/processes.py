@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -75,8 +76,8 @@ class ProcessExecutor:
         self._events: list[tuple[SlideJob, SlideEvent] | Notice] = []
 
     def _start(self, device: str, *, replaces: bool = False, failures: int = 0) -> _Worker:
-        started = self._started.pop() if self._started else start_worker()
         context = replace(self._context, config=replace(self._context.config, device=device))
+        started = self._started.pop() if self._started else start_worker(context.config)
         started.begin(context, max(1, self._on_cpu))
         return _Worker(device, started.process, started.connection, time.monotonic(), replaces, failures)
 
@@ -121,6 +122,8 @@ class ProcessExecutor:
     def _take(self, worker: _Worker, message: FromWorker) -> None:
         if isinstance(message, Ready):
             worker.ready = True
+            if message.runs_on:
+                logging.getLogger("nuclix").info("network on %s", message.runs_on)
         elif isinstance(message, WorkerRejected):
             self._drop_device(worker, message.message, others_may_start=message.device)
         elif isinstance(message, WorkerFailed):

@@ -34,7 +34,8 @@ from nuclix.engine.batch.executor import (
 from nuclix.engine.batch.layout import LOG_NAME, slide_paths
 from nuclix.engine.errors import DeviceError, DeviceMemoryError, Interrupted, ModelError, NuclixError, OutputError
 from nuclix.engine.files import is_transient
-from nuclix.engine.inference.device import share_threads
+from nuclix.engine.inference.device import thread_share
+from nuclix.engine.inference.patch_predictor import runs_on
 from nuclix.engine.segmentation.hooks import Progress, RunHooks
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context, segment_slide
 
@@ -116,13 +117,12 @@ def run_worker(connection: Connection, context: RunContext, cpu_workers: int) ->
     threading.Thread(target=inbox.listen, daemon=True).start()
     _redirect_output(context.config.output_folder / LOG_NAME)
     try:
-        share_threads(cpu_workers)
-        shared = make_context(context.config, context.started)
+        shared = make_context(context.config, context.started, thread_share(cpu_workers))
         check_model(shared, context.model)
     except NuclixError as error:
         connection.send(WorkerRejected(str(error), isinstance(error, DeviceError | DeviceMemoryError)))
         return
-    connection.send(Ready())
+    connection.send(Ready(runs_on(shared.predictor)))
     while True:
         job = inbox.next_job()
         message = process_slide(job, shared, _hooks(connection, inbox.stop, RowClock(context.deadline)))

@@ -1,4 +1,4 @@
-"""The process of a worker. It is started before its work is known: importing PyTorch takes most of a run's start."""
+"""The process of a worker. It is started before its work is known: what computes takes longest to import."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nuclix.engine.operating_system import ignore_stop_signals, stop_signals_wai
 
 if TYPE_CHECKING:
     from nuclix.engine.batch.executor import RunContext
+    from nuclix.engine.run_config import RunConfig
 
 # A process of its own interpreter: threads and CUDA of this one do not survive a fork. Tests set "forkserver", which
 # loads PyTorch once for all of their workers.
@@ -46,13 +47,14 @@ class WorkerProcess:
         self.connection.close()
 
 
-def start_worker() -> WorkerProcess:
-    """Start the process of a worker."""
+def start_worker(config: RunConfig) -> WorkerProcess:
+    """Start the process of a worker, which imports what these options need."""
     starter = multiprocessing.get_context(_START_METHOD)
     # A helper of multiprocessing's, which is started with the first process and lets the signals through again.
     resource_tracker.ensure_running()
     ours, theirs = starter.Pipe()
-    process = starter.Process(target=_serve, args=(theirs, run_worker), daemon=True)  # type: ignore[attr-defined]
+    needs = (config.model, config.runtime, config.device, config.precision)
+    process = starter.Process(target=_serve, args=(theirs, run_worker, needs), daemon=True)  # type: ignore[attr-defined]
     # Until the child has its own way with these signals they wait; an impatient Ctrl-C finds no half-made process.
     with stop_signals_wait(), hidden_main():
         process.start()
@@ -80,14 +82,15 @@ def run_worker(connection: Connection, context: RunContext, cpu_workers: int) ->
     worker.run_worker(connection, context, cpu_workers)
 
 
-def _serve(connection: Connection, work: Work) -> None:
+def _serve(connection: Connection, work: Work, needs: tuple[str, str, str, str]) -> None:
     """Import what takes long, then work; a parent that has gone meanwhile ends the process."""
     # Signals reach every process of a terminal or of a job; what they mean is the parent's to say. It has them
     # blocked around the start of this process.
     ignore_stop_signals()
     with suppress(Exception):  # an installation that is broken says so to the run's log, once there is one
-        import torch  # noqa: F401
+        from nuclix.engine.inference.runtime import preload
 
+        preload(*needs)
         import nuclix.engine.batch.worker  # noqa: F401
     try:
         context, cpu_workers = connection.recv()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
+from nuclix.engine.inference.patch_predictor import PatchPredictor
 from nuclix.engine.inference.predictor import InferenceSettings, Predictor
 from nuclix.engine.model_card import PatchShape
 
@@ -126,7 +127,7 @@ def compare_margins(
     return [sum_.figures() for sum_ in sums]
 
 
-def stitched_maps(predictor: Predictor, picture: Picture) -> NDArray[np.float32]:
+def stitched_maps(predictor: PatchPredictor, picture: Picture) -> NDArray[np.float32]:
     """Return the (channels, H, W) maps of a picture, from the patches of a grid that is anchored at its corner."""
     patch = predictor.patch
     height, width = picture.shape

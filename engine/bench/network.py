@@ -7,19 +7,18 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from nuclix.engine.errors import DeviceMemoryError, NuclixError
-from nuclix.engine.inference.device import choose_device, choose_precision, prepare_device
-from nuclix.engine.inference.model_file import LoadedModel, find_model, load_model
-from nuclix.engine.inference.model_source import choose_source
-from nuclix.engine.inference.predictor import InferenceSettings, Predictor
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.engine.errors import NuclixError
+from nuclix.engine.inference.model_file import find_model, read_model
+from nuclix.engine.inference.patch_predictor import PatchPredictor
+from nuclix.engine.inference.predictor import Predictor
+from nuclix.engine.inference.runtime import resolve_runtime
 from nuclix.engine.model_card import PatchShape
-from nuclix.engine.run_config import TF32
-
-if TYPE_CHECKING:
-    import torch
+from nuclix.engine.run_config import RunConfig
+from nuclix.engine.segmentation.preparation import open_network
 
 _WARM_UP_PASSES = 3  # as in a run: two that TorchScript profiles, one that it optimises
 _PIXELS_PER_MPX = 1e6
@@ -106,66 +105,71 @@ def time_network(sweep: Sweep) -> list[NetworkTime]:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
+    """A combination; `run` makes `passes` of them at the same time."""
+
     facts: NetworkTime
     patch: PatchShape
     run: Callable[[], None] | None
+    passes: int = 1
 
 
 def _cases(sweep: Sweep) -> Iterator[_Case]:
     path = find_model(sweep.model)
-    device = choose_device(sweep.device)
-    prepare_device(device, tf32=TF32 in sweep.precisions)
-    loaded = load_model(path, str(device))
-    for runtime, size in itertools.product(sweep.runtimes, sweep.sizes or (loaded.card.patch.size,)):
-        patch = replace(loaded.card.patch, size=size)
-        model, problem = _model(loaded, patch, path, runtime, device)
-        for precision, batch in itertools.product(sweep.precisions, sweep.batches):
-            facts = NetworkTime(runtime, precision, size, batch, problem=problem)
-            if model is None:
-                yield _Case(facts, patch, None)
-                continue
-            number_format = choose_precision(precision, device)
-            facts = replace(facts, precision=str(number_format).removeprefix("torch."))
-            settings = InferenceSettings(device, number_format, batch, tf32=precision == TF32)
-            yield _prepared(facts, patch, Predictor(model, settings))
+    file = read_model(path)
+    sizes = sweep.sizes or (file.card.patch.size,)
+    for asked, size, precision, batch in itertools.product(sweep.runtimes, sizes, sweep.precisions, sweep.batches):
+        name = resolve_runtime(path, asked, sweep.device, precision)
+        config = RunConfig(model=sweep.model, device=sweep.device, runtime=name, precision=precision, batch=batch)
+        patch = replace(file.card.patch, size=size)
+        try:
+            predictor = open_network(path, config, patch=patch).predictor
+        except NuclixError as error:
+            yield _Case(NetworkTime(name, precision, size, batch, problem=str(error)), patch, None)
+            continue
+        yield _prepared(NetworkTime(name, predictor.precision_name, size, batch), patch, predictor)
 
 
-def _model(
-    loaded: LoadedModel, patch: PatchShape, path: Path, runtime: str, device: torch.device
-) -> tuple[LoadedModel | None, str]:
-    """Return the network in a runtime, with its patch replaced, or why it can't be had."""
-    from nuclix.engine.inference.adapter import AdaptedNetwork
-
-    card = replace(loaded.card, patch=patch)
-    try:
-        source = choose_source(path, runtime)
-        if source is None:
-            return replace(loaded, card=card), ""
-        network = AdaptedNetwork(source.load(path, card, str(device)), card).eval()
-        return LoadedModel(card, network, loaded.sha256), ""
-    except NuclixError as error:
-        return None, str(error)
-
-
-def _prepared(facts: NetworkTime, patch: PatchShape, predictor: Predictor) -> _Case:
+def _prepared(facts: NetworkTime, patch: PatchShape, predictor: PatchPredictor) -> _Case:
     """Return a case after its first passes, which rewrite graphs and allocate memory."""
+    passes = max(1, predictor.in_flight) if predictor.device.type == "cpu" else 1
+    rng = np.random.default_rng(0)
+    patches = list(rng.integers(0, 256, (facts.batch, patch.size, patch.size, 3), np.uint8))
+    run = (
+        _in_arrays(predictor, patches, passes)
+        if not isinstance(predictor, Predictor)
+        else _in_torch(predictor, patches)
+    )
+    try:
+        for _ in range(_WARM_UP_PASSES):
+            run()
+    except (RuntimeError, NuclixError) as error:
+        return _Case(replace(facts, problem=str(error).strip().splitlines()[-1]), patch, None)
+    return _Case(facts, patch, run, passes)
+
+
+def _in_arrays(predictor: PatchPredictor, patches: Sequence[NDArray[np.uint8]], passes: int) -> Callable[[], None]:
+    """Return what computes as many batches as are computed at the same time in a run."""
+
+    def run() -> None:
+        for wait in [predictor.submit(patches) for _ in range(passes)]:
+            wait()
+
+    return run
+
+
+def _in_torch(predictor: Predictor, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], None]:
+    """Return what computes a batch that lies on the device."""
     import torch
 
-    shape = (facts.batch, patch.size, patch.size, 3)
     device = predictor.device
+    images = torch.from_numpy(np.stack(patches)).to(device).permute(0, 3, 1, 2)
 
     def run() -> None:
         predictor.compute(images)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    try:
-        images = torch.randint(0, 256, shape, dtype=torch.uint8).to(device).permute(0, 3, 1, 2)
-        for _ in range(_WARM_UP_PASSES):
-            run()
-    except (RuntimeError, DeviceMemoryError) as error:
-        return _Case(replace(facts, problem=str(error).strip().splitlines()[-1]), patch, None)
-    return _Case(facts, patch, run)
+    return run
 
 
 def _timed(run: Callable[[], None]) -> tuple[float, float]:
@@ -178,13 +182,13 @@ def _timed(run: Callable[[], None]) -> tuple[float, float]:
 def _figures(case: _Case, spent: Sequence[tuple[float, float]]) -> NetworkTime:
     if not spent:
         return case.facts
-    seconds = statistics.median(wall for wall, _ in spent)
+    seconds = statistics.median(wall for wall, _ in spent) / case.passes
     mpx = case.facts.batch * case.patch.size**2 / _PIXELS_PER_MPX
     useful = case.facts.batch * case.patch.valid**2 / _PIXELS_PER_MPX
     return replace(
         case.facts,
         seconds=seconds,
-        cpu_seconds=min(cpu for _, cpu in spent),
+        cpu_seconds=min(cpu for _, cpu in spent) / case.passes,
         mpx_per_second=mpx / seconds,
         useful_mpx_per_second=useful / seconds,
     )

@@ -189,10 +189,17 @@ def model_facts(model: str) -> dict[str, Any]:
         If it is no model file, or one without a card.
     """
     from nuclix.engine.inference.model_file import find_model, model_hash, read_card
+    from nuclix.engine.inference.runtime import usual_runtime
     from nuclix.engine.parameters import as_mapping
 
     path = find_model(model)
-    return {"model": str(path), **as_mapping(read_card(path)), "bytes": path.stat().st_size, "sha256": model_hash(path)}
+    return {
+        "model": str(path),
+        **as_mapping(read_card(path)),
+        "runtime_here": usual_runtime(path),
+        "bytes": path.stat().st_size,
+        "sha256": model_hash(path),
+    }
 
 
 def _lines(facts: Any, indent: str = "") -> list[str]:

@@ -72,7 +72,7 @@ def run_config(config: RunConfig) -> int:
         if config.scheduler is None:  # its imports take longest, so it is started before all else is imported
             from nuclix.engine.batch.worker_process import start_worker
 
-            first = start_worker()
+            first = start_worker(config)
             stack.callback(first.close)
         return _run(config, first, stack)
 

@@ -2,18 +2,66 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nuclix.engine.cpus import usable_cpus
 from nuclix.engine.errors import DeviceError, UsageError
-from nuclix.engine.run_config import PRECISIONS, TF32
+from nuclix.engine.run_config import INT8, PRECISIONS, TF32
 
 if TYPE_CHECKING:
     import torch
 
 _FEWEST_THREADS = 2
+_THREADS_VARIABLE = "OMP_NUM_THREADS"  # as PyTorch and other libraries read it
+# What a driver for GPUs of NVIDIA or AMD, or that of Windows under Linux, puts there.
+_GPU_FILES = ("nvidia*", "kfd", "dxg")
+_DEV = Path("/dev")
+_CPU_FACTS = Path("/proc/cpuinfo")
+_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+
+
+@dataclass(frozen=True, slots=True)
+class CpuDevice:
+    """The CPU, where PyTorch is not needed to name it."""
+
+    type: str = "cpu"
+
+    def __str__(self) -> str:
+        return self.type
+
+
+def gpu_may_exist() -> bool:
+    """Return whether a driver for a GPU that PyTorch calls CUDA is there; where none is, PyTorch need not be asked."""
+    return any(next(_DEV.glob(name), None) is not None for name in _GPU_FILES)
+
+
+def is_cpu(wanted: str) -> bool:
+    """Return whether ``--device`` means the CPU; PyTorch is imported only where there may be a GPU."""
+    if wanted != "auto":
+        return wanted == "cpu"
+    if not gpu_may_exist():
+        return True
+    import torch
+
+    return not torch.cuda.is_available()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Return whether the CPU computes in bfloat16; without these instructions it is slower than float32."""
+    return any(_BFLOAT16 & set(line.split()) for line in _cpu_facts("flags"))
+
+
+def _cpu_facts(name: str) -> list[str]:
+    """Return what the system says of each CPU under a name."""
+    try:
+        lines = _CPU_FACTS.read_text().splitlines()
+    except OSError:
+        return []
+    return [line.partition(":")[2].strip() for line in lines if line.startswith(name)]
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -95,6 +143,8 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
         if device.type != "cuda":
             raise UsageError(f"precision {TF32} is of CUDA devices; {device} computes in float32")
         return torch.float32
+    if wanted == INT8:
+        raise UsageError(f"precision {INT8} needs --device cpu, OpenVINO and a model file with an int8 network")
     if wanted != "auto":
         chosen: torch.dtype = getattr(torch, wanted)
         return chosen
@@ -104,17 +154,15 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if native else torch.float16
     if device.type == "mps":  # half precision there has not been compared with the CPU
         return torch.float32
-    # Without these instructions bfloat16 on a CPU is emulated, slower than float32.
-    features: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.bfloat16 if features.get("avx512_bf16") or features.get("amx_bf16") else torch.float32
+    return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
 
 
-def hardware_name(device: torch.device) -> str:
+def hardware_name(device: torch.device | CpuDevice) -> str:
     """Return the model of a GPU or CPU: results of two models may differ in the last bits."""
-    import torch
-
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        import torch
+
+        return torch.cuda.get_device_name(cast("torch.device", device))
     if device.type == "mps":
         return f"Apple GPU ({platform.machine()})"
     return cpu_name()
@@ -122,11 +170,7 @@ def hardware_name(device: torch.device) -> str:
 
 def cpu_name() -> str:
     """Return the model of the CPU, or what is known of it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    names = _cpu_facts("model name")
     return names[0] if names else platform.processor() or platform.machine()
 
 
@@ -141,11 +185,11 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(max(_FEWEST_THREADS, count))
 
 
-def share_threads(shares: int) -> None:
-    """Let PyTorch compute with its share of the CPUs that this process may use, as one of so many processes.
+def thread_share(shares: int) -> int:
+    """Return how many threads the network gets in one of so many processes: its share of the CPUs, at least one.
 
-    PyTorch counts the CPUs of the affinity and knows nothing of quotas.
+    CPUs are those of the affinity and of the quotas of control groups; ``OMP_NUM_THREADS`` is an upper bound.
     """
-    import torch
-
-    use_threads(min(torch.get_num_threads(), usable_cpus()) // shares)
+    bound = os.environ.get(_THREADS_VARIABLE, "")
+    cpus = min(usable_cpus(), int(bound)) if bound.isdecimal() else usable_cpus()
+    return max(1, cpus // shares)

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.errors import ModelError
-from nuclix.engine.inference.predictor import Predictor
+from nuclix.engine.inference.patch_predictor import PatchPredictor
+from nuclix.engine.run_config import TF32
 
 # Parts of the maps' range by which a pixel may differ between two patches that both contain it. The five shipped
 # networks differ by 0; with half their margin by 0.5 to 15 %, with a sixth of it by 20 to 35 %. A network that averages
@@ -18,12 +19,12 @@ _STAINS = np.array([[235, 225, 235], [205, 140, 185], [105, 75, 145]], np.float3
 _CELL_PX = (96, 24, 6)  # regions, nuclei and texture of the trial image
 
 
-def check_network(predictor: Predictor) -> list[str]:
+def check_network(predictor: PatchPredictor) -> list[str]:
     """Run a network on two patches of one image and compare what they have in common.
 
     Parameters
     ----------
-    predictor : Predictor
+    predictor : PatchPredictor
         Loaded on its device.
 
     Returns
@@ -37,8 +38,6 @@ def check_network(predictor: Predictor) -> list[str]:
         If the network fails, returns something else than its card says or values that are not finite, or if it looks
         further than the margin of its patches and its card does not say what that changes.
     """
-    import torch
-
     patch, step = predictor.patch, predictor.patch.multiple
     if step >= patch.valid:
         return []
@@ -56,7 +55,7 @@ def check_network(predictor: Predictor) -> list[str]:
             f"maps change by up to {100 * part:.0f} % of their range where patches meet; state a larger `margin` in "
             "its card"
         )
-    noted = _NOTED["float32" if predictor.precision == torch.float32 else "half"]
+    noted = _NOTED["float32" if predictor.precision_name in ("float32", TF32) else "half"]
     if part > noted:
         return [
             f"the network looks further than its margin of {patch.margin} px: maps change by up to {100 * part:.1f} % "

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,14 +51,36 @@ class LoadedModel:
     ----------
     card : ModelCard
         The model's metadata.
-    module : torch.nn.Module
-        (N, 3, H, W) RGB in 0..255 to (N, maps, H, W) float32; evaluation mode.
+    module : torch.nn.Module or None
+        (N, 3, H, W) RGB in 0..255 to (N, maps, H, W) float32; evaluation mode. None where another runtime computes.
     sha256 : str
         Hash of the model file (and of the TOML file where the card comes from there), for the record.
     """
 
     card: ModelCard
-    module: torch.nn.Module
+    module: Any
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelContent:
+    """A model file that has been read once: what is hashed is what is checked and loaded.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    content : bytes
+        All of it.
+    card : ModelCard
+        Its card.
+    sha256 : str
+        As of `LoadedModel`.
+    """
+
+    path: Path
+    content: bytes
+    card: ModelCard
     sha256: str
 
 
@@ -105,7 +127,7 @@ def write_model(path: Path, module: torch.jit.ScriptModule, card: ModelCard) -> 
     """
     import torch
 
-    text = card_text(card)
+    text = card_text(replace(card, runtimes={}, quantisation={}))  # those belong to another network
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with torchscript_warnings():
@@ -209,27 +231,38 @@ def load_model(path: Path, device: str = "cpu", *, runtime: str = "auto", trust:
         As `read_card`, where the program does more than compute, and where torch can't load the network.
     """
     source = choose_source(path, runtime)
+    file = read_model(path)
+    if source is None:
+        network: Any = load_torchscript(path, device, trust=trust, content=file.content)
+    else:
+        network = source.load(path, file.card, device)
+        if path.read_bytes() != file.content:  # it reads the file once more
+            raise ModelError(f"{path}: was replaced while it was loaded; run the same command again")
+    module: torch.nn.Module = network
+    if source is not None or not file.card.is_plain:
+        from nuclix.engine.inference.adapter import AdaptedNetwork
+
+        module = AdaptedNetwork(network, file.card).eval()
+    return LoadedModel(file.card, module, file.sha256)
+
+
+def read_model(path: Path) -> ModelContent:
+    """Read a model file and its card.
+
+    Raises
+    ------
+    ModelError
+        As `read_card`.
+    """
     try:
         content = path.read_bytes()
     except OSError as problem:
         raise ModelError(f"{path}: can't be read: {problem.strerror or problem}") from problem
     inside = _card_inside(path, io.BytesIO(content))
-    card = _read_card(path, inside)
-    if source is None:
-        network: Any = load_torchscript(path, device, trust=trust, content=content)
-    else:
-        network = source.load(path, card, device)
-        if path.read_bytes() != content:  # it reads the file once more
-            raise ModelError(f"{path}: was replaced while it was loaded; run the same command again")
-    module: torch.nn.Module = network
-    if source is not None or not card.is_plain:
-        from nuclix.engine.inference.adapter import AdaptedNetwork
-
-        module = AdaptedNetwork(network, card).eval()
-    digest = hashlib.sha256(content)
+    card, digest = _read_card(path, inside), hashlib.sha256(content)
     if inside is None:
         digest.update(path.with_suffix(".toml").read_bytes())
-    return LoadedModel(card, module, digest.hexdigest())
+    return ModelContent(path, content, card, digest.hexdigest())
 
 
 def load_torchscript(

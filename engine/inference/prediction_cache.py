@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.inference.predictor import Predictor
+from nuclix.engine.inference.patch_predictor import PatchPredictor
 
 MAX_BYTES = 512 << 20
 
@@ -18,7 +18,7 @@ class PredictionCache:
 
     Parameters
     ----------
-    predictor : Predictor
+    predictor : PatchPredictor
         Its maps of a patch must not depend on what else is in the batch, as on a CPU.
     max_bytes : int
         Memory for maps; patches beyond it are computed again.
@@ -26,30 +26,36 @@ class PredictionCache:
     Attributes
     ----------
     batch, channels, in_flight : int
-        As the predictor has them; nothing is computed in the background.
+        As the predictor has them.
     """
 
-    def __init__(self, predictor: Predictor, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, predictor: PatchPredictor, max_bytes: int = MAX_BYTES) -> None:
         self._predictor = predictor
         self._left = max_bytes
         self._maps: dict[bytes, NDArray[np.float32]] = {}
-        self.batch, self.channels, self.in_flight = predictor.batch, predictor.channels, 0
+        self.batch, self.channels, self.in_flight = predictor.batch, predictor.channels, predictor.in_flight
 
-    def __call__(self, patches: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.float32]]:
-        """Return the maps of patches; see `Predictor`."""
-        keys = [hashlib.blake2b(np.ascontiguousarray(patch).data).digest() for patch in patches]
-        missing = [index for index, key in enumerate(keys) if key not in self._maps]
-        found = {keys[index]: maps for index, maps in zip(missing, self._computed(patches, missing), strict=True)}
-        for key, maps in found.items():
-            if maps.nbytes <= self._left:
-                self._left -= maps.nbytes
-                self._maps[key] = maps.copy()
-        return [found[key] if key in found else self._maps[key] for key in keys]
+    def __call__(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return the maps of patches; see `PatchPredictor`."""
+        return self.submit(patches)()
 
     def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
-        """Compute the maps of patches; return what returns them."""
-        maps = np.stack(self(patches))
-        return lambda: maps
+        """Start to compute the maps of patches that are not known; return what returns those of all."""
+        keys = [hashlib.blake2b(np.ascontiguousarray(patch).data).digest() for patch in patches]
+        known = {key: self._maps[key] for key in keys if key in self._maps}
+        missing = [index for index, key in enumerate(keys) if key not in known]
+        computed = self._predictor.submit([patches[index] for index in missing]) if missing else None
 
-    def _computed(self, patches: Sequence[NDArray[np.uint8]], wanted: Sequence[int]) -> Sequence[NDArray[np.float32]]:
-        return list(self._predictor([patches[index] for index in wanted])) if wanted else []
+        def result() -> NDArray[np.float32]:
+            found = dict(known)
+            for index, maps in zip(missing, computed() if computed else (), strict=True):
+                found[keys[index]] = maps
+                self._keep(keys[index], maps)
+            return np.stack([found[key] for key in keys])
+
+        return result
+
+    def _keep(self, key: bytes, maps: NDArray[np.float32]) -> None:
+        if key not in self._maps and maps.nbytes <= self._left:
+            self._left -= maps.nbytes
+            self._maps[key] = maps.copy()

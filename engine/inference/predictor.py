@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.engine.contracts import PatchShape
 from nuclix.engine.errors import DeviceError, DeviceMemoryError, ModelError
 from nuclix.engine.inference.lanes import Lanes, lanes_of
+from nuclix.engine.inference.patch_predictor import CPU_BATCH, MIRRORS, PatchPredictor
 from nuclix.engine.inference.ring import SLOTS, PatchRing, RingShape
 
 if TYPE_CHECKING:
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Patches a forward pass: one fills two CPU cores, a GPU wants several.
-CPU_BATCH = 1
-CUDA_BATCH = 8
-MIRRORS: tuple[tuple[int, ...], ...] = ((2,), (3,), (2, 3))  # axes of a batch that are flipped
+CUDA_BATCH = 8  # patches a forward pass
 _WARM_UP_PASSES = 3  # two that TorchScript profiles, one that it optimises
 # How CUDA, cuDNN, cuBLAS and PyTorch's CPU allocator say that memory is short: inside TorchScript the exception's
 # own type is lost, and the libraries have none.
@@ -63,8 +60,8 @@ def default_batch(device: torch.device) -> int:
     return CUDA_BATCH if device.type == "cuda" else CPU_BATCH
 
 
-class Predictor:
-    """Runs a loaded model on RGB patches.
+class Predictor(PatchPredictor):
+    """Runs a loaded model in PyTorch.
 
     Parameters
     ----------
@@ -75,17 +72,6 @@ class Predictor:
     lanes : Lanes, optional
         What works in the background; by default the streams of a CUDA device, and nothing for a CPU.
 
-    Attributes
-    ----------
-    asked : int
-        The batch before any halving.
-    name : str
-        The model's name.
-    patch : PatchShape
-        What goes in and what comes out.
-    margin_is_tested : bool
-        Whether the card says what the margin changes.
-
     Raises
     ------
     DeviceMemoryError, DeviceError
@@ -93,23 +79,14 @@ class Predictor:
     """
 
     def __init__(self, model: LoadedModel, settings: InferenceSettings, lanes: Lanes | None = None) -> None:
+        super().__init__(model.card, settings.batch, settings.tta)
         self._settings = settings
-        self.asked = settings.batch
-        self.name = model.card.name
-        self._channels = model.card.channels
-        self.margin_is_tested = bool(model.card.margin_test)
-        self.patch: PatchShape = model.card.patch
         self._ring: PatchRing | None = None
         try:
             self._module = model.module.to(settings.device)
             self._lanes = lanes or lanes_of(settings.device)
         except RuntimeError as error:
             raise self._failure(error) from error
-
-    @property
-    def batch(self) -> int:
-        """Patches a forward pass."""
-        return self._settings.batch
 
     @property
     def in_flight(self) -> int:
@@ -132,57 +109,14 @@ class Predictor:
         return "tf32" if self._settings.tf32 else str(self.precision).removeprefix("torch.")
 
     @property
-    def tta(self) -> bool:
-        """Whether maps are averaged over mirror images."""
-        return self._settings.tta
+    def runtime(self) -> str:
+        """PyTorch and its version."""
+        import torch
 
-    @property
-    def channels(self) -> int:
-        """Maps per pixel."""
-        return self._channels
-
-    def __call__(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Compute the maps of the valid regions of patches.
-
-        Parameters
-        ----------
-        patches : sequence of (size, size, 3) uint8
-            At most `batch` of them.
-
-        Returns
-        -------
-        (n, channels, valid, valid) float32
-
-        Raises
-        ------
-        ModelError
-            If the network fails, or its output is not what its card says or not finite.
-        DeviceMemoryError
-            If a batch of this size does not fit into the device's memory.
-        DeviceError
-            If the device has failed and needs another process.
-        """
-        return self.submit(patches)().copy()
+        return f"torch {torch.__version__}"
 
     def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
-        """Start to compute the maps of a batch; where nothing works in the background, compute them.
-
-        Parameters
-        ----------
-        patches : sequence of (size, size, 3) uint8
-            At most `batch` of them.
-
-        Returns
-        -------
-        callable
-            Waits for the maps, as a call returns them. The array may be overwritten once `in_flight` + 1 more batches
-            have been submitted.
-
-        Raises
-        ------
-        ModelError, DeviceMemoryError, DeviceError
-            As a call, here or from the callable.
-        """
+        """Start to compute the maps of a batch; without lanes, compute them. See `PatchPredictor.submit`."""
         if self._lanes is None:
             maps = self._guarded(lambda: self._forward(patches))
             return lambda: maps
@@ -211,13 +145,6 @@ class Predictor:
         except (RuntimeError, torch.jit.Error) as error:  # torch.OutOfMemoryError is of the first kind
             self._ring = None  # what is under way in it has failed with this batch
             raise self._failure(error) from error
-
-    def _check_finite(self, finite: bool) -> None:
-        import torch
-
-        if not finite:
-            advice = "" if self.precision == torch.float32 else "; try --precision float32"
-            raise ModelError(f"model {self.name}: its maps hold values that are not finite numbers{advice}")
 
     def _forward(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         import torch
@@ -261,7 +188,7 @@ class Predictor:
             torch.inference_mode(),
             torch.autocast(self._settings.device.type, self._settings.precision if half else None, enabled=half),
         ):
-            return self._mirrored(images) if self.tta else self._maps(images)
+            return self._mirrored(images) if self._settings.tta else self._maps(images)
 
     def _maps(self, images: torch.Tensor) -> torch.Tensor:
         """Run the network and check what it returns."""
@@ -308,7 +235,7 @@ class Predictor:
 
         if batch == self.batch:
             return
-        self._settings = replace(self._settings, batch=batch)
+        self._batch = batch
         self._ring = None
         if self._settings.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -119,15 +119,13 @@ def _make_folder(out: Path, folder: Path) -> None:
 
 def checkpoint_key(slide: SlideContext, batch: int) -> str:
     """Return what a checkpoint depends on: only a run that agrees in all of it resumes from it."""
-    import torch
-
     from nuclix.engine.inference.device import hardware_name
 
     shared, config = slide.shared, slide.shared.config
     facts = {
         "format": RESULT_FORMAT,
         "nuclix": version("nuclix"),
-        "torch": torch.__version__,
+        "runtime": shared.predictor.runtime,
         "slide": slide.fingerprint,
         "slide_state": slide.state.text,
         "reader": reader_name(slide.view.reader),

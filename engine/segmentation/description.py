@@ -127,6 +127,7 @@ def _model_facts(shared: SegmentationContext) -> dict[str, Any]:
         "parameters": dict(as_mapping(shared.post)),
         "classes": [as_mapping(item) for item in shared.classes.mapping.classes],
         "device": f"{predictor.device} ({hardware_name(predictor.device)})",
+        "runtime": predictor.runtime,
         "precision": predictor.precision_name,
         "tta": predictor.tta,
         "batch": predictor.batch,

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from nuclix.engine.contracts import PostProcessor
 from nuclix.engine.errors import Interrupted
 from nuclix.engine.geometry import Box
-from nuclix.engine.inference.prediction_cache import PredictionCache
-from nuclix.engine.inference.predictor import Predictor
+from nuclix.engine.inference.patch_predictor import MapSource
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.segmentation.classes import ClassRule, find_nuclei, with_found
 from nuclix.engine.segmentation.clump_batch import ClumpBatch, pack
@@ -61,7 +60,7 @@ class PipelineInputs:
         The slide at the model's scale.
     tissue : PatchFilter or None
         Where to compute; None computes everywhere.
-    predictor : Predictor or PredictionCache
+    predictor : MapSource
         The network.
     post : PostProcessor
         From maps to nuclei.
@@ -79,7 +78,7 @@ class PipelineInputs:
 
     view: SlideView
     tissue: PatchFilter | None
-    predictor: Predictor | PredictionCache
+    predictor: MapSource
     post: PostProcessor
     checkpoint: ObjectStore
     rule: ClassRule | None = None

@@ -8,8 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from nuclix.engine.inference.patch_predictor import PatchPredictor
 from nuclix.engine.inference.prediction_cache import PredictionCache
-from nuclix.engine.inference.predictor import Predictor
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.segmentation.hooks import Progress, RunHooks
 from nuclix.engine.segmentation.objects import Objects
@@ -64,7 +64,7 @@ def limited_inputs(
     tissue = inputs.tissue
     patches = RegionPatches(shapes, grid, tissue if isinstance(tissue, TissueMask) else None, inputs.post.context)
     predictor = inputs.predictor
-    if isinstance(predictor, Predictor) and predictor.device.type == "cpu":
+    if isinstance(predictor, PatchPredictor) and predictor.device.type == "cpu":
         predictor = PredictionCache(predictor)
 
     def working(progress: Progress) -> None:

@@ -22,7 +22,7 @@ from nuclix.engine.segmentation.outputs import (
     output_files,
     write_outputs,
 )
-from nuclix.engine.segmentation.preparation import post_processor, prepare_predictor
+from nuclix.engine.segmentation.preparation import open_network, post_processor, try_network
 from nuclix.engine.segmentation.record import SlideRecord, read_record, write_record
 from nuclix.engine.segmentation.regions import ViewRegions, regions_of, side_file_hashes
 from nuclix.engine.segmentation.result_key import CLASS_MAP, objects_key, result_key, with_class_map
@@ -38,7 +38,7 @@ from nuclix.engine.slide.view import SlideView
 
 if TYPE_CHECKING:
     from nuclix.engine.inference.model_file import LoadedModel
-    from nuclix.engine.inference.predictor import Predictor
+    from nuclix.engine.inference.patch_predictor import PatchPredictor
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class SegmentationContext:
     ----------
     config : RunConfig
         The options of the run.
-    model, predictor : LoadedModel, Predictor
+    model, predictor : LoadedModel, PatchPredictor
         The network, and the device that runs it.
     post : PostProcessor
         From maps to nuclei.
@@ -69,7 +69,7 @@ class SegmentationContext:
 
     config: RunConfig
     model: LoadedModel
-    predictor: Predictor
+    predictor: PatchPredictor
     post: PostProcessor
     writers: WritersByFormat
     measurements: MeasurementSettings
@@ -79,7 +79,7 @@ class SegmentationContext:
     first: bool = True
 
 
-def make_context(config: RunConfig, started: float) -> SegmentationContext:
+def make_context(config: RunConfig, started: float, threads: int | None = None) -> SegmentationContext:
     """Load model, post-processor and writers.
 
     Parameters
@@ -88,6 +88,8 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
         The options of the run.
     started : float
         Start of the run in seconds since 1970.
+    threads : int, optional
+        Of the CPU, for the network; by default those that this process may use, and of PyTorch what it is set to.
 
     Raises
     ------
@@ -96,19 +98,17 @@ def make_context(config: RunConfig, started: float) -> SegmentationContext:
     DeviceError, DeviceMemoryError
         If the device can't be used now.
     """
-    from nuclix.engine.inference.device import choose_device
-    from nuclix.engine.inference.model_file import find_model, load_model
-    from nuclix.engine.inference.model_source import choose_source
+    from nuclix.engine.inference.model_file import find_model
 
     measurements = measurement_settings(config)
     path = find_model(config.model)
-    device = "cpu" if choose_source(path, config.runtime) is None else str(choose_device(config.device))
-    model = load_model(path, device, runtime=config.runtime, trust=config.trust_model)
+    opened = open_network(path, config, threads)
+    model = opened.model
     post = post_processor(model.card, config, str(path))
     classes = prepare_classes(model.card, post, config, str(path))
     writers = load_writers(config.format)
-    predictor, notes = prepare_predictor(model, config)
-    return SegmentationContext(config, model, predictor, post, writers, measurements, started, classes, notes)
+    notes = try_network(opened.predictor, config)
+    return SegmentationContext(config, model, opened.predictor, post, writers, measurements, started, classes, notes)
 
 
 @dataclass(frozen=True, slots=True)

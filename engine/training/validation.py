@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nuclix.engine import registry
 from nuclix.engine.evaluation.scores import mean_of, object_counts, pixel_counts, segmentation_quality
-from nuclix.engine.inference.predictor import MIRRORS
+from nuclix.engine.inference.patch_predictor import MIRRORS
 from nuclix.engine.parameters import from_mapping
 from nuclix.engine.training.contracts import Annotated
 from nuclix.engine.training.targets import auxiliary_maps_of, targets_of

@@ -1,22 +1,38 @@
-"""TorchScript run by OpenVINO on a CPU (``pip install openvino``, ``nuclix run --runtime openvino``)."""
+"""Networks that OpenVINO computes on a CPU (``pip install openvino``): those inside a model file, or TorchScript."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nuclix.engine.errors import DeviceError, ModelError
+import numpy as np
+from numpy.typing import NDArray
+
+from nuclix.engine.errors import ModelError, UsageError
+from nuclix.engine.inference.device import cpu_has_bfloat16
+from nuclix.engine.inference.embedded import NetworkFiles, network_names, read_network
+from nuclix.engine.inference.runtime import ArraySettings
 from nuclix.engine.model_card import ModelCard
+from nuclix.engine.run_config import INT8
+from nuclix.plugins.model_sources._openvino_graph import check_graph
 
 if TYPE_CHECKING:
     import torch
 
+NAME = "openvino"
 INSTALL = "--runtime openvino needs OpenVINO: pip install openvino"
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+# Patches at the same time, one thread each. Threads that share a patch wait for each other after every layer, which
+# costs the more the busier the CPU is. Above so many, several threads share one, for each takes 0.2 GB.
+MAX_STREAMS = 8
 
 
 class OpenVinoSource:
-    """Converts a model file's network when it is loaded; computes in float32 or, under autocast, bfloat16."""
+    """Computes in float32, bfloat16 or int8, several patches at a time. It is a `ModelSource` and an `ArrayRuntime`."""
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -35,62 +51,181 @@ class OpenVinoSource:
 
     @classmethod
     def load(cls, path: Path, card: ModelCard, device: str) -> Callable[[torch.Tensor], Any]:
-        """Return a callable that runs the network.
+        """Raise `ModelError`: it takes arrays; see `open`."""
+        raise ModelError(f"{path}: OpenVINO does not compute tensors of PyTorch")
+
+    @classmethod
+    def preload(cls) -> None:
+        """Import OpenVINO."""
+        import openvino  # noqa: F401
+
+    @classmethod
+    def suits(cls, card: ModelCard, precision: str) -> bool:
+        """Return whether OpenVINO is installed, and the model file holds a network for it in this precision."""
+        needed = {"auto": FLOAT32, FLOAT32: FLOAT32, INT8: INT8}
+        if cpu_has_bfloat16():
+            needed[BFLOAT16] = FLOAT32
+        return needed.get(precision, "") in network_names(card, NAME) and importlib.util.find_spec(NAME) is not None
+
+    @classmethod
+    def precision(cls, wanted: str) -> str:
+        """Return float32, int8 or bfloat16; by default the faster of the floating-point formats.
+
+        Raises
+        ------
+        UsageError
+            If the name is unknown, or the CPU does not compute in it.
+        """
+        if wanted == "auto":
+            return BFLOAT16 if cpu_has_bfloat16() else FLOAT32
+        if wanted not in (FLOAT32, BFLOAT16, INT8):
+            raise UsageError(f"--runtime openvino has no precision {wanted!r}: use {FLOAT32}, {BFLOAT16} or {INT8}")
+        if wanted == BFLOAT16 and not cpu_has_bfloat16():
+            raise UsageError(f"this CPU does not compute in {BFLOAT16}: use {FLOAT32}")
+        return wanted
+
+    @classmethod
+    def pack(cls, path: Path, card: ModelCard, calibration: Sequence[NDArray[np.uint8]]) -> dict[str, NetworkFiles]:
+        """Return the TorchScript network of a model file for OpenVINO, in float32 and, with patches, in int8.
 
         Raises
         ------
         ModelError
-            If OpenVINO is missing, the card asks for an adapter around the network, or the network can't be converted.
-        DeviceError
-            If another device than the CPU is asked for.
+            If OpenVINO or, for int8, NNCF is missing, or the network can't be converted.
         """
-        import torch
+        if importlib.util.find_spec(NAME) is None:
+            raise ModelError(f"{path}: {INSTALL}")
+        from nuclix.plugins.model_sources._openvino_pack import converted, network_files, quantised
 
-        from nuclix.engine.inference.model_file import load_torchscript
+        found = {FLOAT32: network_files(converted(path, card))}
+        check_graph(found[FLOAT32].graph, str(path))
+        return {**found, INT8: quantised(found[FLOAT32], calibration, path)} if calibration else found
 
-        if not device.startswith("cpu"):
-            raise DeviceError(f"--runtime openvino runs on the CPU, not on {device}: add --device cpu")
+    @classmethod
+    def open(cls, path: Path, content: bytes, card: ModelCard, settings: ArraySettings) -> OpenVinoQueue:
+        """Return the network of a model file, ready to compute; without one for OpenVINO, its TorchScript is converted.
+
+        Raises
+        ------
+        ModelError
+            If OpenVINO is missing, the card asks for an adapter around the network, a network inside the file is
+            damaged or of other weights, or OpenVINO can't run it.
+        """
         if not card.is_plain:
             raise ModelError(f"{path}: its card stands next to it; make one model file with `nuclix pack` first")
         try:
             import openvino
         except ImportError:
             raise ModelError(f"{path}: {INSTALL}") from None
-        size = card.patch.size
-        module = load_torchscript(path, "cpu")
+        core = openvino.Core()
+        wanted = INT8 if settings.precision == INT8 else FLOAT32
         try:
-            example = torch.zeros(1, 3, size, size, dtype=torch.uint8)
-            model = openvino.convert_model(module, example_input=example, input=[-1, 3, size, size])
-            model.validate_nodes_and_infer_types()
-        except Exception as error:  # OpenVINO's errors have no common base but this
-            lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            raise ModelError(f"{path}: OpenVINO can't convert this network: {lines[-1]}") from error
-        return _Network(model, openvino.Core())
+            if wanted in network_names(card, NAME) or wanted == INT8:
+                found = read_network(content, card, NAME, wanted, str(path))
+                if not settings.trust:
+                    check_graph(found.graph, str(path))
+                model = core.read_model(found.graph, openvino.Tensor(np.frombuffer(found.weights, np.uint8)))
+            else:
+                from nuclix.plugins.model_sources._openvino_pack import converted
+
+                model = converted(path, card, content, trust=settings.trust)
+            return OpenVinoQueue(core, model, card, settings)
+        except RuntimeError as error:
+            raise ModelError(f"{path}: OpenVINO can't run this network: {_last_line(error)}") from error
 
 
-class _Network:
-    """Runs a converted model on batches, in the arithmetic and with the number of threads that PyTorch is set to."""
+class OpenVinoQueue:
+    """Computes patches, several at a time, each with the same bits whatever else is computed.
 
-    def __init__(self, model: Any, core: Any) -> None:
-        self._model = model
-        self._core = core
-        self._compiled: dict[tuple[str, int], Any] = {}
+    Parameters
+    ----------
+    core, model : openvino.Core, openvino.Model
+        The library, and the network; its shapes are fixed here.
+    card : ModelCard
+        Of the model.
+    settings : ArraySettings
+        Precision and threads.
 
-    def __call__(self, images: torch.Tensor) -> Any:
-        import numpy as np
-        import torch
+    Attributes
+    ----------
+    runtime : str
+        OpenVINO and its version.
+    places : int
+        Patches that are computed at the same time.
 
-        # Planar bytes: the conversion knows the order of axes that the network was made for.
-        result = self._network()(np.ascontiguousarray(images.numpy()))[0]
-        return torch.from_numpy(result.copy())
+    Raises
+    ------
+    ModelError
+        If the network's output is not what its card says.
+    """
 
-    def _network(self) -> Any:
-        """Return the model compiled for the present settings."""
-        import torch
+    def __init__(self, core: Any, model: Any, card: ModelCard, settings: ArraySettings) -> None:
+        from importlib.metadata import version
 
-        half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        key = ("bf16" if half else "f32", torch.get_num_threads())
-        if key not in self._compiled:
-            hints = {"INFERENCE_PRECISION_HINT": key[0], "INFERENCE_NUM_THREADS": key[1]}
-            self._compiled[key] = self._core.compile_model(self._model, "CPU", hints)
-        return self._compiled[key]
+        size = card.patch.size
+        self.runtime = f"{NAME} {version(NAME)}"
+        self.places = min(settings.threads, MAX_STREAMS)
+        model.reshape([1, 3, size, size])
+        want, got = [1, card.channels, size, size], list(model.output(0).shape)
+        if got != want:
+            raise ModelError(f"model {card.name}: the output's shape is {got}; its card says {want}")
+        hints = {
+            "INFERENCE_PRECISION_HINT": "bf16" if settings.precision == BFLOAT16 else "f32",
+            "INFERENCE_NUM_THREADS": settings.threads,
+            "NUM_STREAMS": self.places,
+        }
+        self._idle: list[Any] = []
+        self._running: deque[_Job] = deque()
+        # It takes a tenth of a second, in which the worker loads plugins, opens a slide and finds its tissue.
+        pool = ThreadPoolExecutor(1, "nuclix-compile")
+        self._compiled = pool.submit(lambda: core.compile_model(_with_rows_of_pixels(model), "CPU", hints))
+        pool.shutdown(wait=False)
+
+    def submit(self, patch: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
+        """Start to compute a (size, size, 3) patch; return what waits for its (channels, size, size) maps."""
+        if not self._idle and not self._running:
+            compiled = self._compiled.result()
+            # One more than are computed, so that the next patch is there when a thread has finished.
+            self._idle = [compiled.create_infer_request() for _ in range(self.places + 1)]
+        if not self._idle:
+            self._finish(self._running[0])
+        job = _Job(self._idle.pop())
+        job.request.input_tensors[0].data[0] = patch
+        job.request.start_async()
+        self._running.append(job)
+        return lambda: self._finish(job)
+
+    def _finish(self, job: _Job) -> NDArray[np.float32]:
+        """Wait for a job, and give its request back."""
+        if job.maps is None:
+            self._running.remove(job)
+            try:
+                job.request.wait()
+                job.maps = job.request.output_tensors[0].data[0].astype(np.float32)
+            finally:
+                self._idle.append(job.request)
+        return job.maps
+
+
+class _Job:
+    """A patch that is computed, and later its maps."""
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        self.maps: NDArray[np.float32] | None = None
+
+
+def _with_rows_of_pixels(model: Any) -> Any:
+    """Return a network that takes (1, size, size, 3) uint8 in place of (1, 3, size, size)."""
+    from openvino import Layout, Type
+    from openvino.preprocess import PrePostProcessor
+
+    steps = PrePostProcessor(model)
+    steps.input(0).tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
+    steps.input(0).model().set_layout(Layout("NCHW"))
+    return steps.build()
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1]
