@@ -146,6 +146,20 @@ def test_regions_are_written_as_locked_annotations_and_counted(runs: Runs) -> No
     assert record["counts"]["tissue_mm2"] == pytest.approx(sum(row["area_mm2"] for row in record["regions"]), rel=0.01)
 
 
+def test_the_page_of_a_slide_outlines_its_regions(runs: Runs) -> None:
+    page = (runs.out / "report-slides" / "slide.html").read_text()
+    picture = page[page.index('<svg class="regions" viewBox="0 0 380 420"') :]
+    outlines = [text.split('"')[0] for text in picture.split(' d="')[1:7:2]]
+    found = [item for item in runs.features if item["properties"]["objectType"] == "annotation"]
+    for outline, item in zip(outlines, found, strict=True):
+        rings = [[tuple(map(float, xy.split())) for xy in ring.split("L")] for ring in outline[1:-1].split("ZM")]
+        assert shapely.Polygon(rings[0], rings[1:]).symmetric_difference(shape(item["geometry"])).area < 1
+    table = page[page.index('<section id="regions">') :]
+    for facts in json.loads((runs.out / "slide.json").read_bytes())["regions"]:
+        assert facts["name"] in table
+        assert f'<td class="num">{facts["nuclei"]:,}</td>' in table
+
+
 def test_annotations_are_chosen_by_class_and_name(annotations: Path) -> None:
     every = read_regions(annotations)
     assert [(region.name, region.kind.name) for region in every] == [

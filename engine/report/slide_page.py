@@ -31,6 +31,7 @@ from nuclix.engine.report.pictures import (
     ramp_css,
     read_thumbnail,
 )
+from nuclix.engine.report.region_outlines import region_outlines
 from nuclix.engine.report.result_slide import find_slide, open_result_slide
 from nuclix.engine.report.slide_scan import FIELD_UM, SlideScan, scan
 from nuclix.engine.report.templating import environment, page_shell
@@ -40,7 +41,7 @@ from nuclix.engine.slide.thumbnail import DIRECT_PIXELS
 from nuclix.engine.slide.view import SlideView, slide_bounds
 
 # Changes with what pages look like: those of another number are made again.
-PAGE_FORMAT = 1
+PAGE_FORMAT = 2
 MAP_EDGE = 1000  # pixels of the picture of the whole slide
 LISTED_VALUES = 4  # of a parameter; the record has all of them
 _HEAD_BYTES = 400  # of a page, in which its mark stands
@@ -168,6 +169,8 @@ def _content(request: PageRequest, store: ObjectStore, reader: SlideReader | Non
         "fields": _numbered(pictures[: len(fields)], header.shape, header.origin),
         "crops": pictures[len(fields) :],
         "field_um": FIELD_UM,
+        "regions": region_outlines(store.slide.regions, slide.regions),
+        "shape": header.shape,
         "classes": _classes(slide, counted, header.classes),
         "single_class": header.classes[0].name if len(header.classes) == 1 else "",
         "median_um2": (area_quantiles(areas, (0.5,)) or (None,))[0],
