@@ -28,17 +28,21 @@ cdef void low_pass(double *values, double *spare, int64_t n, int passes) noexcep
     """Filter a cyclic sequence with (-1, 4, 10, 4, -1) / 16, which keeps parabolas as they are and removes the finest zigzag.
 
     `values` has room for TAPS more on either side: it begins at values[0], and values[-TAPS] may be written. So has `spare`.
+    The number of passes is even: the two take turns.
     """
-    cdef int64_t i
     cdef int k
-    for k in range(passes):
-        for i in range(TAPS):       # a ring has four pixel edges or more
-            values[n + i] = values[i]
-            values[i - TAPS] = values[n + i - TAPS]
-        for i in range(n):
-            spare[i] = (10 * values[i] + 4 * (values[i - 1] + values[i + 1]) - (values[i - 2] + values[i + 2])) / 16
-        for i in range(n):
-            values[i] = spare[i]
+    for k in range(passes // 2):
+        close_ring(values, n)
+        filter_ring(n, values, spare)
+        close_ring(spare, n)
+        filter_ring(n, spare, values)
+
+
+cdef inline void close_ring(double *values, int64_t n) noexcept nogil:
+    cdef int64_t i
+    for i in range(TAPS):       # a ring has four pixel edges or more
+        values[n + i] = values[i]
+        values[i - TAPS] = values[n + i - TAPS]
 
 
 cdef int64_t farthest_from(const double *y, const double *x, int64_t n, int64_t at) noexcept nogil:

@@ -23,6 +23,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memset
 
+cdef extern from "_ring_filter.h" nogil:
+    void filter_ring(Py_ssize_t n, const double* values, double* out)
+
 cdef enum:
     OK = 0
     NO_MEMORY = 1
@@ -151,8 +154,8 @@ cdef bint attempt(const int32_t *corners, const int64_t *offsets, int64_t ring, 
     for r in range(rings):
         n = midpoints(corners, offsets[ring + r], offsets[ring + r + 1], base, y, x)
         if passes:
-            low_pass(y, work.y2, n, passes)
-            low_pass(x, work.y2, n, passes)
+            low_pass(y, work.y2 + TAPS, n, passes)
+            low_pass(x, work.y2 + TAPS, n, passes)
         count = simplify(y, x, n, tolerance, work)
         work.rings[r].area = pixel_area(corners, offsets[ring + r], offsets[ring + r + 1])
         if count < 3 or not restore_area(work.y2, work.x2, count, work.rings[r].area, MAX_OFFSET + OFFSET_SHARE * tolerance):

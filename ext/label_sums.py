@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nuclix.ext import _label_statistics
+from nuclix.ext import _components, _label_statistics
+from nuclix.ext._check import as_image, check_shape
 from nuclix.ext.outlines import contiguous_rows, label_rows
 
 
@@ -45,3 +46,41 @@ def label_sums(labels: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
     return _label_statistics.sums(rows, contiguous_rows(values))
+
+
+def label_means(labels: NDArray[np.int32], values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean of `values` over each of the labels 1 ... N, where N is the largest.
+
+    Values are added up one after the other in raster order, as `numpy.bincount` does.
+
+    Parameters
+    ----------
+    labels : (H, W) int32 array
+        0 is background.
+    values : (H, W) float32 array
+        What is averaged.
+
+    Returns
+    -------
+    (N,) float64
+        0 for a label without pixels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> label_means(np.array([[1, 1, 0, 3]], np.int32), np.array([[1, 2, 5, 4]], np.float32)).tolist()
+    [1.5, 0.0, 4.0]
+    """
+    image, heights = as_image(labels, "labels", (np.int32,)), as_image(values, "values", (np.float32,))
+    check_shape(heights, image.shape, "values")
+    if image.size and int(image.min()) < 0:
+        raise ValueError(f"`labels` must not be negative: {image.min()}")
+    count = int(image.max(initial=0)) + 1
+    sums, areas = np.zeros(count), np.zeros(count, np.int64)
+    _components.label_totals(image, heights, sums, areas)
+    return sums[1:] / np.maximum(areas[1:], 1)

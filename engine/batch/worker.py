@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import faulthandler
+import gc
 import os
 import sys
 import threading
@@ -122,6 +123,7 @@ def run_worker(connection: Connection, context: RunContext, cpu_workers: int) ->
     except NuclixError as error:
         connection.send(WorkerRejected(str(error), isinstance(error, DeviceError | DeviceMemoryError)))
         return
+    gc.freeze()  # the libraries' objects stay: the collector need not look at them again and again
     connection.send(Ready(runs_on(shared.predictor)))
     while True:
         job = inbox.next_job()

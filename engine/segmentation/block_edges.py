@@ -8,13 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def border_labels(labels: NDArray[np.int32], direction: tuple[int, int]) -> NDArray[np.int32]:
-    """Return the labels along the side, or at the corner, that faces `direction`."""
-    rows = {-1: slice(0, 1), 0: slice(None), 1: slice(-1, None)}[direction[0]]
-    cols = {-1: slice(0, 1), 0: slice(None), 1: slice(-1, None)}[direction[1]]
-    return labels[rows, cols].ravel()
-
-
 def touching_pieces(here: NDArray[np.int64], there: NDArray[np.int64]) -> set[tuple[int, int]]:
     """Return the pairs of pieces that are 8-neighbours across a shared side (or corner: one pixel each)."""
     pairs: set[tuple[int, int]] = set()

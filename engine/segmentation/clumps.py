@@ -18,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
-from nuclix.engine.segmentation.block_edges import border_labels, intervals, piece_numbers, touching_pieces
+from nuclix.engine.segmentation.block_edges import intervals, piece_numbers, touching_pieces
 from nuclix.engine.segmentation.clump_state import GroupState, PieceState, StitcherState, packed, unpacked
-from nuclix.engine.segmentation.crops import Crop, Frame, crop_of, crops_of_one_frame
+from nuclix.engine.segmentation.crops import Crop, Frame, crops_of, crops_of_one_frame, joined
 from nuclix.engine.segmentation.large_clumps import ClumpLimits, LargeClump, divide, merged
-from nuclix.ext.boxes import label_boxes, select_labels
-from nuclix.ext.components import connected_components
+from nuclix.ext.block_clumps import BlockClumps, block_clumps
 
 # A waiting clump is copied into its box unless that is larger than this and has at most so many pixels in one of it.
 _DENSE_PIXELS = 1 << 16
@@ -143,15 +142,11 @@ class Stitcher:
         box = self.block_box(row, col)
         if mask.shape != box.shape:
             raise ValueError(f"block ({row}, {col}) is {box.shape}, its mask {mask.shape}")
-        labels, count = connected_components(mask, 8)
-        closed = np.ones(count + 1, bool)
-        closed[self._open_labels((row, col), labels)] = closed[0] = False
-        done: list[Clump | LargeClump] = []
-        if closed.any():
-            done.append(Clump(box, select_labels(labels, closed), maps))
-        numbers = self._cut_pieces(box, labels, np.flatnonzero(~closed[1:]) + 1, maps)
-        sides = {d: numbers[border_labels(labels, d)] for d in self._neighbours((row, col), (*_SIDES, *_CORNERS))}
-        return done + self._arrive((row, col), sides if numbers.any() else {})
+        found = block_clumps(mask, self._neighbours((row, col), _SIDES))
+        done: list[Clump | LargeClump] = [Clump(box, found.closed, maps)] if found.any_closed else []
+        numbers = self._cut_pieces(box, found, maps)
+        sides = {d: numbers[found.along(d)] for d in self._neighbours((row, col), (*_SIDES, *_CORNERS))}
+        return done + self._arrive((row, col), sides if len(found) else {})
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return what waits, as arrays, once whole rows of blocks have come.
@@ -215,38 +210,23 @@ class Stitcher:
         rows, cols = len(self._row_edges) - 1, len(self._col_edges) - 1
         return [d for d in directions if 0 <= index[0] + d[0] < rows and 0 <= index[1] + d[1] < cols]
 
-    def _open_labels(self, index: tuple[int, int], labels: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return the labels that touch a side behind which the slide goes on."""
-        borders = [border_labels(labels, d) for d in self._neighbours(index, _SIDES)]
-        found = np.unique(np.concatenate(borders)) if borders else np.zeros(0, np.int32)
-        return found[found > 0]
-
-    def _cut_pieces(
-        self, box: Box, labels: NDArray[np.int32], open_labels: NDArray[np.int64], maps: NDArray[np.float32]
-    ) -> NDArray[np.int64]:
-        """Keep the open clumps' pixels; return the number of its piece for each label, 0 for the others."""
-        numbers = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
-        if not len(open_labels):
+    def _cut_pieces(self, box: Box, found: BlockClumps, maps: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Keep the open clumps' pixels; return the number of each one's piece behind a 0."""
+        numbers = np.arange(self._next_piece - 1, self._next_piece + len(found), dtype=np.int64)
+        numbers[0] = 0
+        if not len(found):
             return numbers
-        found = label_boxes(labels, len(numbers) - 1)
-        places = [Box.between(*found[label].tolist()) for label in open_labels.tolist()]
-        if sum(place.area for place in places) > 2 * box.area:  # thin and long: their boxes would fill the memory
-            crops = crops_of_one_frame(box, labels, open_labels, maps)
-        else:
-            crops = [
-                crop_of(box, labels, label, place, maps)
-                for label, place in zip(open_labels.tolist(), places, strict=True)
-            ]
-        shared = len({id(crop.frame) for crop in crops}) < len(crops)
-        for label, crop in zip(open_labels.tolist(), crops, strict=True):
-            number = self._next_piece
-            self._next_piece += 1
-            numbers[label] = number
+        places = [Box.between(*place) for place in found.boxes.tolist()]
+        pixels = list(found.pixels_of())
+        shared = sum(place.area for place in places) > 2 * box.area  # thin and long: their boxes would fill the memory
+        crops = crops_of_one_frame(box, places, pixels, maps) if shared else crops_of(box, places, pixels, maps)
+        for number, crop in zip(numbers[1:].tolist(), crops, strict=True):
             self._pieces[number] = [crop]
             self._parent[number] = number
             area = -(-crop.frame.box.area // len(crops)) if shared else crop.frame.box.area
             self._groups[number] = _Group([number], 0, len(crop.pixels), area * len(maps))
             self._values += area * len(maps)
+        self._next_piece += len(found)
         return numbers
 
     def _arrive(
@@ -322,11 +302,11 @@ class Stitcher:
             del self._parent[number]
         self._values -= group.values
         large = LargeClump(tuple(crops), self._limits)
-        area, pixels = large.box.area, sum(len(crop.pixels) for crop in crops)
+        box = large.box
+        area, pixels = box.area, sum(len(crop.pixels) for crop in crops)
         if group.divided or area > self._limits.pixels or (area > _DENSE_PIXELS and area > _SPARSE * pixels):
             return large
-        window = next(large.windows())
-        return Clump(window.box, window.mask, window.maps)
+        return Clump(box, *joined(crops, box))
 
     def _relieve(self, touched: set[int]) -> list[Clump | LargeClump]:
         """Hand on, as far as they have come, clumps over the limit; all open ones where together they are over it."""

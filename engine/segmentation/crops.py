@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,24 +81,78 @@ def inside_box(rows: NDArray[np.int64], cols: NDArray[np.int64], box: Box) -> ND
     return (rows >= box.row) & (rows < box.row_end) & (cols >= box.col) & (cols < box.col_end)
 
 
-def crop_of(box: Box, labels: NDArray[np.int32], label: int, place: Box, maps: NDArray[np.float32]) -> Crop:
-    """Return a label's pixels with a copy of the maps of its box."""
-    context = (maps.shape[1] - box.height) // 2
-    around = Box(place.row, place.col, place.height + 2 * context, place.width + 2 * context)
-    frame = Frame(place.shift(box.row, box.col), maps[(slice(None), *around.slices())].copy())
-    return Crop(frame, np.flatnonzero(labels[place.slices()] == label).astype(np.int32))
+def crops_of(
+    box: Box, places: Sequence[Box], pixels: Sequence[NDArray[np.int32]], maps: NDArray[np.float32]
+) -> list[Crop]:
+    """Return clumps of a block, each with a copy of the maps of its box.
+
+    Parameters
+    ----------
+    box : Box
+        The block.
+    places : sequence of Box
+        The clumps' boxes, counted from the block's corner.
+    pixels : sequence of (n,) int32
+        Flat indices into them.
+    maps : (channels, h + 2 context, w + 2 context) float32
+        Of the block and what lies around it.
+    """
+    around = maps.shape[1] - box.height
+    return [
+        Crop(
+            Frame(
+                place.shift(box.row, box.col),
+                maps[:, place.row : place.row_end + around, place.col : place.col_end + around].copy(),
+            ),
+            inside.copy(),
+        )
+        for place, inside in zip(places, pixels, strict=True)
+    ]
 
 
 def crops_of_one_frame(
-    box: Box, labels: NDArray[np.int32], chosen: NDArray[np.int64], maps: NDArray[np.float32]
+    box: Box, places: Sequence[Box], pixels: Sequence[NDArray[np.int32]], maps: NDArray[np.float32]
 ) -> list[Crop]:
-    """Return the chosen labels' pixels, with one copy of the block's maps."""
+    """Return clumps of a block, as `crops_of`, with one copy of the block's maps."""
     frame = Frame(box, maps.copy())
-    flat = labels.reshape(-1)
-    wanted = np.zeros(int(labels.max()) + 1, bool)
-    wanted[chosen] = True
-    pixels = np.flatnonzero(wanted[flat]).astype(np.int32)
-    pixels = pixels[np.argsort(flat[pixels], kind="stable")]
-    ends = np.searchsorted(flat[pixels], chosen, side="right")
-    starts = np.searchsorted(flat[pixels], chosen, side="left")
-    return [Crop(frame, pixels[a:b].copy()) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+    return [
+        Crop(frame, _flat(inside, place, Box(0, 0, *box.shape)).astype(np.int32))
+        for place, inside in zip(places, pixels, strict=True)
+    ]
+
+
+def _flat(pixels: NDArray[np.int32], place: Box, box: Box) -> NDArray[np.int64]:
+    """Turn flat indices into `place` into those into `box`, which holds it."""
+    rows, cols = np.divmod(pixels.astype(np.int64), place.width)
+    return (rows + (place.row - box.row)) * box.width + cols + (place.col - box.col)
+
+
+def joined(crops: Sequence[Crop], box: Box) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Return the mask and the maps of one clump.
+
+    Parameters
+    ----------
+    crops : sequence of Crop
+        All of its pixels.
+    box : Box
+        The smallest box around their frames.
+
+    Returns
+    -------
+    mask : (h, w) bool
+    maps : (channels, h + 2 context, w + 2 context) float32
+        0 where no frame lies.
+    """
+    mask, first = np.zeros(box.area, bool), crops[0].frame
+    if all(crop.frame is first for crop in crops):
+        for crop in crops:
+            mask[crop.pixels] = True
+        return mask.reshape(box.shape), first.maps
+    around = 2 * first.context
+    maps = np.zeros((len(first.maps), box.height + around, box.width + around), np.float32)
+    for crop in crops:
+        place = crop.frame.box
+        mask[_flat(crop.pixels, place, box)] = True
+        top, left = place.row - box.row, place.col - box.col
+        maps[:, top : top + place.height + around, left : left + place.width + around] = crop.frame.maps
+    return mask.reshape(box.shape), maps

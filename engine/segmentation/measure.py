@@ -223,7 +223,7 @@ def unpacked_pixels(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def objects_of(
     labels: NDArray[Any],
-    scores: NDArray[np.float32],
+    scores: NDArray[np.float32] | None,
     origin: Box,
     mpp: float | None,
     settings: MeasurementSettings = SHAPE_ONLY,
@@ -235,8 +235,8 @@ def objects_of(
     ----------
     labels : (H, W) integer array
         0 is background; a label need not be connected.
-    scores : (H, W) float32
-        The post-processor's score of each pixel, 0..1.
+    scores : (H, W) float32 or None
+        The post-processor's score of each pixel, 0..1; None leaves the probability 0, for who knows it by nucleus.
     origin : Box
         Where the block lies on the slide, in pixels at the model's scale; only its first row and column are used.
     mpp : float or None
@@ -261,7 +261,8 @@ def objects_of(
     corner = np.array([origin.row, origin.col], np.int64)
     if corner.min() <= -MAX_SMOOTH_EXTENT or (corner + labels.shape).max() >= MAX_SMOOTH_EXTENT:
         raise ValueError(f"a block at {origin.row}, {origin.col} lies beyond {MAX_SMOOTH_EXTENT} px")
-    measurements = measure(found, label_sums(labels, scores), mpp, settings.families)
+    sums = np.zeros(len(found)) if scores is None else label_sums(labels, scores)
+    measurements = measure(found, sums, mpp, settings.families)
     if settings.needs_pixels:
         if rgb is None:
             raise ValueError("stains are measured on the block's pixels, and there are none")

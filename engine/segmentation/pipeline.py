@@ -201,7 +201,8 @@ class SlidePipeline:
         waiting = 0
         for row, col in self._unit_indices(self._first_row):
             cores = self._patches(row, col)
-            unit = Unit(row, col, self._grid.unit_box(row, col), len(cores))
+            whole = len(cores) == sum(1 for _ in self._grid.patches_of(row, col))
+            unit = Unit(row, col, self._grid.unit_box(row, col), len(cores), whole)
             if not cores:
                 ahead.append((unit, None, None))
             for core in cores:
@@ -321,7 +322,7 @@ class SlidePipeline:
         rgb = unpacked_pixels(_inner(maps[-1], context)) if self._inputs.measurements.needs_pixels else None
         maps = maps[: self._channels]
         found = find_nuclei(post, maps, np.pad(mask, context) if context else mask, self._inputs.rule)
-        score = _inner(post.score(maps[: len(post.maps)]), context)
+        score = None if found.scores is not None else _inner(post.score(maps[: len(post.maps)]), context)
         labels = _inner(found.labels, context)
         objects = objects_of(labels, score, origin, self._inputs.view.scale.mpp, self._inputs.measurements, rgb)
         objects = with_found(objects, found)

@@ -26,13 +26,14 @@ class Patch:
 class Unit:
     """A unit in progress: its maps fill up patch by patch; None is background.
 
-    Where pixels are measured they are one more plane behind the maps.
+    Where pixels are measured they are one more plane behind the maps. `whole` says that every patch is computed.
     """
 
     row: int
     col: int
     box: Box
     missing: int
+    whole: bool = False
     maps: NDArray[np.float32] | None = None
     tiles: int = 0
     pixels: int = 0
@@ -40,7 +41,8 @@ class Unit:
     def place(self, core: Box, tile: NDArray[np.float32], packed: NDArray[np.float32] | None) -> int:
         """Put the maps and the packed pixels of a patch's middle into place; return the number of pixels."""
         if self.maps is None:
-            self.maps = np.zeros((len(tile) + (packed is not None), *self.box.shape), np.float32)
+            make = np.empty if self.whole else np.zeros
+            self.maps = make((len(tile) + (packed is not None), *self.box.shape), np.float32)
         shared = core.intersect(self.box)
         self.maps[(slice(len(tile)), *shared.slices(self.box))] = tile[(slice(None), *shared.slices(core))]
         if packed is not None:

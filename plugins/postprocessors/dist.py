@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.ext.dynamics import dynamics_watershed
+from nuclix.ext.label_sums import label_means
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,7 @@ class Dist:
 
     def raw_scores(self, maps: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return (N,) mean predicted distances of the nuclei with labels 1..N, in px."""
-        count = int(labels.max(initial=0)) + 1
-        areas = np.bincount(labels.ravel(), minlength=count)[1:]
-        return np.bincount(labels.ravel(), maps[0].ravel(), count)[1:] / np.maximum(areas, 1)
+        return label_means(labels, maps[0])
 
     def calibrated(self, raw: Sequence[float], probability: Sequence[float]) -> Mapping[str, Any]:
         """Return the parameters of scores that follow the function through these points."""

@@ -47,6 +47,7 @@ class TiffSlideReader(SlideReader):
     def __init__(self, layout: TiffLayout, file: RandomAccessFile) -> None:
         self.info = layout.info
         self._pages = layout.pages
+        self._empty = [[page.empty for page in level] for level in layout.pages]
         self._file = file
         self._cache = TileCache(CACHE_BYTES)
         self._open = True
@@ -54,7 +55,7 @@ class TiffSlideReader(SlideReader):
         self._tolerated = 0
         self._bad: set[tuple[int, int, int]] = set()
         self._missing = (
-            0 if layout.blank_by_format else sum(int(page.empty.sum()) for level in self._pages for page in level)
+            0 if layout.blank_by_format else sum(int(empty.sum()) for level in self._empty for empty in level)
         )
         simple = all(len(level) == 1 and level[0].place.row == level[0].place.col == 0 for level in self._pages)
         first = tuple(level[0] for level in self._pages)
@@ -175,7 +176,7 @@ class TiffSlideReader(SlideReader):
     def _tile(self, source: tuple[int, int], index: int) -> NDArray[np.uint8]:
         """Return a tile; one that is missing, or damaged within what is tolerated, as background."""
         page = self._pages[source[0]][source[1]]
-        if page.empty[index]:
+        if self._empty[source[0]][source[1]][index]:
             return self._cache.get(("empty", *source, index), lambda: self._missing_tile(source, index))
         try:
             return self._decoded(source, index)

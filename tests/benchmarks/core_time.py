@@ -2,7 +2,7 @@
 
 python tests/benchmarks/core_time.py SLIDE [--model MODEL] [--measure shape,stain] [--repeat N] [--profile STAGE]
 
-Processor time of each thread is counted, so that other programs on the machine hardly matter. The network runs on its own
+Processor time of each thread is counted, so that other programs on the machine hardly matter. The network runs on one
 thread alone. One line of JSON is written, with the SHA-256 of the result.
 """
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from nuclix.ext.label_sums import label_sums
+from nuclix.ext.label_sums import label_means, label_sums
 from nuclix.ext.outlines import label_outlines
 from rings import gallery, label_images
 
@@ -66,3 +67,23 @@ def test_what_does_not_fit_is_refused() -> None:
         label_sums(labels, np.ones((3, 4), np.complex64))
     with pytest.raises(TypeError, match="whole numbers"):
         label_sums(np.ones((3, 4)), np.ones((3, 4)))
+
+
+@given(labels=arrays(np.int32, (6, 9), elements=st.integers(0, 5)), seed=st.integers(0, 99))
+def test_means_are_those_of_bincount_to_the_last_bit(labels: np.ndarray, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=labels.shape).astype(np.float32)
+    count = int(labels.max()) + 1
+    areas = np.bincount(labels.ravel(), minlength=count)[1:]
+    wanted = np.bincount(labels.ravel(), values.ravel(), count)[1:] / np.maximum(areas, 1)
+    np.testing.assert_array_equal(label_means(labels, values), wanted)
+    np.testing.assert_array_equal(label_means(np.asfortranarray(labels), np.asfortranarray(values)), wanted)
+
+
+def test_means_take_labels_and_floats_only() -> None:
+    labels = np.zeros((2, 3), np.int32)
+    with pytest.raises(ValueError, match="negative"):
+        label_means(labels - 1, np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match="shape"):
+        label_means(labels, np.zeros((3, 2), np.float32))
+    with pytest.raises(TypeError):
+        label_means(labels, np.zeros((2, 3)))
