@@ -19,15 +19,19 @@ typedef float Lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(s
 FILTER(filter_even, +)
 FILTER(filter_odd, -)
 
-/* Widen low..high by n values; what is no number is passed over. */
-ROW void widen_limits(ptrdiff_t n, const float *row, float *low, float *high) {
-    float least = *low, most = *high;
+/* Widen the limits of two slopes, low and high of one and then of the other; what is no number is passed over. */
+ROW void widen_limits(ptrdiff_t n, const float *one, const float *two, float *limits) {
+    float low0 = limits[0], high0 = limits[1], low1 = limits[2], high1 = limits[3];
     for (ptrdiff_t c = 0; c < n; c++) {
-        least = row[c] < least ? row[c] : least;
-        most = row[c] > most ? row[c] : most;
+        low0 = one[c] < low0 ? one[c] : low0;
+        high0 = one[c] > high0 ? one[c] : high0;
+        low1 = two[c] < low1 ? two[c] : low1;
+        high1 = two[c] > high1 ? two[c] : high1;
     }
-    *low = least;
-    *high = most;
+    limits[0] = low0;
+    limits[1] = high0;
+    limits[2] = low1;
+    limits[3] = high1;
 }
 
 /* How far below the highest a slope lies, in parts of `span`. */

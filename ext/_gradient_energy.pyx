@@ -15,7 +15,7 @@ include "_component_runs.pxi"
 cdef extern from "_binomial.h" nogil:
     void filter_even(Py_ssize_t n, int radius, const float* weights, const float** taps, float* out)
     void filter_odd(Py_ssize_t n, int radius, const float* weights, const float** taps, float* out)
-    void widen_limits(Py_ssize_t n, const float* row, float* low, float* high)
+    void widen_limits(Py_ssize_t n, const float* one, const float* two, float* limits)
     void invert_energy(Py_ssize_t n, float* one, const float* two, const float* highs, const float* spans, float limit,
                        uint8_t* calm)
     void binomial_row(Py_ssize_t n, const float* above, const float* row, const float* below, float* sums, float* out)
@@ -136,7 +136,8 @@ cdef void slope_part(const Filter* filter, const float* image, Py_ssize_t height
     for k in range(2 * radius + 1):
         near = row + k - radius
         filter.taps[k] = (image + near * width if 0 <= near < height else filter.zeros) + left
-    memset(filter.line, 0, (last - first + 2 * radius) * sizeof(float))
+    memset(filter.line, 0, (left - (first - radius)) * sizeof(float))
+    memset(filter.line + right - (first - radius), 0, (last + radius - right) * sizeof(float))
     if downwards:
         filter_odd(right - left, radius, filter.slope, filter.taps, filter.line + left - (first - radius))
     else:
@@ -168,52 +169,57 @@ cdef void slope_row(const Clumps* clumps, const Filter* filter, const float* ima
         slope_part(filter, image, clumps.height, clumps.width, row, first, last, downwards, out)
 
 
-cdef void find_limits(const Clumps* clumps, const float* slopes, int which) noexcept nogil:
+cdef void widen_row(const Clumps* clumps, Py_ssize_t row, const float* one, const float* two) noexcept nogil:
+    """Widen the limits of clumps by the slopes of a row."""
     cdef const Run* run
+    cdef float* limits
     cdef Py_ssize_t k
-    for k in range(clumps.runs.count):
+    for k in range(clumps.starts[row], clumps.starts[row + 1]):
         run = &clumps.runs.items[k]
         if run.parent >= 0:
-            widen_limits(run.stop - run.start, slopes + run.row * clumps.width + run.start,
-                         &clumps.limits[4 * run.parent + 2 * which], &clumps.limits[4 * run.parent + 2 * which + 1])
+            limits = clumps.limits + 4 * run.parent
+            widen_limits(run.stop - run.start, one + run.start, two + run.start, limits)
 
 
-cdef void find_calm(const Clumps* clumps, float* one, const float* two, float limit, uint8_t* calm) noexcept nogil:
-    """Turn one slope into 1 - energy, 0 outside the clumps, and set the bytes of `calm`, a frame of zeros."""
-    cdef Py_ssize_t row, k, at, pitch = clumps.width + 2 * MARGIN
-    cdef int32_t last
+cdef void calm_row(const Clumps* clumps, Py_ssize_t row, float* one, const float* two, float limit, uint8_t* calm,
+                   uint8_t* inside) noexcept nogil:
+    """Turn one slope of a row into 1 - energy, 0 outside the clumps; set the bytes of `calm` and `inside`."""
+    cdef Py_ssize_t k, size
+    cdef int32_t last = 0
     cdef float[2] highs
     cdef float[2] spans
     cdef const float* limits
     cdef const Run* run
-    for row in range(clumps.height):
-        last = 0
-        for k in range(clumps.starts[row], clumps.starts[row + 1]):
-            run = &clumps.runs.items[k]
-            if run.parent < 0:
-                continue
-            limits = clumps.limits + 4 * run.parent
-            highs[0], highs[1] = limits[1], limits[3]
-            spans[0] = limits[1] - limits[0] if limits[1] > limits[0] else 0
-            spans[1] = limits[3] - limits[2] if limits[3] > limits[2] else 0
-            at = row * clumps.width + run.start
-            memset(one + row * clumps.width + last, 0, (run.start - last) * sizeof(float))
-            invert_energy(run.stop - run.start, one + at, two + at, highs, spans, limit,
-                          calm + (row + MARGIN) * pitch + MARGIN + run.start)
-            last = run.stop
-        memset(one + row * clumps.width + last, 0, (clumps.width - last) * sizeof(float))
+    for k in range(clumps.starts[row], clumps.starts[row + 1]):
+        run = &clumps.runs.items[k]
+        if run.parent < 0:
+            continue
+        limits = clumps.limits + 4 * run.parent
+        highs[0], highs[1] = limits[1], limits[3]
+        spans[0] = limits[1] - limits[0] if limits[1] > limits[0] else 0
+        spans[1] = limits[3] - limits[2] if limits[3] > limits[2] else 0
+        size = run.stop - run.start
+        memset(one + last, 0, (run.start - last) * sizeof(float))
+        invert_energy(size, one + run.start, two + run.start, highs, spans, limit, calm + run.start)
+        memset(inside + run.start, 1, size)
+        last = run.stop
+    memset(one + last, 0, (clumps.width - last) * sizeof(float))
 
 
-cdef int smooth_rows(const float* image, Py_ssize_t height, Py_ssize_t width, const float* zeros,
-                     float* out) noexcept nogil:
-    """Write the 3 x 3 binomial mean; beyond the image there are zeros. Return -1 without memory."""
+cdef int find_energy(const Clumps* clumps, float* one, float* two, float limit, const float* zeros, uint8_t* calm,
+                     uint8_t* inside) noexcept nogil:
+    """Turn slopes into smoothed heights, in `two`, and calm pixels, in a frame of zeros; return -1 without memory."""
+    cdef Py_ssize_t height = clumps.height, width = clumps.width, row
     cdef float* sums = <float*> calloc(width + 2, sizeof(float))
-    cdef Py_ssize_t row
     if sums == NULL:
         return -1
-    for row in range(height):
-        binomial_row(width, image + (row - 1) * width if row else zeros, image + row * width,
-                     image + (row + 1) * width if row + 1 < height else zeros, sums + 1, out + row * width)
+    for row in range(height + 1):
+        if row < height:
+            calm_row(clumps, row, one + row * width, two + row * width, limit,
+                     calm + (row + MARGIN) * (width + 2 * MARGIN) + MARGIN, inside + row * width)
+        if row > 0:             # the row before, now that it has both neighbours
+            binomial_row(width, one + (row - 2) * width if row > 1 else zeros, one + (row - 1) * width,
+                         one + row * width if row < height else zeros, sums + 1, two + (row - 1) * width)
     free(sums)
     return 0
 
@@ -242,12 +248,11 @@ def energies(const uint8_t[:, ::1] mask, const float[:, ::1] horizontal, const f
     """
     cdef Clumps clumps
     cdef Filter filter
-    cdef Py_ssize_t height = mask.shape[0], width = mask.shape[1], row, k
+    cdef Py_ssize_t height = mask.shape[0], width = mask.shape[1], row
     cdef Py_ssize_t frame = (height + 2 * MARGIN) * (width + 2 * MARGIN)
     cdef float* one = <float*> malloc(max(height * width * <Py_ssize_t> sizeof(float), 2 * frame))
     cdef float* two = &heights[0, 0]
     cdef uint8_t* calm = <uint8_t*> calloc(frame, 1)
-    cdef const Run* run
     cdef int status = -1
     memset(&clumps, 0, sizeof(Clumps))
     memset(&filter, 0, sizeof(Filter))
@@ -258,15 +263,9 @@ def energies(const uint8_t[:, ::1] mask, const float[:, ::1] horizontal, const f
             for row in range(height):
                 slope_row(&clumps, &filter, &horizontal[0, 0], row, False, one + row * width)
                 slope_row(&clumps, &filter, &vertical[0, 0], row, True, two + row * width)
-            if not high > low:
-                find_limits(&clumps, one, 0)
-                find_limits(&clumps, two, 1)
-            find_calm(&clumps, one, two, limit, calm)
-            for k in range(clumps.runs.count):
-                run = &clumps.runs.items[k]
-                if run.parent >= 0:
-                    memset(&inside[run.row, run.start], 1, run.stop - run.start)
-            status = smooth_rows(one, height, width, filter.zeros, two)
+                if not high > low:
+                    widen_row(&clumps, row, one + row * width, two + row * width)
+            status = find_energy(&clumps, one, two, limit, filter.zeros, calm, &inside[0, 0])
             if status == 0:
                 status = find_markers(&clumps, calm, <uint8_t*> one, min_marker, &markers[0, 0])
         release(&clumps, &filter)
@@ -277,3 +276,4 @@ def energies(const uint8_t[:, ::1] mask, const float[:, ::1] horizontal, const f
 
 
 include "_calm_regions.pxi"
+include "_label_holes.pxi"

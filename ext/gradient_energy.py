@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nuclix.ext import _flooding, _gradient_energy
 from nuclix.ext._check import as_image, as_mask, check_shape
+from nuclix.ext.boxes import label_boxes
 
 FOUR = 4
 
@@ -125,3 +126,41 @@ def split_by_gradients(
     )  # fmt: skip
     _flooding.flood_clumps(heights, inside, out, out, np.nan, 0.0, 0, FOUR, False)  # a clump's markers are read first
     return out
+
+
+def fill_label_holes(labels: NDArray[np.int32], clumps: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Give labels the pixels that they enclose, but only those of their own clump.
+
+    A pixel is enclosed if no path of 4-neighbours leads from it around the label to infinity. So what lies in a
+    clump depends on that clump alone: a clump inside the ring of another is not swallowed.
+
+    Parameters
+    ----------
+    labels : (H, W) int32
+        0 is background; a label lies in one clump. Labels are filled in rising order.
+    clumps : (H, W) int32
+        Labels of clumps; 0 is background.
+
+    Returns
+    -------
+    (H, W) int32
+        A new array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays are not int32 images of one shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ring = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.int32)
+    >>> fill_label_holes(ring, np.ones((3, 3), np.int32))[1]
+    array([1, 1, 1], dtype=int32)
+    """
+    image = as_image(labels, "labels", (np.int32,)).copy()
+    owners = as_image(clumps, "clumps", (np.int32,))
+    check_shape(owners, image.shape, "clumps")
+    if image.size:
+        _gradient_energy.fill_label_holes(image, owners, label_boxes(image, int(image.max())))
+    return image
