@@ -1,11 +1,12 @@
 """Write the model file of `dist-kumar16` from the checkpoint of a training on all images.
 
-    python docs/papers/release.py kumar16 dsb2018 v2.training/checkpoint.pt fold.training/checkpoint.pt v2.pt --out dist-kumar16.pt
+    python docs/papers/release.py kumar16 dsb2018 v3.training/checkpoint.pt v3.pt --held-out fold.training/checkpoint.pt --out dist-kumar16.pt
+    python docs/papers/release.py kumar16 dsb2018 v3.training/checkpoint.pt v3.pt --earlier v2.pt --out dist-kumar16.pt
 
-The card is that of `v2.pt`, which `nuclix train --train-on-all` wrote. Its scores are those of a network that did not see the
-validation images, trained in the same way on the others, whose detection scores are calibrated too; and those of the model
-itself on the H&E images of whole fields of dsb2018 that it was not trained on. Weights are rounded to bfloat16, in which CPUs
-compute with them, and the file is compressed: half the size.
+The card is that of `v3.pt`, which `nuclix train --train-on-all` wrote. Its scores are those of a network that did not see the
+validation images, trained in the same way on the others, whose detection scores are calibrated too (both may come from the card
+of an earlier version); and those of the model itself on the H&E images of whole fields of dsb2018 that it was not trained on.
+Weights are rounded to bfloat16, in which CPUs compute with them, and the file is compressed: half the size.
 
 The network for OpenVINO is added last, from the finished file:
 
@@ -27,7 +28,8 @@ import torch
 from calibrate import DIGITS
 
 from nuclix.engine.inference.batch_norm import fold_batch_norm
-from nuclix.engine.inference.model_file import load_model, save_model
+from nuclix.engine.inference.model_file import load_model, read_card, save_model
+from nuclix.engine.model_card import ModelCard
 from nuclix.engine.parameters import as_mapping
 from nuclix.engine.training.calibration import fit_curve, judged, reliability
 from nuclix.engine.training.dataset import load_dataset
@@ -38,10 +40,9 @@ from nuclix.engine.training.state import load_average
 from nuclix.engine.training.validation import make_postprocessor
 from nuclix.plugins.recipes.dist import DistRecipe
 
-RECIPE = DistRecipe(root=True, auxiliary=0.5, border=3, n_feat_inner=80)
-
-
-EXECUTION = Execution.of("cpu", "bfloat16")
+RECIPE = DistRecipe(root=True, auxiliary=0.5, centre=0.5, border=3, n_feat_inner=80)
+EXECUTION = Execution.of("cpu", "auto")
+VALIDATED = "validation, by a network trained in the same way without these images"
 
 
 def main() -> None:
@@ -50,12 +51,29 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with images/ and labels/")
     parser.add_argument("other", type=Path, help="folder of dsb2018, with groups.csv")
     parser.add_argument("checkpoint", type=Path, help="of the training on all images")
-    parser.add_argument("held_out", type=Path, help="checkpoint of a training without the validation images")
     parser.add_argument("trained", type=Path, help="model file of the training on all images")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--held-out", type=Path, help="checkpoint of a training without the validation images")
+    source.add_argument("--earlier", type=Path, help="earlier version whose validation and score calibration stay")
     parser.add_argument("--split", type=Path, default=Path("plugins/recipes/kumar16.csv"), help="CSV (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="the model file to write")
     args = parser.parse_args()
     card = load_model(args.trained).card
+    found = calibrated(card, args) if args.held_out else inherited(card, read_card(args.earlier))
+    network = averaged(args.checkpoint)
+    others = [item for item in load_dataset(args.other).validation if item.name.startswith("he_")]
+    maps = predict(RECIPE, network, others, EXECUTION)
+    held_out = {"mean": rows(others, maps, found.parameters)["mean"]}
+    if (judgement := reliability(judged(RECIPE, others, maps, found.parameters))) is not None:
+        print("detection scores on the held-out H&E images of dsb2018:", as_mapping(judgement))
+    scores = {**found.scores, "held-out H&E images of dsb2018": held_out}
+    save_model(args.out, rounded(RECIPE.exported(network)), replace(found, scores=scores, name=args.out.stem))
+    compress(args.out)
+    print(f"{args.out}: {args.out.stat().st_size} bytes, {held_out}")
+
+
+def calibrated(card: ModelCard, args: argparse.Namespace) -> ModelCard:
+    """Return the card with the scores and the calibration of a network that did not see the validation images."""
     images = load_dataset(args.data, SplitOptions(args.split), RECIPE.scale.mpp).validation
     maps = predict(RECIPE, averaged(args.held_out), images, EXECUTION)
     items = judged(RECIPE, images, maps, card.parameters)
@@ -65,17 +83,17 @@ def main() -> None:
     points = ([round(float(value), DIGITS) for value in part] for part in (curve.raw, curve.probability))
     parameters = {**card.parameters, **make_postprocessor(RECIPE, card.parameters).calibrated(*points)}
     training = {**card.training, "calibrated scores": as_mapping(found)}
-    network = averaged(args.checkpoint)
-    others = [item for item in load_dataset(args.other).validation if item.name.startswith("he_")]
-    own = predict(RECIPE, network, others, EXECUTION)
-    scores = {
-        "validation, by a network trained in the same way without these images": rows(images, maps, card.parameters),
-        "held-out H&E images of dsb2018": {"mean": rows(others, own, card.parameters)["mean"]},
-    }
-    card = replace(card, scores=scores, name=args.out.stem, parameters=parameters, training=training)
-    save_model(args.out, rounded(RECIPE.exported(network)), card)
-    compress(args.out)
-    print(f"{args.out}: {args.out.stat().st_size} bytes, {as_mapping(found)}")
+    return replace(
+        card, parameters=parameters, training=training, scores={VALIDATED: rows(images, maps, card.parameters)}
+    )
+
+
+def inherited(card: ModelCard, earlier: ModelCard) -> ModelCard:
+    """Return the card with an earlier version's validation scores and calibration."""
+    names = ("score_distance", "score_probability")
+    parameters = {**card.parameters, **{name: earlier.parameters[name] for name in names}}
+    training = {**card.training, "calibrated scores": earlier.training["calibrated scores"]}
+    return replace(card, parameters=parameters, training=training, scores={VALIDATED: earlier.scores[VALIDATED]})
 
 
 def rows(images: Any, maps: Any, parameters: Any) -> dict[str, dict[str, float]]:
