@@ -6,6 +6,7 @@ Everything runs in this process, on threads: there is no state outside of what i
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ from nuclix.engine.segmentation.hooks import Progress
 from nuclix.engine.segmentation.slide import SegmentationContext
 
 if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
     from nuclix.engine.inference.patch_predictor import PatchPredictor
     from nuclix.engine.inference.tiling import TileGrid
     from nuclix.engine.segmentation.measure import MeasurementSettings
@@ -113,7 +116,7 @@ def segment(
     slide: str | Path | SlideReader,
     model: Model,
     *,
-    region: Box | Sequence[int] | None = None,
+    region: Box | Sequence[int] | BaseGeometry | None = None,
     tissue: bool = True,
     mpp: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -126,10 +129,10 @@ def segment(
         A file, or what `open_slide` returned; a reader stays open.
     model : Model
         From `load_model`.
-    region : Box or (x, y, width, height), optional
+    region : Box, (x, y, width, height) or shapely geometry, optional
         In pixels of the full resolution, counted from the corner of what QuPath shows. Only the patches that the
-        region needs are computed; nuclei whose centroid lies in it are returned, and they equal those of the whole
-        slide.
+        region needs are computed (of a polygon, its bounding box); nuclei whose centroid lies in it are returned, and
+        they equal those of the whole slide.
     tissue : bool
         Skip background (regions without tissue).
     mpp : float, optional
@@ -163,7 +166,24 @@ def segment(
         check_upsampling(reader.info, scale, model.card.scale, model.context.config)
         view = SlideView(reader, model.card.scale, scale)
         job = _Job(model, view, scale, fingerprint(reader.info.path), on_progress or _ignore)
-        return job.nuclei(None if region is None else as_box(region), tissue)
+        if isinstance(region, Box | Sequence) or region is None:
+            return job.nuclei(None if region is None else as_box(region), tissue)
+        return _inside(job.nuclei(_bounding_box(region), tissue), region)
+
+
+def _bounding_box(shape: BaseGeometry) -> Box:
+    if shape.is_empty:
+        raise ValueError("the region is empty")
+    left, top, right, bottom = shape.bounds
+    return Box.between(math.floor(top), math.floor(left), math.floor(bottom) + 1, math.floor(right) + 1)
+
+
+def _inside(nuclei: Nuclei, shape: BaseGeometry) -> Nuclei:
+    """Return the nuclei whose centroid lies in a geometry or on its boundary."""
+    import shapely
+
+    row, col = nuclei.centroids.T
+    return nuclei[shapely.intersects_xy(shape, col, row)]
 
 
 def segment_image(

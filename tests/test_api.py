@@ -68,6 +68,16 @@ def test_a_slide_gives_the_bytes_of_nuclix_run(slide: Path, whole: Nuclei, tmp_p
     assert len(whole) > 200
 
 
+def test_a_polygon_has_the_nuclei_of_the_whole_slide(slide: Path, model: Model, whole: Nuclei) -> None:
+    shell, hole = [(200, 150), (900, 300), (700, 800), (150, 600)], [(400, 400), (600, 400), (600, 500), (400, 500)]
+    polygon = shapely.Polygon(shell, [hole])
+    inside = np.array([polygon.intersects(shapely.Point(col, row)) for row, col in whole.centroids])
+    assert 0 < inside.sum() < len(whole)
+    assert same(segment(slide, model, region=polygon), whole[inside])
+    with pytest.raises(ValueError, match="the region is empty"):
+        segment(slide, model, region=shapely.Polygon())
+
+
 @pytest.mark.parametrize(
     "region", [(300, 200, 700, 400), (0, 0, EDGE, 90), Box(780, 760, 120, 150), (1200, 1200, 500, 500)]
 )

@@ -134,8 +134,8 @@ IMPORT_NAMES = {
 # Extras for developing nuclix, which its packages do not import.
 DEVELOPMENT = {"test", "bench", "docs", "wheel"}
 # Installed for others' sake: imagecodecs has tifffile's decoders, openslide-bin is the library of openslide-python,
-# aiohttp reads addresses for fsspec.
-INDIRECT = {"imagecodecs", "openslide-bin", "aiohttp"}
+# aiohttp and s3fs read addresses for fsspec.
+INDIRECT = {"imagecodecs", "openslide-bin", "aiohttp", "s3fs"}
 
 
 def distributions(requirements: list[str]) -> set[str]:

@@ -6,8 +6,10 @@ import functools
 import http.server
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -39,15 +41,21 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         """Keep still."""
 
 
-@pytest.fixture
-def server(slide: Path) -> Iterator[str]:
-    handler = functools.partial(_Quiet, directory=str(slide.parent))
+@contextmanager
+def serving(kind: type[http.server.SimpleHTTPRequestHandler], folder: Path) -> Iterator[str]:
+    handler = functools.partial(kind, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{running.server_address[1]}"
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(slide: Path) -> Iterator[str]:
+    with serving(_Quiet, slide.parent) as address:
+        yield address
 
 
 def test_a_pattern_of_a_store_is_copied_once(store: str, slide: Path, tmp_path: Path) -> None:
@@ -75,6 +83,27 @@ def test_a_slide_of_a_web_server_is_a_slide_of_the_run(server: str, slide: Path,
     missing = replace(config, inputs=(f"{server}/none.tif",))
     with pytest.raises(UsageError, match=r"none\.tif: can't be read"):
         list_slides(missing, download=True)
+
+
+class _Lost(_Quiet):
+    """Ends the connection in the middle of every file but those named whole.tif."""
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        content = source.read()
+        outputfile.write(content if self.path.endswith("/whole.tif") else content[: len(content) // 2])
+        self.close_connection = True
+
+
+def test_a_lost_connection_is_said_and_leaves_no_part_of_a_file(slide: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    for name in ("whole.tif", "lost.tif"):
+        (slide.parent / name).write_bytes(slide.read_bytes())
+    with serving(_Lost, slide.parent) as address:
+        config = config_for(tmp_path / "out", tmp_path / "model.pt", f"{address}/whole.tif", f"{address}/lost.tif")
+        with pytest.raises(UsageError, match=r"/lost\.tif: can't be read \(Client"):
+            list_slides(config, download=True)
+    copies = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in copies) == ["source.json", "whole.tif"]
 
 
 @pytest.mark.parametrize(
