@@ -133,9 +133,9 @@ IMPORT_NAMES = {
 }  # fmt: skip
 # Extras for developing nuclix, which its packages do not import.
 DEVELOPMENT = {"test", "bench", "docs", "wheel"}
-# Installed for others' sake: imagecodecs has tifffile's decoders, openslide-bin is the library of openslide-python,
-# aiohttp and s3fs read addresses for fsspec.
-INDIRECT = {"imagecodecs", "openslide-bin", "aiohttp", "s3fs"}
+# Installed for others' sake: openslide-bin is the library of openslide-python, aiohttp and s3fs read addresses for
+# fsspec.
+INDIRECT = {"openslide-bin", "aiohttp", "s3fs"}
 
 
 def distributions(requirements: list[str]) -> set[str]:
