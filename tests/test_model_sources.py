@@ -17,6 +17,7 @@ import torch
 from end_to_end import make_model, make_slide
 from nuclix.engine.cli import main
 from nuclix.engine.errors import DeviceError, ModelError, PluginError
+from nuclix.engine.inference import model_file
 from nuclix.engine.inference.device import choose_device
 from nuclix.engine.inference.model_file import load_model, model_hash, read_card
 from nuclix.engine.inference.model_source import ModelSource, choose_source, source_of
@@ -138,6 +139,16 @@ def test_openvino_runs_torchscript_as_pytorch_does(tmp_path: Path) -> None:
     np.testing.assert_allclose(maps_of(path, "openvino"), maps_of(path, "torch"), atol=1e-6)
     with pytest.raises(DeviceError, match="cuda"):
         load_model(path, "cuda", runtime="openvino")
+
+
+def test_trust_reaches_the_source_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    path, seen = make_model(tmp_path / "red.pt"), []
+    load = model_file.load_torchscript
+    monkeypatch.setattr(model_file, "load_torchscript", lambda *a, **k: seen.append(k["trust"]) or load(*a, **k))
+    load_model(path, runtime="openvino")
+    load_model(path, runtime="openvino", trust=True)
+    assert seen == [False, True]
 
 
 def test_sources_follow_the_contract() -> None:

@@ -34,7 +34,7 @@ class OpenVinoSource:
         raise ModelError("OpenVINO has no model file of its own: pack TorchScript or ONNX")
 
     @classmethod
-    def load(cls, path: Path, card: ModelCard, device: str) -> Callable[[torch.Tensor], Any]:
+    def load(cls, path: Path, card: ModelCard, device: str, *, trust: bool = False) -> Callable[[torch.Tensor], Any]:
         """Return a callable that runs the network.
 
         Raises
@@ -57,7 +57,7 @@ class OpenVinoSource:
         except ImportError:
             raise ModelError(f"{path}: {INSTALL}") from None
         size = card.patch.size
-        module = load_torchscript(path, "cpu")
+        module = load_torchscript(path, "cpu", trust=trust)
         try:
             example = torch.zeros(1, 3, size, size, dtype=torch.uint8)
             model = openvino.convert_model(module, example_input=example, input=[-1, 3, size, size])
