@@ -235,7 +235,7 @@ def load_model(path: Path, device: str = "cpu", *, runtime: str = "auto", trust:
     if source is None:
         network: Any = load_torchscript(path, device, trust=trust, content=file.content)
     else:
-        network = source.load(path, file.card, device)
+        network = source.load(path, file.card, device, trust=trust)
         if path.read_bytes() != file.content:  # it reads the file once more
             raise ModelError(f"{path}: was replaced while it was loaded; run the same command again")
     module: torch.nn.Module = network

@@ -40,8 +40,11 @@ class ModelSource(Protocol):
         ...
 
     @classmethod
-    def load(cls, path: Path, card: ModelCard, device: str) -> Callable[[torch.Tensor], Any]:
-        """Return what computes a batch: a tensor of the card's input format to a tensor, tuple or dictionary."""
+    def load(cls, path: Path, card: ModelCard, device: str, *, trust: bool = False) -> Callable[[torch.Tensor], Any]:
+        """Return what computes a batch: a tensor of the card's input format to a tensor, tuple or dictionary.
+
+        With `trust`, a program in the file is not checked before it is loaded.
+        """
         ...
 
 

@@ -116,7 +116,7 @@ class ExportedSource:
         return buffer.getvalue()
 
     @classmethod
-    def load(cls, path: Path, card: ModelCard, device: str) -> Callable[[torch.Tensor], Any]:
+    def load(cls, path: Path, card: ModelCard, device: str, *, trust: bool = False) -> Callable[[torch.Tensor], Any]:
         """Return a callable that runs the network.
 
         Raises

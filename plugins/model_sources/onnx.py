@@ -72,7 +72,7 @@ class OnnxSource:
         return content + _field(_METADATA, entry)
 
     @classmethod
-    def load(cls, path: Path, card: ModelCard, device: str) -> Callable[[torch.Tensor], Any]:
+    def load(cls, path: Path, card: ModelCard, device: str, *, trust: bool = False) -> Callable[[torch.Tensor], Any]:
         """Return a callable that runs the network.
 
         Raises

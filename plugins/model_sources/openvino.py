@@ -50,7 +50,7 @@ class OpenVinoSource:
         raise ModelError("OpenVINO has no model file of its own: pack TorchScript or ONNX")
 
     @classmethod
-    def load(cls, path: Path, card: ModelCard, device: str) -> Callable[[torch.Tensor], Any]:
+    def load(cls, path: Path, card: ModelCard, device: str, *, trust: bool = False) -> Callable[[torch.Tensor], Any]:
         """Raise `ModelError`: it takes arrays; see `open`."""
         raise ModelError(f"{path}: OpenVINO does not compute tensors of PyTorch")
 

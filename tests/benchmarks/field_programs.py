@@ -1,4 +1,4 @@
-"""The post-processors of the field beside the programs of the methods' authors, on the same simulated maps.
+"""The post-processors of the field compared with the programs of the methods' authors, on the same simulated maps.
 
 Needs an environment with nuclix and OpenCV, and `stardist` and `cellpose` for their rows; one thread:
 
@@ -105,8 +105,8 @@ CASES: dict[str, tuple[Callable[..., Maps], Callable[[Maps], Any], dict[str, Cal
 PACKAGES = {stardist_program: "stardist", cellpose_program: "cellpose"}
 
 
-def least_ms(runs: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Return the least CPU time of each, taken in turn."""
+def min_ms(runs: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Return the shortest CPU time of each, taken in turn."""
     times = dict.fromkeys(runs, np.inf)
     for _ in range(ROUNDS):
         for name, run in runs.items():
@@ -126,7 +126,7 @@ def main() -> None:
         for who, other in others.items():
             if find_spec(PACKAGES.get(other, "numpy")):
                 runs[who] = lambda other=other, maps=maps: other(maps)
-        times = least_ms(runs)
+        times = min_ms(runs)
         mine = times.pop("nuclix")
         rest = ", ".join(f"{who} {ms:.0f} ({ms / mine:.1f} times)" for who, ms in times.items())
         sys.stdout.write(f"{name:20} nuclix {mine:.0f} ms; {rest}\n")
