@@ -39,14 +39,11 @@ class RuntimeFacts:
         Its number format.
     mean, largest : float
         Difference of its maps from PyTorch's in float32, on the patches that were given, in parts of their range.
-    bytes : int
-        What it adds to the file, with the other networks of its runtime.
     """
 
     precision: str
     mean: float
     largest: float
-    bytes: int
 
 
 def add_runtime(
@@ -84,12 +81,11 @@ def add_runtime(
     networks = runtime.pack(source, loaded.card, calibration)
     card = write_networks(source, out, loaded.card, name, networks)
     torch_maps = _torch_predictor(loaded.card, loaded.module)
-    size = out.stat().st_size - source.stat().st_size
     patches = list(calibration) or [trial]
     facts = []
     for precision in networks:
         other = _opened(runtime, out, card, precision)
-        facts.append(_compared(precision, torch_maps, other, patches, size))
+        facts.append(_compared(precision, torch_maps, other, patches))
     _check(facts, out)
     if INT8 in networks:
         write_networks(out, out, replace(card, quantisation=_quantisation(facts, patches)), name, networks)
@@ -110,13 +106,13 @@ def _opened(runtime: type[ArrayRuntime], path: Path, card: ModelCard, precision:
 
 
 def _compared(
-    precision: str, torch: PatchPredictor, other: PatchPredictor, patches: Sequence[NDArray[np.uint8]], size: int
+    precision: str, torch: PatchPredictor, other: PatchPredictor, patches: Sequence[NDArray[np.uint8]]
 ) -> RuntimeFacts:
     maps = [(torch([patch]), other([patch])) for patch in patches]
     extent = max(float(np.ptp(expected)) for expected, _ in maps) or 1.0
     apart = [np.abs(expected - found) / extent for expected, found in maps]
     mean, largest = float(np.mean([item.mean() for item in apart])), max(float(item.max()) for item in apart)
-    return RuntimeFacts(precision, mean, largest, size)
+    return RuntimeFacts(precision, mean, largest)
 
 
 def _check(facts: Sequence[RuntimeFacts], out: Path) -> None:

@@ -27,7 +27,7 @@ NAME = "openvino"
 INSTALL = "--runtime openvino needs OpenVINO: pip install openvino"
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 # Patches at the same time, one thread each. Threads that share a patch wait for each other after every layer, which
-# costs the more the busier the CPU is. Above so many, several threads share one, for each takes 0.2 GB.
+# costs the more the busier the CPU is. Above so many, several threads share one, for each has its own maps in memory.
 MAX_STREAMS = 8
 
 
