@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ from typing import Any
 import fsspec
 import pytest
 
-from end_to_end import config_for, make_slide
+from end_to_end import config_for, make_model, make_slide
 from nuclix.engine.batch.remote import local_inputs
 from nuclix.engine.batch.slide_table import list_slides
+from nuclix.engine.cli import main
 from nuclix.engine.errors import UsageError
 from nuclix.engine.slide.open import open_slide
 
@@ -59,16 +61,19 @@ def server(slide: Path) -> Iterator[str]:
 
 
 def test_a_pattern_of_a_store_is_copied_once(store: str, slide: Path, tmp_path: Path) -> None:
-    paths = [Path(path) for path in local_inputs([f"{store}/*.tif", "here.svs"], tmp_path / "copies", download=True)]
+    paths = [
+        Path(path) for path in local_inputs([f"{store}/*.tif", "here.svs"], tmp_path / "copies", download=True).paths
+    ]
     assert [path.name for path in paths] == ["a.tif", "b.tif", "here.svs"]
     assert all(path.read_bytes() == slide.read_bytes() for path in paths[:2])
     before = paths[0].stat().st_mtime_ns
     again = local_inputs([f"{store}/a.tif"], tmp_path / "copies", download=False)
-    assert again == (str(paths[0]),) and paths[0].stat().st_mtime_ns == before
+    assert again.paths == (str(paths[0]),) and paths[0].stat().st_mtime_ns == before
     fsspec.filesystem("memory").pipe("/bucket/a.tif", b"another file")
     with pytest.raises(UsageError, match="is not copied yet"):
         local_inputs([f"{store}/a.tif"], tmp_path / "copies", download=False)
-    assert Path(local_inputs([f"{store}/a.tif"], tmp_path / "copies", download=True)[0]).read_bytes() == b"another file"
+    (copied,) = local_inputs([f"{store}/a.tif"], tmp_path / "copies", download=True).paths
+    assert Path(copied).read_bytes() == b"another file"
 
 
 def test_a_slide_of_a_web_server_is_a_slide_of_the_run(server: str, slide: Path, tmp_path: Path) -> None:
@@ -94,16 +99,26 @@ class _Lost(_Quiet):
         self.close_connection = True
 
 
-def test_a_lost_connection_is_said_and_leaves_no_part_of_a_file(slide: Path, tmp_path: Path) -> None:
+def test_a_lost_connection_fails_one_slide_and_leaves_no_part_of_a_file(
+    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("aiohttp")
+    model = make_model(tmp_path / "model.pt")
     for name in ("whole.tif", "lost.tif"):
         (slide.parent / name).write_bytes(slide.read_bytes())
+    out = tmp_path / "out"
     with serving(_Lost, slide.parent) as address:
-        config = config_for(tmp_path / "out", tmp_path / "model.pt", f"{address}/whole.tif", f"{address}/lost.tif")
-        with pytest.raises(UsageError, match=r"/lost\.tif: can't be read \(Client"):
-            list_slides(config, download=True)
-    copies = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+        command = ["run", f"{address}/lost.tif", f"{address}/whole.tif", "--model", str(model), "--out", str(out)]
+        assert main([*command, "--no-tissue"]) == 1
+    said = capsys.readouterr()
+    assert re.search(r"/lost\.tif: can't be copied \(Client", said.out + said.err)
+    assert (out / "whole.geojson").is_file(), said.out + said.err
+    assert not (out / "lost.geojson").exists()
+    copies = [path for path in (out / ".nuclix" / "remote").rglob("*") if path.is_file()]
     assert sorted(path.name for path in copies) == ["source.json", "whole.tif"]
+    with serving(_Quiet, slide.parent) as address:
+        again = [text.replace(text[: text.rindex("/")], address) if "http" in text else text for text in command]
+        assert main([*again, "--no-tissue"]) == 0
 
 
 @pytest.mark.parametrize(

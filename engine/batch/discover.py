@@ -7,8 +7,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from nuclix.engine.batch.dicom import group_series
 from nuclix.engine.contracts import SlideReader
@@ -51,11 +52,14 @@ class SlideJob:
         Name of its results in the output folder, without suffix; with sub-folders as in the input folder.
     scale : UserScale
         What the user says of its scale.
+    problem : str
+        Why there is no such file, where it should have been copied from an address; empty for all others.
     """
 
     path: Path
     name: PurePosixPath
     scale: UserScale = field(default_factory=UserScale)
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,12 @@ def _line(reason: str, names: Sequence[str]) -> str:
     return f"passed over {len(names):,} ({reason}): {', '.join(names[:_EXAMPLES])}{more}"
 
 
-def discover(inputs: Sequence[str], out: Path, known: Mapping[str, str] | None = None) -> Discovery:
+def discover(
+    inputs: Sequence[str],
+    out: Path,
+    known: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] = MappingProxyType({}),
+) -> Discovery:
     """Turn files, folders and glob patterns into slides, each once, in the order given (folders: by name).
 
     Parameters
@@ -107,6 +116,8 @@ def discover(inputs: Sequence[str], out: Path, known: Mapping[str, str] | None =
     known : mapping of str to str, optional
         Paths of slides that have results in the output folder, by the name of those: it does not change because
         another slide of the same stem is added.
+    problems : mapping of str to str
+        Inputs that are slides although there is no file, and why.
 
     Raises
     ------
@@ -116,9 +127,11 @@ def discover(inputs: Sequence[str], out: Path, known: Mapping[str, str] | None =
     search = _Search(out.resolve(), installed_readers())
     found: dict[Path, PurePosixPath] = {}
     for text in inputs:
-        for path, name in _expand(text, search):
+        for path, name in [(Path(text), PurePosixPath(Path(text).name))] if text in problems else _expand(text, search):
             found.setdefault(path.resolve(), name)
-    return Discovery(_named(found, known or {}), search.lines())
+    missing = {Path(text).resolve(): problem for text, problem in problems.items()}
+    jobs = _named(found, known or {})
+    return Discovery(tuple(replace(job, problem=missing.get(job.path, "")) for job in jobs), search.lines())
 
 
 def _named(found: Mapping[Path, PurePosixPath], known: Mapping[str, str]) -> tuple[SlideJob, ...]:

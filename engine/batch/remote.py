@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,6 +26,30 @@ _SEVERAL_FILES = frozenset((".mrxs", ".vms", ".vmu", ".vsi", ".dcm"))
 _VERSIONS = ("ETag", "etag", "LastModified", "mtime", "last_modified", "created")
 
 
+@dataclass(frozen=True, slots=True)
+class LocalInputs:
+    """Inputs as paths.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        Files, folders and patterns.
+    problems : mapping of str to str
+        Why a copy could not be made, by its path in `paths`: a message for the user. There is no file then.
+    """
+
+    paths: tuple[str, ...]
+    problems: Mapping[str, str]
+
+
+class _CopyError(Exception):
+    """A file that is there could not be copied."""
+
+    def __init__(self, target: Path, message: str) -> None:
+        super().__init__(message)
+        self.target = target
+
+
 def is_remote(text: str) -> bool:
     """Return whether an input is the address of a file rather than a path.
 
@@ -34,7 +59,7 @@ def is_remote(text: str) -> bool:
     return _SCHEME in text
 
 
-def local_inputs(inputs: Sequence[str], folder: Path, *, download: bool) -> tuple[str, ...]:
+def local_inputs(inputs: Sequence[str], folder: Path, *, download: bool) -> LocalInputs:
     """Return inputs with the addresses among them replaced by local copies.
 
     Parameters
@@ -48,18 +73,20 @@ def local_inputs(inputs: Sequence[str], folder: Path, *, download: bool) -> tupl
 
     Returns
     -------
-    tuple of str
-        Paths.
+    LocalInputs
+        Paths, and which copies failed: one lost connection does not keep the other slides from being segmented.
 
     Raises
     ------
     UsageError
-        If an address can't be read, matches nothing, or needs a library that is not installed.
+        If an address does not exist, matches nothing, or needs a library that is not installed.
     """
-    return tuple(path for text in inputs for path in _local(text, folder, download))
+    problems: dict[str, str] = {}
+    paths = tuple(path for text in inputs for path in _local(text, folder, download, problems))
+    return LocalInputs(paths, problems)
 
 
-def _local(text: str, folder: Path, download: bool) -> Iterator[str]:
+def _local(text: str, folder: Path, download: bool, problems: dict[str, str]) -> Iterator[str]:
     if not is_remote(text):
         yield text
         return
@@ -67,7 +94,11 @@ def _local(text: str, folder: Path, download: bool) -> Iterator[str]:
     try:
         paths = _matches(system, path, text)
         for found in paths:
-            yield str(_copy(system, found, text, folder, download=download))
+            try:
+                yield str(_copy(system, found, text, folder, download=download))
+            except _CopyError as error:
+                problems[str(error.target)] = str(error)
+                yield str(error.target)
     except UsageError:
         raise
     except Exception as error:  # stores raise errors of their own libraries
@@ -126,6 +157,10 @@ def _copy(system: Any, path: str, text: str, folder: Path, *, download: bool) ->
     try:
         system.get_file(path, str(temporary))
         temporary.replace(target)
+    except Exception as error:  # stores raise errors of their own libraries
+        target.unlink(missing_ok=True)  # an earlier version of the file
+        message = f"{text}: can't be copied ({type(error).__name__}: {error}); run the same command again"
+        raise _CopyError(target, message) from error
     finally:
         temporary.unlink(missing_ok=True)
     replace_file(marker, state.encode(), durable=False)

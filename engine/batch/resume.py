@@ -155,6 +155,8 @@ class ResultChecker:
             return unchanged
         record = None if paths.record.is_symlink() else read_record(paths.record)
         known, files = self._known_result(job, record)
+        if job.problem:
+            return self._unreadable(job, known, job.problem)
         try:
             state = slide_state(job.path)
         except SlideError as error:

@@ -137,7 +137,7 @@ def list_slides(config: RunConfig, known: Mapping[str, str] | None = None, *, do
     listed = tuple(str(path) for path in table.mpp) if table is not None else ()
     out = config.output_folder
     inputs = local_inputs(config.inputs, remote_folder(out), download=download)
-    found = discover((*inputs, *listed), config.output_folder, known)
+    found = discover((*inputs.paths, *listed), config.output_folder, known, inputs.problems)
     check_side_files(config.regions, len(found.jobs), "--regions")
     check_side_files(config.tissue_mask, len(found.jobs), "--tissue-mask")
     box_regions(config.region)
