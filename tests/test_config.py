@@ -187,7 +187,10 @@ def test_a_wrong_type_is_named_with_file_and_key(item: OptionSpec, tmp_path: Pat
         ("mpp = nan", ["key 'mpp' must be a finite number"]),
         ("time_limit = inf", ["key 'time_limit' must be a finite number"]),
         ("retry = -1", ["key 'retry' must be from 0 to 100"]),
-        ("precision = 'half'", ["key 'precision' must be one of auto, float32, tf32, bfloat16, float16, not 'half'"]),
+        (
+            "precision = 'half'",
+            ["key 'precision' must be one of auto, float32, tf32, bfloat16, float16, int8, not 'half'"],
+        ),
         ("inputs = ['a', 3]", ["key 'inputs'", "expected str"]),
         ("threads = 2\nretry = = 3", ["not TOML", "line 2"]),
         ("threads", ["not TOML"]),

@@ -19,7 +19,7 @@ from nuclix.plugins.recipes._centre_distances import centre_distances
 if TYPE_CHECKING:
     import torch
 
-SLOPE_WEIGHT = 2.0  # of the error of slopes beside that of distances: HoVer-Net paper, section 3.1
+SLOPE_WEIGHT = 2.0  # of the error of slopes, that of distances being 1: HoVer-Net paper, section 3.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Time and memory of whole runs as slides grow, beside the plain script: a table in Markdown.
+"""Time and memory of whole runs as slides grow, and of the plain script: a table in Markdown.
 
 python tests/benchmarks/growth.py SLIDE [SLIDE ...] [--plain-up-to PX] [--repeat N] [--threads N]
 
