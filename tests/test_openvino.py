@@ -23,6 +23,7 @@ from nuclix.engine.inference.model_file import find_model, load_model, read_card
 from nuclix.engine.inference.prediction_cache import PredictionCache
 from nuclix.engine.inference.runtime import ArrayRuntime, resolve_runtime
 from nuclix.engine.model_card import ModelCard
+from nuclix.engine.segmentation import pack_runtime
 from nuclix.engine.segmentation.pack_runtime import add_runtime
 from nuclix.engine.segmentation.preparation import open_network
 from nuclix.plugins.model_sources._openvino_graph import check_graph
@@ -90,6 +91,19 @@ def test_the_maps_are_those_of_pytorch(plain: Path, packed: Path) -> None:
     np.testing.assert_allclose(maps_of(packed, runtime="openvino"), maps_of(plain, runtime="torch"), atol=1e-5)
     converted = maps_of(plain, runtime="openvino")  # when the run starts, by OpenVINO
     np.testing.assert_allclose(converted, maps_of(packed, runtime="openvino"), atol=1e-5)
+
+
+def test_a_model_whose_maps_would_differ_stays_as_it_is(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the packed file is to replace it."""
+    path = tmp_path / "model.pt"
+    path.write_bytes(plain.read_bytes())
+    monkeypatch.setattr(pack_runtime, "TOLERANCE", -1.0)
+    with pytest.raises(ModelError, match="not written: its maps would differ"):
+        add_runtime(path, path, "openvino", patches(1)[0])
+    assert path.read_bytes() == plain.read_bytes()
+    assert [item.name for item in tmp_path.iterdir()] == ["model.pt"]
 
 
 def test_mirror_images_are_averaged_as_in_pytorch(packed: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.errors import ModelError, UsageError
+from nuclix.engine.files import temporary_name
 from nuclix.engine.inference.array_predictor import ArrayPredictor
 from nuclix.engine.inference.device import choose_device, thread_share
 from nuclix.engine.inference.embedded import write_networks
@@ -79,16 +80,22 @@ def add_runtime(
     if source_of(source) is not None or not loaded.card.is_plain:
         raise ModelError(f"{source}: make one TorchScript model file of it with `nuclix pack --card` first")
     networks = runtime.pack(source, loaded.card, calibration)
-    card = write_networks(source, out, loaded.card, name, networks)
     torch_maps = _torch_predictor(loaded.card, loaded.module)
     patches = list(calibration) or [trial]
-    facts = []
-    for precision in networks:
-        other = _opened(runtime, out, card, precision)
-        facts.append(_compared(precision, torch_maps, other, patches))
-    _check(facts, out)
-    if INT8 in networks:
-        write_networks(out, out, replace(card, quantisation=_quantisation(facts, patches)), name, networks)
+    trial_file = temporary_name(out)  # what is there under the final name stays until the maps have been compared
+    try:
+        card = write_networks(source, trial_file, loaded.card, name, networks)
+        facts = [
+            _compared(precision, torch_maps, _opened(runtime, trial_file, card, precision), patches)
+            for precision in networks
+        ]
+        _check(facts, out)
+        if INT8 in networks:
+            noted = replace(card, quantisation=_quantisation(facts, patches))
+            write_networks(trial_file, trial_file, noted, name, networks)
+        trial_file.replace(out)
+    finally:
+        trial_file.unlink(missing_ok=True)
     return facts
 
 
@@ -118,7 +125,6 @@ def _compared(
 def _check(facts: Sequence[RuntimeFacts], out: Path) -> None:
     for item in facts:
         if item.precision == FLOAT32 and item.largest > TOLERANCE:
-            out.unlink()
             raise ModelError(
                 f"{out}: not written: its maps would differ from PyTorch's by {item.largest:.2%} of their range"
             )
