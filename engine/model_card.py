@@ -101,12 +101,14 @@ class PatchShape:
     """A network's patch in pixels at its scale: `size` goes in, all but `margin` on every side comes out.
 
     `size` and `margin` are multiples of `multiple` (the network's total down-sampling), so that every patch of
-    the fixed grid meets the pooling grid in the same phase.
+    the fixed grid meets the pooling grid in the same phase. `dynamic` says that the network also takes smaller patches,
+    not necessarily square, of multiples of `multiple`, and gives the same maps for them but for what the margin allows.
     """
 
     size: int
     margin: int
     multiple: int = 16
+    dynamic: bool = False
 
     def __post_init__(self) -> None:
         if self.multiple < 1:
@@ -120,7 +122,7 @@ class PatchShape:
     def around(cls, reach: int, multiple: int) -> Self:
         """Return the usual patch of a network that sees `reach` px around a pixel: at most half its edge is margin."""
         margin = -(-reach // multiple) * multiple
-        return cls(-(-max(USUAL_PATCH_PX, 4 * margin) // multiple) * multiple, margin, multiple)
+        return cls(-(-max(USUAL_PATCH_PX, 4 * margin) // multiple) * multiple, margin, multiple, dynamic=True)
 
     @property
     def valid(self) -> int:

@@ -16,7 +16,7 @@ from nuclix.engine.cli import main
 from nuclix.engine.errors import ModelError
 from nuclix.engine.inference.model_file import load_model, read_card
 from nuclix.engine.model_card import InputFormat, OutputPart
-from nuclix.engine.segmentation.packing import pack_model
+from nuclix.engine.segmentation.packing import describe, pack_model
 
 CARD = """
 name = "mine"
@@ -31,10 +31,10 @@ classes = [{{ name = "Nucleus", color = [255, 0, 0] }}]
 """
 
 
-def save(path: Path, module: torch.nn.Module, scripted: bool = False) -> Path:
+def save(path: Path, module: torch.nn.Module, scripted: bool = False, size: int = 96) -> Path:
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        example = torch.zeros(1, 3, 96, 96)
+        example = torch.zeros(1, 3, size, size)
         made = (
             torch.jit.script(module) if scripted else torch.jit.trace(module, example, check_trace=False, strict=False)
         )
@@ -42,8 +42,9 @@ def save(path: Path, module: torch.nn.Module, scripted: bool = False) -> Path:
     return path
 
 
-def card(path: Path, more: str = "", margin: int | None = None) -> Path:
-    path.write_text(CARD.format(more=more, margin="" if margin is None else f", margin = {margin}"))
+def card(path: Path, more: str = "", margin: int | None = None, size: int = 96) -> Path:
+    text = CARD.format(more=more, margin="" if margin is None else f", margin = {margin}")
+    path.write_text(text.replace("size = 96", f"size = {size}"))
     return path
 
 
@@ -106,6 +107,32 @@ def test_a_network_that_crops_is_padded(tmp_path: Path) -> None:
     assert maps.shape == (2, 96, 96)
     np.testing.assert_allclose(maps[:, 5:-5, 5:-5], whole[:, 5:-5, 5:-5], atol=1e-6)
     assert not maps[:, :5].any()
+
+
+class OneSize(Smooth):
+    """Traced, it takes patches of one size alone."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return super().forward(x.reshape(1, 3, int(x.shape[2]), 256))
+
+
+class Average(Smooth):
+    """Looks at its whole patch."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return super().forward(x) + x.mean((1, 2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize(("network", "parts"), [(Smooth(), True), (OneSize(), False), (Average(), False)])
+def test_whether_a_network_takes_parts_of_its_patch_is_tried(
+    tmp_path: Path, network: torch.nn.Module, parts: bool
+) -> None:
+    save(tmp_path / "net.pt", network, size=256)
+    text = card(tmp_path / "card.toml", UNIT, margin=16, size=256)
+    picture = np.random.default_rng(0).integers(0, 256, (400, 420, 3), np.uint8)
+    facts = pack_model(tmp_path / "net.pt", text, tmp_path / "m.pt", picture)
+    assert facts.card.patch.dynamic == read_card(tmp_path / "m.pt").patch.dynamic == parts
+    assert ("parts of it" in describe(facts)) == parts
 
 
 def load_model_of(tmp_path: Path, module: torch.nn.Module):

@@ -21,6 +21,7 @@ from nuclix.engine.segmentation.hooks import PipelineFigures, Progress, RunHooks
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names, objects_of
 from nuclix.engine.segmentation.objects import Objects, canonical_order, concatenate, take
 from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
+from nuclix.engine.slide.tissue import TissueMask
 from nuclix.engine.slide.view import SlideView
 from nuclix.plugins.postprocessors.dist import Dist
 
@@ -52,17 +53,17 @@ class RedPredictor:
     """A network whose map is (255 - red) / 16: pixel-wise, so its mosaic is exact."""
 
     channels = 1
-    patch = PATCH
 
-    def __init__(self, batch: int = 1, in_flight: int = 0) -> None:
-        self.batch, self.in_flight = batch, in_flight
+    def __init__(self, batch: int = 1, in_flight: int = 0, crops: bool = False) -> None:
+        self.batch, self.in_flight, self.crops = batch, in_flight, crops
+        self.pixels = 0
 
-    def submit(self, patches: list[np.ndarray]) -> Callable[[], np.ndarray]:
+    def submit(self, patches: list[np.ndarray]) -> Callable[[], list[np.ndarray]]:
         return lambda: self(patches)  # as late as it can be
 
-    def __call__(self, patches: list[np.ndarray]) -> np.ndarray:
-        inner = slice(PATCH.margin, PATCH.size - PATCH.margin)
-        return np.stack([red_map(patch[inner, inner])[None] for patch in patches])
+    def __call__(self, patches: list[np.ndarray]) -> list[np.ndarray]:
+        self.pixels += sum(patch.shape[0] * patch.shape[1] for patch in patches)
+        return [red_map(patch[PATCH.margin : -PATCH.margin, PATCH.margin : -PATCH.margin])[None] for patch in patches]
 
 
 def red_map(pixels: np.ndarray) -> np.ndarray:
@@ -165,7 +166,7 @@ class RecordingPredictor(RedPredictor):
         super().__init__(batch)
         self.batches: list[list[bytes]] = []
 
-    def __call__(self, patches: list[np.ndarray]) -> np.ndarray:
+    def __call__(self, patches: list[np.ndarray]) -> list[np.ndarray]:
         self.batches.append([patch.tobytes() for patch in patches])
         return super().__call__(patches)
 
@@ -300,8 +301,8 @@ class HalfTissue:
 
     area_mm2 = 0.0
 
-    def any_in(self, box: Box) -> bool:
-        return box.col < 100
+    def within(self, box: Box, reach: int) -> Box | None:
+        return box if box.col - reach < 100 else None
 
 
 def test_background_is_not_computed(tmp_path: Path) -> None:
@@ -313,6 +314,33 @@ def test_background_is_not_computed(tmp_path: Path) -> None:
     blank[:, 4 * PATCH.valid :] = 255
     assert_same(objects_in(checkpoint), expected(blank, post))
     checkpoint.remove()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_only_what_is_near_tissue_is_computed_whatever_the_network_takes(tmp_path: Path, seed: int) -> None:
+    """The nuclei are those of a slide that is white elsewhere, also where the network takes no parts of patches."""
+    pixels, post = slide_of(seed, 700, 900), Dist(p2=1.0)
+    patch = PatchShape(PATCH.margin * 2 + 320, PATCH.margin, 16, dynamic=True)
+    tissue = TissueMask(np.random.default_rng(seed).random((700 // 20, 900 // 20)) < 0.005, 20.0, 0.0)
+    view = SlideView(ArrayReader(pixels), Scale(UM), Scale(UM))
+    grid = TileGrid(view.height, view.width, patch, 400)
+    blank = np.full_like(pixels, 255)
+    for row in range(grid.unit_rows):
+        for col in range(grid.unit_cols):
+            for core in grid.patches_of(row, col):
+                if (near := tissue.within(core, patch.margin)) is not None:
+                    part = grid.part(core, near).intersect(view.box)
+                    blank[part.slices()] = pixels[part.slices()]
+    computed = []
+    for crops in (True, False):
+        checkpoint = Checkpoint(tmp_path / f"checkpoint-{crops}", NAMES, "key")
+        predictor = RedPredictor(2, crops=crops)
+        inputs = PipelineInputs(view, tissue, predictor, post, checkpoint, None, SETTINGS)
+        SlidePipeline(inputs, grid, 2, RunHooks(lambda _: None, lambda: False)).run()
+        assert_same(objects_in(checkpoint), expected(blank, post))
+        computed.append(predictor.pixels)
+        checkpoint.remove()
+    assert 0 < computed[0] < computed[1]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (33, 32), (31, 1)])

@@ -279,8 +279,9 @@ def chosen_pixels(patches: RegionPatches, grid: TileGrid) -> NDArray[np.bool_]:
     for row in range(0, grid.height, PATCH.valid):
         for col in range(0, grid.width, PATCH.valid):
             box = Box(row, col, PATCH.valid, PATCH.valid)
-            if patches.any_in(box.expand(PATCH.margin)):
-                out[box.slices()] = True
+            near = patches.within(box, PATCH.margin)
+            if near is not None:
+                out[near.slices()] = True
     return out
 
 

@@ -181,7 +181,7 @@ def test_a_tissue_mask_of_any_size_covers_the_slide(size: tuple[int, int], tmp_p
     found = placed(tmp_path / "a.png")
     assert found.mask.shape == (64, 128)
     assert found.area_mm2 == pytest.approx(0.5 * 1024 * 2048 * 0.25 / 1e6, rel=0.02)
-    assert found.any_in(Box(0, 0, 100, 100)) and not found.any_in(Box(0, 2200, 100, 100))
+    assert found.within(Box(0, 0, 100, 100), 0) and not found.within(Box(0, 2200, 100, 100), 0)
 
 
 def test_a_tissue_mask_may_be_annotations_or_colours(tmp_path: Path) -> None:

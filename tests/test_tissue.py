@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from nuclix.engine.errors import Interrupted
@@ -84,8 +85,8 @@ def test_the_membranes_of_fat_are_tissue() -> None:
     for start in range(0, 1600, 160):
         image[start : start + 6] = image[:, start : start + 6] = (215, 160, 195)
     mask = mask_of(image, um=0.5, model=0.5)
-    covered = [mask.any_in(Box(row, col, 6, 6)) for row in range(0, 1600, 160) for col in range(0, 1594, 10)]
-    assert np.mean(covered) > 0.99
+    boxes = [Box(row, col, 6, 6) for row in range(0, 1600, 160) for col in range(0, 1594, 10)]
+    assert np.mean([mask.within(box, 0) is not None for box in boxes]) > 0.99
 
 
 def test_tissue_on_glass() -> None:
@@ -103,27 +104,27 @@ def test_one_nucleus_on_glass_is_tissue() -> None:
         image = painted(1024)
         image[500 + shift : 528 + shift, 500 + shift : 528 + shift] = (90, 60, 140)
         mask = mask_of(image, um=0.25, model=0.25)
-        assert mask.any_in(Box(500, 500, 20, 20))
-        assert not mask.any_in(Box(0, 0, 300, 1024))
+        assert mask.within(Box(500, 500, 20, 20), 0)
+        assert not mask.within(Box(0, 0, 300, 1024), 0)
 
 
 def test_borders_and_ink_are_no_tissue_and_no_crash() -> None:
     image = painted(400, (Box(0, 0, 400, 60), INK), (Box(0, 0, 30, 400), (0, 0, 0)), (Box(200, 200, 60, 60), EOSIN))
     mask = mask_of(image)
-    assert mask.any_in(Box(210, 210, 1, 1))
-    assert not mask.any_in(Box(0, 0, 400, 40))
+    assert mask.within(Box(210, 210, 1, 1), 0)
+    assert not mask.within(Box(0, 0, 400, 40), 0)
     assert not mask_of(np.zeros((400, 400, 3), np.uint8)).mask.any()
 
 
 def test_grey_pictures_have_tissue_too() -> None:
     mask = mask_of(painted(400, (Box(100, 100, 200, 200), (140, 140, 140)), noise=0))
-    assert mask.any_in(Box(150, 150, 1, 1))
-    assert not mask.any_in(Box(0, 0, 60, 60))
+    assert mask.within(Box(150, 150, 1, 1), 0)
+    assert not mask.within(Box(0, 0, 60, 60), 0)
 
 
 @given(st.data())
-def test_any_in_is_conservative(data: st.DataObject) -> None:
-    """True exactly where a pixel of the box lies on a pixel of the mask that is set."""
+def test_a_box_near_tissue_is_found_exactly_where_they_share_a_pixel(data: st.DataObject) -> None:
+    """A part is found exactly where a pixel of the box lies on a pixel of the mask that is set."""
     downsample = data.draw(st.sampled_from([32.0, 16.0, 1.0, 0.5, 29.2, 3.7]))
     mask = np.random.default_rng(data.draw(st.integers(0, 99))).random((9, 7)) < 0.15
     row, col = data.draw(st.integers(-40, 300)), data.draw(st.integers(-40, 300))
@@ -135,7 +136,23 @@ def test_any_in_is_conservative(data: st.DataObject) -> None:
         if max(y * downsample, box.row) < min((y + 1) * downsample, box.row_end)
         and max(x * downsample, box.col) < min((x + 1) * downsample, box.col_end)
     )
-    assert TissueMask(mask, downsample, 0).any_in(box) == expected
+    assert (TissueMask(mask, downsample, 0).within(box, 0) is not None) == expected
+
+
+@given(st.data())
+def test_the_part_of_a_box_near_tissue(data: st.DataObject) -> None:
+    """It is the bounding box of the box's pixels that lie no further than the reach from a pixel of tissue."""
+    downsample, reach = data.draw(st.sampled_from([1, 3, 8])), data.draw(st.integers(0, 20))
+    mask = np.random.default_rng(data.draw(st.integers(0, 99))).random((9, 7)) < 0.1
+    box = Box(*(data.draw(st.integers(-20, 60)) for _ in range(2)), *(data.draw(st.integers(1, 40)) for _ in range(2)))
+    canvas = np.zeros((9 * 8 + 200, 7 * 8 + 200), np.bool_)  # the slide, and 100 px around it
+    canvas[100 : 100 + 9 * downsample, 100 : 100 + 7 * downsample] = np.kron(mask, np.ones((downsample, downsample)))
+    near = ndimage.maximum_filter(canvas, 2 * reach + 1)
+    rows, cols = np.nonzero(near[box.shift(100, 100).slices()])
+    expected = None
+    if len(rows):
+        expected = Box.between(rows.min(), cols.min(), rows.max() + 1, cols.max() + 1).shift(box.row, box.col)
+    assert TissueMask(mask, downsample, 0).within(box, reach) == expected
 
 
 @pytest.mark.parametrize(("um", "model"), [(0.25, 0.25), (0.499, 0.25), (0.23, 0.5), (12.0, 6.0), (0.25, 0.34)])
@@ -146,7 +163,7 @@ def test_the_mask_lies_on_the_slide_at_every_scale(um: float, model: float) -> N
     mask = tissue_mask(reader, view)
 
     def seen(row: int, col: int) -> bool:
-        return mask.any_in(Box(int(row / view.downsample), int(col / view.downsample), 1, 1))
+        return mask.within(Box(int(row / view.downsample), int(col / view.downsample), 1, 1), 0) is not None
 
     assert all(seen(row, col) for row in (321, 384, 446) for col in (66, 200, 318))
     reach = 4 * 8 / um if um < 8 else 4
@@ -201,7 +218,7 @@ def test_a_made_up_slide(tmp_path: Path) -> None:
     view = SlideView(reader, Scale(0.25), Scale(0.25))
     mask = tissue_mask(reader, view)
     reader.close()
-    assert all(mask.any_in(Box(int(row), int(col), 1, 1)) for row, col in made.nuclei[:, :2] if max(row, col) < 1024)
+    assert all(mask.within(Box(int(row), int(col), 1, 1), 0) for row, col in made.nuclei[:, :2] if max(row, col) < 1024)
     assert 0.2 < mask.mask.mean() < 0.95
 
 
@@ -222,8 +239,8 @@ def test_a_real_slide(shared: Path) -> None:
     reader.close()
     assert 0.35 < mask.mask.mean() < 0.55
     assert 0.4 < mask.area_mm2 < 0.7
-    assert mask.any_in(Box(2 * 1500, 2 * 1200, 1, 1))  # dermis
-    assert not mask.any_in(Box(2 * 1500, 2 * 100, 600, 400))  # background
+    assert mask.within(Box(2 * 1500, 2 * 1200, 1, 1), 0)  # dermis
+    assert not mask.within(Box(2 * 1500, 2 * 100, 600, 400), 0)  # background
 
 
 @pytest.mark.parametrize("levels", [(7, 7), (7, 8), (0, 255), (30, 90)])

@@ -67,6 +67,24 @@ def test_a_shipped_model_finds_discs_and_leaves_glass_alone(name: str) -> None:
     assert nuclei(np.full_like(background, 255)) == 0
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_part_of_a_patch_has_the_maps_of_the_whole_patch(name: str) -> None:
+    """Within the margin; the default model's is shorter than its network's reach, as its card says."""
+    loaded = load_model(find_model(name))
+    margin = loaded.card.patch.margin
+    assert loaded.card.patch.dynamic
+    image = blobs("discs", (2 * margin + 192, 2 * margin + 256), seed=1).image
+    part = image[64 : 128 + 2 * margin, 64 : 192 + 2 * margin]
+    with torch.inference_mode():
+        whole, found = (
+            loaded.module(torch.from_numpy(np.ascontiguousarray(pixels[None])).permute(0, 3, 1, 2))[0].numpy()
+            for pixels in (image, part)
+        )
+    tolerance = (0.05 if loaded.card.margin_test else 1e-4) * float(np.ptp(whole))
+    whole = whole[:, 64 + margin : 128 + margin, 64 + margin : 192 + margin]
+    np.testing.assert_allclose(found[:, margin : margin + 64, margin : margin + 128], whole, atol=tolerance)
+
+
 def test_training_and_validation_images_of_a_shipped_model_are_apart() -> None:
     for name in NAMES:
         card = read_card(find_model(name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +158,6 @@ def margin(args: argparse.Namespace) -> int:
     from nuclix.engine.inference.device import choose_device, choose_precision, prepare_device
     from nuclix.engine.inference.model_file import find_model, load_model
     from nuclix.engine.inference.predictor import InferenceSettings
-    from nuclix.engine.model_card import PatchShape
     from nuclix.engine.run_config import RunConfig
     from nuclix.engine.segmentation.preparation import post_processor
 
@@ -168,9 +167,9 @@ def margin(args: argparse.Namespace) -> int:
         _check_folder(path)
     model = load_model(find_model(args.model))
     post = post_processor(model.card, RunConfig(), args.model)
-    multiple = model.card.patch.multiple
+    patch = model.card.patch
     try:
-        shapes = [PatchShape(args.size or model.card.patch.size, value, multiple) for value in args.margins]
+        shapes = [replace(patch, size=args.size or patch.size, margin=value) for value in args.margins]
     except ValueError as error:
         raise UsageError(f"--margins: {error}") from error
     device = choose_device(args.device)
@@ -222,8 +221,6 @@ def _pictures(args: argparse.Namespace, model: LoadedModel) -> list[Picture]:
 
 def _write_model(out: Path, path: Path, found: Sequence[MarginFigures]) -> None:
     """Write a copy of a model file whose card has the last of the margins and what was measured of it."""
-    from dataclasses import replace
-
     from nuclix.engine.inference.model_file import read_card, replace_card
 
     first, last = found[0], found[-1]

@@ -58,20 +58,20 @@ class ArrayPredictor(PatchPredictor):
         """What computes the network, with its version."""
         return self._queue.runtime
 
-    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
+    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], Sequence[NDArray[np.float32]]]:
         """Queue patches; see `PatchPredictor.submit`. The maps are the caller's own."""
         waiting = [self._maps(patch) for patch in patches]
 
-        def result() -> NDArray[np.float32]:
-            maps = np.stack([wait() for wait in waiting])
-            self._check_finite(bool(np.isfinite(maps).all()))
+        def result() -> list[NDArray[np.float32]]:
+            maps = [wait() for wait in waiting]
+            self._check_finite(all(bool(np.isfinite(each).all()) for each in maps))
             return maps
 
         return result
 
     def _maps(self, patch: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
         """Queue a patch; return what waits for the (channels, valid, valid) maps of its middle."""
-        inner = slice(self.patch.margin, self.patch.size - self.patch.margin)
+        rows, cols = (slice(self.patch.margin, extent - self.patch.margin) for extent in patch.shape[:2])
         flips = [tuple(axis - 2 for axis in axes) for axes in MIRRORS] if self.tta else []  # of rows and columns
         waiting = [((), self._queued(patch)), *((axes, self._queued(np.flip(patch, axes))) for axes in flips)]
 
@@ -79,7 +79,7 @@ class ArrayPredictor(PatchPredictor):
             maps = waiting[0][1]()
             for axes, wait in waiting[1:]:
                 maps = maps + np.flip(wait(), tuple(axis + 1 for axis in axes))
-            return np.ascontiguousarray((maps / len(waiting) if flips else maps)[:, inner, inner])
+            return np.ascontiguousarray((maps / len(waiting) if flips else maps)[:, rows, cols])
 
         return result
 

@@ -38,16 +38,15 @@ def check_network(predictor: PatchPredictor) -> list[str]:
         If the network fails, returns something else than its card says or values that are not finite, or if it looks
         further than the margin of its patches and its card does not say what that changes.
     """
-    patch, step = predictor.patch, predictor.patch.multiple
-    if step >= patch.valid:
+    patch, step, size = predictor.patch, predictor.patch.multiple, predictor.trial_size
+    valid = size - 2 * patch.margin
+    image = _trial_image(size + step)
+    here = predictor([image[:size, :size]])[0]
+    if predictor.margin_is_tested or step >= valid:
         return []
-    image = _trial_image(patch.size + step)
-    here = predictor([image[: patch.size, : patch.size]])[0]
     there = predictor([image[step:, step:]])[0]
-    first, second = here[:, step:, step:], there[:, : patch.valid - step, : patch.valid - step]
+    first, second = here[:, step:, step:], there[:, : valid - step, : valid - step]
     extent = float(here.max() - here.min())
-    if predictor.margin_is_tested:
-        return []
     part = float(np.abs(first - second).max()) / extent if extent > 0 else 0.0
     if part > _REFUSED:
         raise ModelError(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Patches a forward pass: one fills two CPU cores, a GPU wants several.
 CPU_BATCH = 1
+_TRIAL_PX = 256  # middle of the patches that a network is tried on before the first slide, where it takes any size
 MIRRORS: tuple[tuple[int, ...], ...] = ((2,), (3,), (2, 3))  # axes of a batch that are flipped
 
 
@@ -40,7 +41,12 @@ class MapSource(Protocol):
         """Batches that may be under way when the next one is submitted."""
         ...
 
-    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
+    @property
+    def crops(self) -> bool:
+        """Whether patches may be smaller than the card's, and of different shapes."""
+        ...
+
+    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], Sequence[NDArray[np.float32]]]:
         """Start to compute the maps of a batch; return what waits for them."""
         ...
 
@@ -99,6 +105,18 @@ class PatchPredictor(ABC):
         """Batches that may be on their way when the next one is submitted; 0 where nothing is gained by it."""
 
     @property
+    def crops(self) -> bool:
+        """Whether patches may be smaller than the card's, each by any multiple of its `multiple`."""
+        return self.patch.dynamic
+
+    @property
+    def trial_size(self) -> int:
+        """Edge of the patches that the network is tried on: small where it takes any size, as start-up waits for it."""
+        multiple = self.patch.multiple
+        small = 2 * self.patch.margin + -(-_TRIAL_PX // multiple) * multiple
+        return min(small, self.patch.size) if self.crops else self.patch.size
+
+    @property
     @abstractmethod
     def device(self) -> torch.device | CpuDevice:
         """Where the network runs."""
@@ -119,7 +137,7 @@ class PatchPredictor(ABC):
         Parameters
         ----------
         patches : sequence of (size, size, 3) uint8
-            At most `batch` of them.
+            At most `batch` of them, of one shape.
 
         Returns
         -------
@@ -134,22 +152,22 @@ class PatchPredictor(ABC):
         DeviceError
             If the device has failed and needs another process.
         """
-        return self.submit(patches)().copy()
+        return np.stack(self.submit(patches)())
 
     @abstractmethod
-    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
+    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], Sequence[NDArray[np.float32]]]:
         """Start to compute the maps of a batch; where nothing works in the background, compute them.
 
         Parameters
         ----------
         patches : sequence of (size, size, 3) uint8
-            At most `batch` of them.
+            At most `batch` of them; where `crops`, they may be smaller than `size`.
 
         Returns
         -------
         callable
-            Waits for the maps, as a call returns them. The array may be overwritten once `in_flight` + 1 more batches
-            have been submitted.
+            Waits for the maps of each patch without its margin, (channels, valid, valid) float32. The arrays may be
+            overwritten once `in_flight` + 1 more batches have been submitted.
 
         Raises
         ------

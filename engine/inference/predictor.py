@@ -115,18 +115,23 @@ class Predictor(PatchPredictor):
 
         return f"torch {torch.__version__}"
 
-    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
+    @property
+    def crops(self) -> bool:
+        """Whether patches may be smaller than the card's: on a CPU. A GPU's batches and buffers have one shape."""
+        return self.patch.dynamic and self._lanes is None
+
+    def submit(self, patches: Sequence[NDArray[np.uint8]]) -> Callable[[], Sequence[NDArray[np.float32]]]:
         """Start to compute the maps of a batch; without lanes, compute them. See `PatchPredictor.submit`."""
         if self._lanes is None:
-            maps = self._guarded(lambda: self._forward(patches))
-            return lambda: maps
+            computed = self._guarded(lambda: self._computed(patches))
+            return lambda: computed
         ring = self._guarded(self._made_ring)
         wait = self._guarded(lambda: ring.submit(patches))
 
-        def result() -> NDArray[np.float32]:
+        def result() -> list[NDArray[np.float32]]:
             maps, finite = self._guarded(wait)
             self._check_finite(finite)
-            return maps
+            return list(maps)
 
         return result
 
@@ -146,18 +151,25 @@ class Predictor(PatchPredictor):
             self._ring = None  # what is under way in it has failed with this batch
             raise self._failure(error) from error
 
-    def _forward(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def _computed(self, patches: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """Compute whole patches together, and smaller ones each by itself, so that no map depends on the batch."""
+        whole = (self.patch.size, self.patch.size, 3)
+        together = [patch for patch in patches if patch.shape == whole]
+        found = iter(self._forward(together, self.batch) if together else ())
+        return [next(found) if patch.shape == whole else self._forward([patch], 1)[0] for patch in patches]
+
+    def _forward(self, patches: Sequence[NDArray[np.uint8]], batch: int) -> NDArray[np.float32]:
         import torch
 
-        size, margin = self.patch.size, self.patch.margin
-        stack = np.zeros((self.batch, size, size, 3), np.uint8)
+        height, width = patches[0].shape[:2]
+        margin = self.patch.margin
+        stack = np.zeros((batch, height, width, 3), np.uint8)
         for slot, patch in enumerate(patches):
             stack[slot] = patch
         with torch.inference_mode():
             # (N, H, W, 3) seen as (N, 3, H, W) is what PyTorch calls channels last: no copy.
             maps = self.compute(torch.from_numpy(stack).to(self._settings.device).permute(0, 3, 1, 2))
-            inner = slice(margin, size - margin)
-            found = maps[: len(patches), :, inner, inner].float().contiguous()
+            found = maps[: len(patches), :, margin : height - margin, margin : width - margin].float().contiguous()
             self._check_finite(bool(torch.isfinite(found).all()))
             return found.cpu().numpy()
 
@@ -247,7 +259,7 @@ class Predictor(PatchPredictor):
         TorchScript rewrites a graph after it has seen it run. Without this, the first batches after a restart would be
         computed by another graph than the same patches of an undisturbed run.
         """
-        size = self.patch.size
+        size = self.trial_size
         empty = [np.zeros((size, size, 3), np.uint8)] * self.batch
         for _ in range(_WARM_UP_PASSES):
             self(empty)

@@ -57,7 +57,9 @@ class PatchQueue(Protocol):
     places: int
 
     def submit(self, patch: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
-        """Start to compute a (size, size, 3) patch; return what waits for its (channels, size, size) maps.
+        """Start to compute an (H, W, 3) patch; return what waits for its (channels, H, W) maps.
+
+        H and W are the card's patch size, or less if that is dynamic.
 
         Raises
         ------

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from nuclix.engine.contracts import PatchShape
 from nuclix.engine.geometry import Box
 
+# Parts of patches begin and end at multiples of so many pixels, so that a network meets few shapes: each takes some
+# hundredths of a second to prepare.
+PART_STEP = 64
+
 
 def _edges(extent: int, step: int) -> tuple[int, ...]:
     """Return 0, step, 2 step, ... and `extent`."""
@@ -76,6 +80,32 @@ class TileGrid:
         for top in range(box.row, box.row_end, valid):
             for left in range(box.col, box.col_end, valid):
                 yield Box(top, left, valid, valid)
+
+    def part(self, core: Box, near: Box) -> Box:
+        """Return the part of a patch's middle to compute: what is needed and on the slide, rounded up to few shapes.
+
+        Parameters
+        ----------
+        core : Box
+            A patch's middle.
+        near : Box
+            The part of it that is needed.
+
+        Returns
+        -------
+        Box
+            Inside `core`; begins and ends at multiples of `PART_STEP` (or, if larger, of the network's down-sampling)
+            from the middle's first pixel, or where the middle does.
+        """
+        step = -(-PART_STEP // self.patch.multiple) * self.patch.multiple
+        near = near.intersect(Box(0, 0, self.height, self.width))
+        rows, cols = near.row - core.row, near.col - core.col
+        return Box.between(
+            core.row + rows // step * step,
+            core.col + cols // step * step,
+            core.row + -(-(rows + near.height) // step) * step,
+            core.col + -(-(cols + near.width) // step) * step,
+        ).intersect(core)
 
     @property
     def _block_step(self) -> int:

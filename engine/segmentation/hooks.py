@@ -31,8 +31,8 @@ class ObjectStore(Protocol):
 class PatchFilter(Protocol):
     """Where to compute: a `TissueMask`, or the `RegionPatches` of a region."""
 
-    def any_in(self, box: Box) -> bool:
-        """Return whether the patch that reads `box` is needed."""
+    def within(self, box: Box, reach: int) -> Box | None:
+        """Return the part of a patch's middle `box` that is needed, a box, or None; `reach` is the patch's margin."""
         ...
 
 

@@ -18,6 +18,7 @@ from nuclix.engine.files import replace_file
 from nuclix.engine.inference.card import card_from_toml
 from nuclix.engine.inference.model_file import card_text, load_torchscript, write_model
 from nuclix.engine.inference.model_source import ModelSource, source_of
+from nuclix.engine.inference.tiling import PART_STEP
 from nuclix.engine.model_card import InputFormat, ModelCard, PatchShape
 from nuclix.engine.run_config import RunConfig
 from nuclix.engine.segmentation.classes import check_classes, class_rule, find_nuclei
@@ -116,6 +117,8 @@ def pack_model(network: Path, card_file: Path, out: Path, image: NDArray[np.uint
     ModelError
         If the network can't be loaded or run, its output does not fit the card, or the card is not valid.
     """
+    import torch
+
     card, measured = _read(card_file)
     post = post_processor(card, RunConfig(), str(card_file))
     class_rule(card, str(card_file))
@@ -124,7 +127,7 @@ def pack_model(network: Path, card_file: Path, out: Path, image: NDArray[np.uint
     _check_formats(source, network, out)
     module = load_torchscript(network, "cpu") if source is None else source.load(network, card, "cpu")
     trial = _Trial(module, replace(card, crop=0), network)
-    size, multiple = card.patch.size, card.patch.multiple
+    size = card.patch.size
     trial.crop = _crop(trial.run(image, size, cropped=True), trial.card, network)
     maps, again = trial.run(image, size), trial.run(image, size)
     reach = trial.crop if trial.crop else 0
@@ -150,10 +153,12 @@ def pack_model(network: Path, card_file: Path, out: Path, image: NDArray[np.uint
     if not same:
         warnings.append("two runs on the same patch differ: is the network in evaluation mode?")
     speed = trial.speed(image, size)
-    if source is None:
-        write_model(out, trial.traced(multiple), replace(done, input=InputFormat(), outputs=(), stride=1, crop=0))
-    else:
+    packed = trial.traced() if source is None else trial.network(trial.crop)
+    done = replace(done, patch=replace(done.patch, dynamic=trial.takes_parts(packed, image, maps, done.patch)))
+    if source is not None:
         replace_file(out, source.with_card(network.read_bytes(), card_text(done).encode()))
+    elif isinstance(packed, torch.jit.ScriptModule):
+        write_model(out, packed, replace(done, input=InputFormat(), outputs=(), stride=1, crop=0))
     return PackFacts(done, trial.crop, reach, facts, share, nuclei, same, speed, tuple(warnings))
 
 
@@ -189,7 +194,8 @@ class _Trial:
         self.crop = 0
         self._path = path
 
-    def _network(self, crop: int) -> torch.nn.Module:
+    def network(self, crop: int) -> torch.nn.Module:
+        """Return the network with what its card asks for around it; `crop` pixels are put back on every side."""
         from nuclix.engine.inference.adapter import AdaptedNetwork
 
         return AdaptedNetwork(self._module, replace(self.card, crop=crop)).eval()
@@ -203,7 +209,7 @@ class _Trial:
         batch = torch.from_numpy(patch[None]).permute(0, 3, 1, 2)
         try:
             with torch.inference_mode():
-                maps = self._network(0 if cropped else self.crop)(batch)
+                maps = self.network(0 if cropped else self.crop)(batch)
         except (RuntimeError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             raise ModelError(
@@ -251,7 +257,31 @@ class _Trial:
             self.run(image, size)
         return _TIMED * size * size / 1e6 / (time.perf_counter() - started)
 
-    def traced(self, multiple: int) -> torch.jit.ScriptModule:
+    def takes_parts(
+        self, packed: torch.nn.Module, image: NDArray[np.uint8], maps: NDArray[np.float32], patch: PatchShape
+    ) -> bool:
+        """Return whether a smaller patch, not a square, has the same maps in its middle as the whole patch (`maps`)."""
+        import torch
+
+        step = -(-PART_STEP // patch.multiple) * patch.multiple
+        height, width = 2 * patch.margin + step, 2 * patch.margin + 2 * step
+        if step + width > patch.size:
+            return False
+        top, left = ((extent - patch.size) // 2 + step for extent in image.shape[:2])
+        part = torch.from_numpy(np.ascontiguousarray(image[None, top : top + height, left : left + width]))
+        try:
+            with torch.inference_mode():
+                found = packed(part.permute(0, 3, 1, 2))[0].float().numpy()
+        except Exception:  # noqa: BLE001 (what a network raises that was made for one shape has no common type)
+            return False
+        rows, cols = (slice(patch.margin, extent - patch.margin) for extent in (height, width))
+        whole = maps[:, step : step + height, step : step + width]
+        if found.shape != whole.shape:
+            return False
+        span = np.maximum(np.ptp(maps, axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+        return bool((np.abs(found - whole)[:, rows, cols] <= MARGIN_TOLERANCE * span).all())
+
+    def traced(self) -> torch.jit.ScriptModule:
         """Return the network with what its card asks for around it, as TorchScript."""
         import torch
 
@@ -260,7 +290,7 @@ class _Trial:
         size = self.card.patch.size
         with torch.inference_mode(), torchscript_warnings():
             example = torch.zeros(1, 3, size, size, dtype=torch.uint8)
-            module: torch.jit.ScriptModule = torch.jit.trace(self._network(self.crop), example, check_trace=False)
+            module: torch.jit.ScriptModule = torch.jit.trace(self.network(self.crop), example, check_trace=False)
         return module
 
 
@@ -283,7 +313,7 @@ def _with_margin(patch: PatchShape, reach: int, path: Path) -> PatchShape:
             f"{path}: a patch's border changes its maps up to {reach} px inside, which leaves nothing of {patch.size} "
             "px: enlarge patch.size, or give patch.margin where the network averages over its whole patch"
         )
-    return PatchShape(patch.size, margin, patch.multiple)
+    return replace(patch, margin=margin)
 
 
 def _map_facts(maps: NDArray[np.float32], card: ModelCard) -> tuple[MapFacts, ...]:
@@ -316,7 +346,8 @@ def describe(facts: PackFacts) -> str:
     """Return the findings as lines of text."""
     patch = facts.card.patch
     lines = [
-        f"patch       {patch.size} px, of which the middle {patch.valid} px are used (margin {patch.margin} px)",
+        f"patch       {patch.size} px, of which the middle {patch.valid} px are used (margin {patch.margin} px); "
+        + ("parts of it where there is less tissue" if patch.dynamic else "always whole"),
         f"border      changes the maps up to {facts.reach} px inside"
         + (f"; the network leaves {facts.crop} px out" if facts.crop else ""),
         *(f"map         {item.name}: {item.low:.4g} to {item.high:.4g}, mean {item.mean:.4g}" for item in facts.maps),

@@ -40,7 +40,7 @@ from nuclix.engine.segmentation.measure import (
 )
 from nuclix.engine.segmentation.objects import PROBABILITY, Objects, concatenate, take
 from nuclix.engine.segmentation.stage_timer import StageClock
-from nuclix.engine.segmentation.units import Batch, Computing, Patch, Stitched, Unit
+from nuclix.engine.segmentation.units import Batch, Computing, Part, Patch, Stitched, Unit
 from nuclix.engine.slide.normalise import Normaliser
 from nuclix.engine.slide.view import SlideView
 
@@ -161,24 +161,32 @@ class SlidePipeline:
             for col in range(self._grid.unit_cols):
                 yield row, col
 
-    def _patches(self, row: int, col: int) -> list[Box]:
-        """Return the middles of the unit's patches that hold any tissue within their margin."""
+    def _patches(self, row: int, col: int) -> list[Part]:
+        """Return what is needed of the unit's patches: what lies on the slide, and within the margin from tissue.
+
+        It does not depend on what computes the network; a network of dynamic shapes sees no more than that.
+        """
         tissue, margin = self._inputs.tissue, self._grid.patch.margin
-        cores = self._grid.patches_of(row, col)
-        return [core for core in cores if tissue is None or tissue.any_in(core.expand(margin))]
+        parts = []
+        for core in self._grid.patches_of(row, col):
+            near = core if tissue is None else tissue.within(core, margin)
+            if near is not None:
+                box = self._grid.part(core, near)
+                parts.append(Part(box, box if self._inputs.predictor.crops else core))
+        return parts
 
     def _run(self) -> None:
         batch: Batch = []
         units: deque[Unit] = deque()
-        for unit, core, read in self._reads():
+        for unit, part, read in self._reads():
             if batch and unit.row != batch[-1][0].row:
                 # A batch never crosses rows: after a restart at a row, each patch has the neighbours it had before.
                 self._predict(batch)
                 batch = []
             if unit is not (units[-1] if units else None):
                 units.append(unit)
-            if core is not None and read is not None:
-                batch.append((unit, core, read))
+            if part is not None and read is not None:
+                batch.append((unit, part, read))
                 if len(batch) == self._inputs.predictor.batch:
                     self._predict(batch)
                     batch = []
@@ -193,20 +201,20 @@ class SlidePipeline:
         while self._flying:
             self._land()
 
-    def _reads(self) -> Iterator[tuple[Unit, Box | None, Future[Patch] | None]]:
+    def _reads(self) -> Iterator[tuple[Unit, Part | None, Future[Patch] | None]]:
         """Yield every patch with its pixels on their way, read ahead by two batches; background units without."""
-        ahead: deque[tuple[Unit, Box | None, Future[Patch] | None]] = deque()
+        ahead: deque[tuple[Unit, Part | None, Future[Patch] | None]] = deque()
         depth = 2 * self._inputs.predictor.batch + self._threads
-        margin = self._grid.patch.margin
         waiting = 0
         for row, col in self._unit_indices(self._first_row):
-            cores = self._patches(row, col)
-            whole = len(cores) == sum(1 for _ in self._grid.patches_of(row, col))
-            unit = Unit(row, col, self._grid.unit_box(row, col), len(cores), whole)
-            if not cores:
+            parts = self._patches(row, col)
+            box = self._grid.unit_box(row, col)
+            whole = sum(part.box.intersect(box).area for part in parts) == box.area
+            unit = Unit(row, col, box, len(parts), whole)
+            if not parts:
                 ahead.append((unit, None, None))
-            for core in cores:
-                ahead.append((unit, core, self._readers.submit(self._read, core.expand(margin))))
+            for part in parts:
+                ahead.append((unit, part, self._readers.submit(self._read, part)))
                 waiting += 1
                 while waiting > depth:
                     item = ahead.popleft()
@@ -214,15 +222,15 @@ class SlidePipeline:
                     yield item
         yield from ahead
 
-    def _read(self, box: Box) -> Patch:
+    def _read(self, part: Part) -> Patch:
         with self._clock.stage("read"):
+            box = part.seen.expand(self._grid.patch.margin)
             pixels = self._inputs.view.read_patch(box)
             normalise = self._inputs.normalise
             seen = pixels if normalise is None else normalise(pixels)
             if not self._inputs.measurements.needs_pixels:
                 return Patch(seen, None)
-            margin = self._grid.patch.margin
-            return Patch(seen, packed_pixels(pixels[margin : box.height - margin, margin : box.width - margin]))
+            return Patch(seen, packed_pixels(pixels[part.box.slices(box)]))
 
     def _predict(self, batch: Batch) -> None:
         """Start to compute a batch; place the maps of earlier ones, as many as need not be under way any more."""
@@ -241,8 +249,8 @@ class SlidePipeline:
             maps = batch.maps()
         if self._figures.first_tile_at is None:
             self._figures.first_tile_at = time.time()
-        for (unit, core, _), tile, patch in zip(batch.places, maps, batch.patches, strict=True):
-            self._figures.pixels += unit.place(core, tile, patch.packed)
+        for (unit, part, _), tile, patch in zip(batch.places, maps, batch.patches, strict=True):
+            self._figures.pixels += unit.place(part, tile, patch.packed)
         self._figures.tiles += len(batch.places)
         self._report()
 

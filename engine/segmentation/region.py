@@ -144,13 +144,13 @@ class RegionPatches:
         valid = self._grid.patch.valid
         return Box(cell[0] * valid, cell[1] * valid, valid, valid)
 
-    def any_in(self, box: Box) -> bool:
-        """Return whether the patch that reads `box` is needed."""
-        margin, valid = self._grid.patch.margin, self._grid.patch.valid
-        cell = ((box.row + margin) // valid, (box.col + margin) // valid)
+    def within(self, box: Box, reach: int) -> Box | None:
+        """Return the part of a patch's middle `box` that is needed: the part near tissue, as without regions."""
+        valid = self._grid.patch.valid
+        cell = (box.row // valid, box.col // valid)
         if cell not in self._cells or (self._border_only and cell in self._inner):
-            return False
-        return self._tissue is None or self._tissue.any_in(box)
+            return None
+        return box if self._tissue is None else self._tissue.within(box, reach)
 
     def record(self, box: Box, mask: NDArray[np.bool_]) -> None:
         """Take the foreground of a part of the slide."""
@@ -180,7 +180,7 @@ class RegionPatches:
                     yield row, col
 
     def _has_tissue(self, cell: tuple[int, int]) -> bool:
-        return self._tissue is None or self._tissue.any_in(self._box(cell).expand(self._grid.patch.margin))
+        return self._tissue is None or self._tissue.within(self._box(cell), self._grid.patch.margin) is not None
 
     def extend(self) -> bool:
         """Add the patches that clumps of the regions reach into; return whether there are any.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +15,16 @@ from nuclix.engine.segmentation.objects import Objects
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What is needed of a patch: the box whose maps are used, and `seen`, the box whose maps the network gives."""
+
+    box: Box
+    seen: Box
+
+
+@dataclass(frozen=True, slots=True)
 class Patch:
-    """A patch's pixels, and those of its valid region in one plane where they are measured."""
+    """A patch's pixels, and those of its part that is used in one plane where they are measured."""
 
     pixels: NDArray[np.uint8]
     packed: NDArray[np.float32] | None
@@ -26,7 +34,7 @@ class Patch:
 class Unit:
     """A unit in progress: its maps fill up patch by patch; None is background.
 
-    Where pixels are measured they are one more plane behind the maps. `whole` says that every patch is computed.
+    Where pixels are measured they are one more plane behind the maps. `whole` says that every pixel is computed.
     """
 
     row: int
@@ -38,22 +46,22 @@ class Unit:
     tiles: int = 0
     pixels: int = 0
 
-    def place(self, core: Box, tile: NDArray[np.float32], packed: NDArray[np.float32] | None) -> int:
-        """Put the maps and the packed pixels of a patch's middle into place; return the number of pixels."""
+    def place(self, part: Part, tile: NDArray[np.float32], packed: NDArray[np.float32] | None) -> int:
+        """Put maps, which are of `part.seen`, and packed pixels of `part.box` into place; return how many pixels."""
         if self.maps is None:
             make = np.empty if self.whole else np.zeros
             self.maps = make((len(tile) + (packed is not None), *self.box.shape), np.float32)
-        shared = core.intersect(self.box)
-        self.maps[(slice(len(tile)), *shared.slices(self.box))] = tile[(slice(None), *shared.slices(core))]
+        shared = part.box.intersect(self.box)
+        self.maps[(slice(len(tile)), *shared.slices(self.box))] = tile[(slice(None), *shared.slices(part.seen))]
         if packed is not None:
-            self.maps[(len(tile), *shared.slices(self.box))] = packed[shared.slices(core)]
+            self.maps[(len(tile), *shared.slices(self.box))] = packed[shared.slices(part.box)]
         self.missing -= 1
         self.tiles += 1
         self.pixels += shared.area
         return shared.area
 
 
-Batch = list[tuple[Unit, Box, Future[Patch]]]
+Batch = list[tuple[Unit, Part, Future[Patch]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class Computing:
 
     places: Batch
     patches: list[Patch]
-    maps: Callable[[], NDArray[np.float32]]
+    maps: Callable[[], Sequence[NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,19 +48,27 @@ class TissueMask:
     downsample: float
     area_mm2: float
 
-    def any_in(self, box: Box) -> bool:
-        """Return whether any pixel of the mask that the box touches holds tissue; outside the slide there is none.
+    def within(self, box: Box, reach: int) -> Box | None:
+        """Return the smallest box that holds all pixels of `box` no further than `reach` from tissue; None without any.
 
         Parameters
         ----------
         box : Box
             In pixels at the model's scale.
+        reach : int
+            Chessboard distance in pixels.
         """
-        if not box.area:
-            return False
-        row, col = (max(0, math.floor(start / self.downsample)) for start in (box.row, box.col))
-        row_end, col_end = (max(0, math.ceil(end / self.downsample)) for end in (box.row_end, box.col_end))
-        return bool(self.mask[row:row_end, col:col_end].any())
+        around = box.expand(reach)
+        row, col = (max(0, math.floor(start / self.downsample)) for start in (around.row, around.col))
+        row_end, col_end = (max(0, math.ceil(end / self.downsample)) for end in (around.row_end, around.col_end))
+        tissue = self.mask[row:row_end, col:col_end]
+        rows, cols = np.flatnonzero(tissue.any(axis=1)), np.flatnonzero(tissue.any(axis=0))
+        if not len(rows):
+            return None
+        first = (math.floor((start + found[0]) * self.downsample) for start, found in ((row, rows), (col, cols)))
+        last = (math.ceil((start + found[-1] + 1) * self.downsample) for start, found in ((row, rows), (col, cols)))
+        near = Box.between(*first, *last).expand(reach).intersect(box)
+        return near if near.area else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ def tissue_mask(reader: SlideReader, view: SlideView, overview: Overview | None 
     reader : SlideReader
         The open slide.
     view : SlideView
-        The slide at the model's scale, for the coordinates of `TissueMask.any_in`.
+        The slide at the model's scale, for the coordinates of `TissueMask.within`.
     overview : Overview, optional
         From `read_overview`, if it has been read already.
 

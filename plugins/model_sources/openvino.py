@@ -162,13 +162,9 @@ class OpenVinoQueue:
     def __init__(self, core: Any, model: Any, card: ModelCard, settings: ArraySettings) -> None:
         from importlib.metadata import version
 
-        size = card.patch.size
         self.runtime = f"{NAME} {version(NAME)}"
         self.places = min(settings.threads, MAX_STREAMS)
-        model.reshape([1, 3, size, size])
-        want, got = [1, card.channels, size, size], list(model.output(0).shape)
-        if got != want:
-            raise ModelError(f"model {card.name}: the output's shape is {got}; its card says {want}")
+        _fix_shape(model, card)
         hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if settings.precision == BFLOAT16 else "f32",
             "INFERENCE_NUM_THREADS": settings.threads,
@@ -182,7 +178,7 @@ class OpenVinoQueue:
         pool.shutdown(wait=False)
 
     def submit(self, patch: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
-        """Start to compute a (size, size, 3) patch; return what waits for its (channels, size, size) maps."""
+        """Start to compute an (H, W, 3) patch; return what waits for its (channels, H, W) maps."""
         if not self._idle and not self._running:
             compiled = self._compiled.result()
             # One more than are computed, so that the next patch is there when a thread has finished.
@@ -190,7 +186,10 @@ class OpenVinoQueue:
         if not self._idle:
             self._finish(self._running[0])
         job = _Job(self._idle.pop())
-        job.request.input_tensors[0].data[0] = patch
+        tensor = job.request.input_tensors[0]
+        if list(tensor.shape) != [1, *patch.shape]:  # of a network of dynamic shapes
+            tensor.shape = [1, *patch.shape]
+        tensor.data[0] = patch
         job.request.start_async()
         self._running.append(job)
         return lambda: self._finish(job)
@@ -213,6 +212,17 @@ class _Job:
     def __init__(self, request: Any) -> None:
         self.request = request
         self.maps: NDArray[np.float32] | None = None
+
+
+def _fix_shape(model: Any, card: ModelCard) -> None:
+    """Give a network the patch's shape, and, if its card allows others, then let height and width be any."""
+    size = card.patch.size
+    model.reshape([1, 3, size, size])
+    want, got = [1, card.channels, size, size], list(model.output(0).shape)
+    if got != want:
+        raise ModelError(f"model {card.name}: the output's shape is {got}; its card says {want}")
+    if card.patch.dynamic:
+        model.reshape([1, 3, -1, -1])
 
 
 def _with_rows_of_pixels(model: Any) -> Any:

@@ -7,7 +7,7 @@ Science Bowl 2018. Sections cited here are that paper's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -89,7 +89,7 @@ class MultiHeadRecipe:
     @property
     def patch(self) -> PatchShape:
         """The patch that the exported model works on; its margin is the reach of the network's convolutions."""
-        return PatchShape.around(self._shape.margin, MULTIPLE)
+        return replace(PatchShape.around(self._shape.margin, MULTIPLE), dynamic=not self.sees_whole_patch)
 
     @property
     def sees_whole_patch(self) -> bool:
