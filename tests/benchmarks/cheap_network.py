@@ -45,7 +45,7 @@ def save_cheap_model(path: Path) -> Path:
         name="cheap",
         method="benchmark",
         scale=Scale(0.25),
-        patch=PatchShape(768, 48, 16),
+        patch=PatchShape(768, 48, 16, dynamic=True),
         maps=("distance",),
         postprocessor="dist",
         parameters={"p1": 1.0, "p2": 0.5, "min_area": 40},

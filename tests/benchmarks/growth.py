@@ -1,9 +1,9 @@
 """Time and memory of whole runs as slides grow, and of the plain script: a table in Markdown.
 
-python tests/benchmarks/growth.py SLIDE [SLIDE ...] [--plain-up-to PX] [--repeat N] [--threads N]
+python tests/benchmarks/growth.py SLIDE [SLIDE ...] [--model MODEL.pt] [--plain-up-to PX] [--repeat N] [--threads N]
 
-Both use a network that costs next to nothing. Runs of both alternate; the smallest figures are given. CPU time is that
-of all processes with their start, memory that of the largest process.
+Both use the same network, by default one that costs next to nothing. Runs of both alternate; the smallest figures are
+given. CPU time is that of all processes with their start, memory that of the largest process.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("slides", nargs="+", type=Path)
+    parser.add_argument("--model", type=Path, help="model file; by default a network that costs next to nothing")
     parser.add_argument("--plain-up-to", type=int, default=16384, help="largest edge given to the plain script")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -103,7 +104,7 @@ def main() -> None:
         f"|{' --- |' * 9}\n"
     )
     with tempfile.TemporaryDirectory() as folder:
-        model = save_cheap_model(Path(folder) / "cheap.pt")
+        model = options.model or save_cheap_model(Path(folder) / "cheap.pt")
         for slide in options.slides:
             sys.stdout.write(measured(slide, model, options))
             sys.stdout.flush()

@@ -25,6 +25,7 @@ from skimage.measure import label, regionprops
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
+from nuclix.engine.inference.device import cpu_has_bfloat16
 from nuclix.engine.inference.model_file import load_model
 
 SMALLEST_H = 1e-3  # scikit-image wants a depth; the same maxima as with none, on a float map
@@ -65,7 +66,7 @@ def main(path: str, model_path: str, out: str) -> None:
             )
             seconds["read"] += time.perf_counter() - start
             start = time.perf_counter()
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
                 tensor = torch.from_numpy(np.ascontiguousarray(region[..., :3])).permute(2, 0, 1)[None]
                 maps = model.module(tensor).float().numpy()[0, 0]
             distance = maps[patch.margin : -patch.margin, patch.margin : -patch.margin].copy()
