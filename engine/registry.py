@@ -6,8 +6,8 @@ import difflib
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import EntryPoint, EntryPoints, distributions, entry_points
+from functools import cache, lru_cache
+from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions, entry_points, version
 from pathlib import Path
 from typing import cast
 
@@ -88,9 +88,27 @@ def _installed(path: tuple[tuple[str, int], ...]) -> EntryPoints:
 
 
 def _entry(point: EntryPoint) -> PluginEntry:
-    owner = point.dist
-    name, version = (owner.name, owner.version) if owner is not None else ("unknown distribution", "")
+    name, version = _owner(point.dist) if point.dist is not None else ("unknown distribution", "")
     return PluginEntry(point.name, point.group, point.value, name, version)
+
+
+@cache
+def _owner(distribution: Distribution) -> tuple[str, str]:
+    """Return name and version of a distribution, parsed once: a long description takes some milliseconds each time."""
+    metadata = distribution.metadata
+    return metadata["Name"], metadata["Version"]
+
+
+@cache
+def installed_version(distribution: str) -> str:
+    """Return the version of an installed distribution, looked up once: the answer stays that of what is imported.
+
+    Raises
+    ------
+    importlib.metadata.PackageNotFoundError
+        If it is not installed.
+    """
+    return version(distribution)
 
 
 def names(group: str) -> tuple[str, ...]:

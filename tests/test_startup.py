@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from end_to_end import make_model, make_slide
+from slides import noise_image, write_slide
 
 # What costs a tenth of a second or more, each to be imported by the function that uses it.
 HEAVY = {
@@ -43,3 +44,48 @@ def test_main_works_in_a_script_without_a_guard(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.stderr) == ("once 0\n", "")
     assert (tmp_path / "out" / "slide.geojson").is_file()
+
+
+# What a worker does up to the first patch that it gives to OpenVINO, on an SVS.
+FIRST_PATCH = """
+import os, sys
+from pathlib import Path
+from nuclix.engine.inference.runtime import preload
+preload("dist-kumar16", "openvino", "cpu", "float32")
+from nuclix.engine.batch.discover import SlideJob
+from nuclix.engine.batch.layout import prepare_folder, slide_paths
+from nuclix.engine.batch.worker import process_slide
+from nuclix.engine.run_config import RunConfig
+from nuclix.engine.segmentation.hooks import RunHooks
+from nuclix.engine.segmentation.slide import make_context
+from nuclix.plugins.model_sources.openvino import OpenVinoQueue
+
+def submit(self, patch):
+    print(*sys.modules, flush=True)
+    os._exit(0)
+
+OpenVinoQueue.submit = submit
+slide, out = map(Path, sys.argv[1:])
+config = RunConfig(inputs=(str(slide),), out=str(out), device="cpu", runtime="openvino", precision="float32")
+prepare_folder(out)
+hooks = RunHooks(lambda progress: None, lambda: False)
+sys.exit(str(process_slide(SlideJob(slide, Path(slide.stem)), make_context(config, 0.0, 1), hooks)))
+"""
+NOT_BEFORE_IT = {"torch", "scipy", "skimage", "tiffslide", "zarr", "fsspec", "PIL", "openvino_telemetry"}
+
+
+def test_the_first_patch_waits_for_no_library_that_it_does_not_need(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    slide = write_slide(tmp_path / "slide.svs", noise_image(700, 700))
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_PATCH, slide, tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    imported = done.stdout.split()
+    assert done.returncode == 0, done.stderr[-500:]
+    assert {"openvino", "tifffile"} <= set(imported)
+    assert not NOT_BEFORE_IT & {name.partition(".")[0] for name in imported}
+    assert "openvino.tools.ovc" not in imported

@@ -8,14 +8,16 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import tiffslide
 from PIL import Image
 
 from nuclix.engine.errors import SlideError
 from nuclix.engine.geometry import Box, Scale
 from nuclix.plugins.readers._samples import ycbcr_to_rgb
+from nuclix.plugins.readers._tiff_layout import _aperio_properties
 from nuclix.plugins.readers.tiffslide import TiffSlideReader
 from nuclix.testing.reader import CHECKS, Check, check_against_openslide, check_cut_short, check_recognition
-from slides import aperio_description, noise_image, padded, smooth_image
+from slides import aperio_description, noise_image, padded, smooth_image, write_slide
 from vendors import write_ndpi, write_scn
 
 
@@ -95,6 +97,18 @@ def test_aperio_ycbcr_in_jpeg_2000(tmp_path: Path) -> None:
     assert np.abs(slide.read(0, Box(0, 0, 256, 256)).astype(int) - image).max() <= 3  # YCbCr is rounded
     slide.close()
     check_against_openslide(TiffSlideReader, path)
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.2527, None])
+def test_what_is_read_of_an_svs_is_what_tiffslide_reads(mpp: float | None, tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.svs", smooth_image(256, 256), mpp=mpp)
+    with tiffslide.TiffSlide(path) as slide:
+        theirs = slide.properties
+        ours = _aperio_properties(slide.ts_tifffile)
+    from_tags = set() if mpp else {"tiffslide.mpp-x", "tiffslide.mpp-y"}  # tiffslide's are those of the resolution tags
+    assert ours["tiffslide.vendor"] == "aperio"
+    for name in ours.keys() - from_tags:
+        assert theirs.get(name) == ours[name]
 
 
 @pytest.mark.parametrize(("overlap", "fits"), [("0", True), ("00", True), ("24", False), ("-8", False), ("010", False)])

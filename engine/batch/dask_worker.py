@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from nuclix.engine.batch.discover import SlideJob
@@ -14,6 +13,7 @@ from nuclix.engine.batch.executor import FromWorker, RunContext, Stopped, Worker
 from nuclix.engine.batch.layout import LOCK_NAME
 from nuclix.engine.batch.worker import RowClock, process_slide
 from nuclix.engine.errors import NuclixError, UsageError
+from nuclix.engine.registry import installed_version
 from nuclix.engine.run_config import default_threads
 from nuclix.engine.segmentation.hooks import Progress, RunHooks
 from nuclix.engine.segmentation.slide import SegmentationContext, make_context
@@ -102,8 +102,8 @@ class ClusterWorker:
 
     def _load(self) -> SegmentationContext:
         run = self._run
-        if version("nuclix") != run.version:
-            raise UsageError(f"has nuclix {version('nuclix')}, not {run.version}: install that there")
+        if installed_version("nuclix") != run.version:
+            raise UsageError(f"has nuclix {installed_version('nuclix')}, not {run.version}: install that there")
         if not run.context.config.output_folder.is_dir():
             raise UsageError(
                 f"does not see {run.context.config.out}: the cluster needs it, and the slides, at the same place"

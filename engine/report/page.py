@@ -7,7 +7,6 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from nuclix.engine.batch.layout import report_path, slide_page_path
 from nuclix.engine.batch.ledger import DONE, FAILED
 from nuclix.engine.files import write_output
+from nuclix.engine.registry import installed_version
 from nuclix.engine.report.charts import (
     AreaRow,
     Interval,
@@ -132,7 +132,7 @@ def render(folder: FolderFacts, target: Path | None = None) -> str:
         "throughput": _throughput(folder),
         "results": _results(folder),
         "settings": [(name, _inline(value)) for name, value in folder.last.config.items()] if folder.last else [],
-        "version": version("nuclix"),
+        "version": installed_version("nuclix"),
         "ramp": Markup(ramp_css()),
         "has_regions": any(entry.facts.regions for entry in entries),
         **page_shell(("page.css",), "page.js"),

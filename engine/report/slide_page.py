@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +17,7 @@ from nuclix.engine.contracts import SlideReader
 from nuclix.engine.errors import SlideError
 from nuclix.engine.files import replace_file
 from nuclix.engine.geometry import Box, Scale
+from nuclix.engine.registry import installed_version
 from nuclix.engine.report.charts import area_axis_end, area_histogram, score_histogram, sparkline
 from nuclix.engine.report.collect import SlideFacts
 from nuclix.engine.report.field_pictures import FieldPicture, css_color, field_pictures
@@ -100,7 +100,14 @@ def _mark(request: PageRequest) -> str:
         state = objects_path(request.out, request.slide.name).stat()
     except OSError:
         return ""
-    facts = (PAGE_FORMAT, version("nuclix"), state.st_mtime_ns, state.st_size, request.slide.name, _back(request))
+    facts = (
+        PAGE_FORMAT,
+        installed_version("nuclix"),
+        state.st_mtime_ns,
+        state.st_size,
+        request.slide.name,
+        _back(request),
+    )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
@@ -177,7 +184,7 @@ def _content(request: PageRequest, store: ObjectStore, reader: SlideReader | Non
         "areas": Markup(area_histogram(areas)) if areas.sum() else "",
         "scores": Markup(score_histogram(counted.scores)) if counted.scores.sum() else "",
         "details": _details(slide, store.slide.record),
-        "version": version("nuclix"),
+        "version": installed_version("nuclix"),
         "ramp": Markup(ramp_css()),
         **page_shell(("page.css", "slide.css")),
     }

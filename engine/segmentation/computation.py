@@ -5,44 +5,40 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nuclix.engine.errors import DataError, OutputError, SlideError
+from nuclix.engine.errors import OutputError, SlideError
 from nuclix.engine.inference.tiling import TileGrid
 from nuclix.engine.parameters import as_mapping
-from nuclix.engine.run_config import NORMALISATIONS, result_settings
-from nuclix.engine.segmentation.cells import CellMaker, nuclei_reach
+from nuclix.engine.registry import installed_version
+from nuclix.engine.run_config import result_settings
 from nuclix.engine.segmentation.checkpoint import Checkpoint
 from nuclix.engine.segmentation.classes import identity_mapping
 from nuclix.engine.segmentation.description import slide_header, slide_record
-from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, SlideColours, doubts, slide_colours
 from nuclix.engine.segmentation.hooks import PipelineFigures, Progress
 from nuclix.engine.segmentation.measure import MeasurementSettings, measurement_names
 from nuclix.engine.segmentation.objects import Objects
 from nuclix.engine.segmentation.pipeline import PipelineInputs, SlidePipeline
-from nuclix.engine.segmentation.region_search import limited_inputs
 from nuclix.engine.segmentation.regions import RegionCounter, side_file_hashes, stored_regions
 from nuclix.engine.segmentation.result_key import RESULT_FORMAT, objects_key
-from nuclix.engine.segmentation.slide_stains import SlideStains, slide_stains
 from nuclix.engine.segmentation.store import StoredSlide, StoreWriter
 from nuclix.engine.segmentation.summary import SummaryAccumulator, write_summary
+from nuclix.engine.segmentation.survey import Survey, SurveyInputs
 from nuclix.engine.slide.colour import reader_name
 from nuclix.engine.slide.identity import slide_state
-from nuclix.engine.slide.normalise import Normaliser, stain_normaliser, stain_profile
-from nuclix.engine.slide.quality import quality_warnings, slide_quality
-from nuclix.engine.slide.samples import TissueSamples, tissue_samples
 from nuclix.engine.slide.side_files import MASK_SUFFIXES, required_side_file
-from nuclix.engine.slide.thumbnail import thumbnail, write_thumbnail
 from nuclix.engine.slide.tissue import Overview, TissueMask, read_overview, tissue_mask
 from nuclix.engine.slide.tissue_file import read_tissue_mask
 
 if TYPE_CHECKING:
+    from nuclix.engine.segmentation.doubts import SlideColours
     from nuclix.engine.segmentation.slide import SlideContext
+    from nuclix.engine.segmentation.slide_stains import SlideStains
 
 # Options of the slide that a checkpoint depends on.
 _LIMITS = ("region", "region_class", "region_exclude", "icc", "stain_normalisation")
@@ -57,34 +53,39 @@ def compute_objects(slide: SlideContext) -> None:
     tissue_seconds = time.perf_counter() - started
     for folder in (slide.paths.thumbnail.parent, slide.paths.objects.parent, slide.paths.checkpoint.parent):
         _make_folder(slide.paths.out, folder)
-    write_thumbnail(slide.paths.thumbnail, thumbnail(view.reader, overview))
-    thumbnail_seconds = time.perf_counter() - started - tissue_seconds
-    colours = slide_colours(overview, tissue) if overview is not None and tissue is not None else None
-    samples = tissue_samples(view.reader, view, tissue)
-    quality = slide_quality(samples, overview, tissue)
-    normalise, said = _normaliser(config.stain_normalisation, samples)
-    stains = slide_stains(shared.measurements, samples.pixels)
-    del overview, samples
-    grid = TileGrid(view.height, view.width, shared.model.card.patch, config.block)
+    about = SurveyInputs(view, overview, tissue, shared.measurements, config.stain_normalisation, slide.paths.thumbnail)
+    del overview
     key = checkpoint_key(slide, shared.predictor.batch)
     names = measurement_names(view.scale.mpp, shared.measurements)
-    checkpoint = Checkpoint(slide.paths.checkpoint, names, key)
-    try:
-        classes = shared.classes
-        inputs = PipelineInputs(
-            view, tissue, shared.predictor, shared.post, checkpoint, classes.rule, stains.settings,
-            config.min_score, normalise,
-        )  # fmt: skip
-        if slide.regions is not None:
-            patches = slide.regions.patches(nuclei_reach(stains.settings, view.scale.mpp))
-            inputs = limited_inputs(inputs, patches, grid, config.threads, slide.hooks)
-        figures = SlidePipeline(inputs, grid, config.threads, slide.hooks).run()
-        spent = {"tissue": tissue_seconds, "thumbnail": thumbnail_seconds}
-        figures.seconds = {**spent, **figures.seconds}
-        figures.quality, figures.doubts = quality, [*quality_warnings(quality), *said, *stains.warnings]
-        _store(slide, checkpoint, figures, _Background(tissue, colours), stains)
-    finally:
-        checkpoint.close()
+    with Survey(about) as survey, closing(Checkpoint(slide.paths.checkpoint, names, key)) as checkpoint:
+        del about
+        figures = _run_pipeline(slide, tissue, survey, checkpoint)
+        found = survey.result()
+        figures.seconds = {"tissue": tissue_seconds, "thumbnail": found.thumbnail_seconds, **figures.seconds}
+        from nuclix.engine.slide.quality import quality_warnings
+
+        figures.quality = found.quality
+        figures.doubts = [*quality_warnings(found.quality), *found.said, *found.stains.warnings]
+        _store(slide, checkpoint, figures, _Background(tissue, found.colours), found.stains)
+
+
+def _run_pipeline(
+    slide: SlideContext, tissue: TissueMask | None, survey: Survey, checkpoint: Checkpoint
+) -> PipelineFigures:
+    """Compute the objects of a slide, while the survey goes on."""
+    shared, config, view = slide.shared, slide.shared.config, slide.view
+    grid, hooks = TileGrid(view.height, view.width, shared.model.card.patch, config.block), survey.watched(slide.hooks)
+    inputs = PipelineInputs(
+        view, tissue, shared.predictor, shared.post, checkpoint, shared.classes.rule, survey.measurements,
+        config.min_score, survey.normalise,
+    )  # fmt: skip
+    if slide.regions is not None:
+        from nuclix.engine.segmentation.cells import nuclei_reach
+        from nuclix.engine.segmentation.region_search import limited_inputs
+
+        patches = slide.regions.patches(nuclei_reach(survey.measurements, view.scale.mpp))
+        inputs = limited_inputs(inputs, patches, grid, config.threads, hooks)
+    return SlidePipeline(inputs, grid, config.threads, hooks).run()
 
 
 def _tissue(slide: SlideContext, overview: Overview | None) -> TissueMask | None:
@@ -96,16 +97,6 @@ def _tissue(slide: SlideContext, overview: Overview | None) -> TissueMask | None
         return tissue_mask(view.reader, view, overview)
     path = required_side_file(config.tissue_mask, slide.paths.slide, MASK_SUFFIXES, "--tissue-mask")
     return read_tissue_mask(path, view.reader, view)
-
-
-def _normaliser(method: str, samples: TissueSamples) -> tuple[Normaliser | None, list[str]]:
-    """Return the stain normalisation of a slide, or None; and what the user should know of it."""
-    if method == NORMALISATIONS[0]:
-        return None, []
-    try:
-        return stain_normaliser(method, stain_profile(samples.pixels)), []
-    except DataError as error:
-        return None, [f"the stain was not normalised: {error}"]
 
 
 def _make_folder(out: Path, folder: Path) -> None:
@@ -124,7 +115,7 @@ def checkpoint_key(slide: SlideContext, batch: int) -> str:
     shared, config = slide.shared, slide.shared.config
     facts = {
         "format": RESULT_FORMAT,
-        "nuclix": version("nuclix"),
+        "nuclix": installed_version("nuclix"),
         "runtime": shared.predictor.runtime,
         "slide": slide.fingerprint,
         "slide_state": slide.state.text,
@@ -158,6 +149,8 @@ def _finished(slide: SlideContext, checkpoint: Checkpoint, settings: Measurement
     """Yield the objects to store in canonical order: nuclei, or the cells made of them."""
     if settings.cell_expansion is None or not len(checkpoint):
         return checkpoint.blocks()
+    from nuclix.engine.segmentation.cells import CellMaker
+
     return CellMaker(checkpoint.everything(), slide.view, settings).blocks(slide.shared.config.threads)
 
 
@@ -169,6 +162,8 @@ def _store(
     stains: SlideStains,
 ) -> None:
     """Store the checkpoint's objects in canonical order, with what is known of the slide."""
+    from nuclix.engine.segmentation.doubts import BackgroundCounter, Findings, doubts
+
     started = time.perf_counter()
     end = Progress(figures.tiles, figures.tiles_total, figures.pixels, figures.nuclei, figures.rows)
     view, tissue = slide.view, background.tissue

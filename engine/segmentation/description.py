@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from nuclix.engine.contracts import ObjectClass, SlideHeader
 from nuclix.engine.parameters import as_mapping
+from nuclix.engine.registry import installed_version
 from nuclix.engine.run_config import config_as_json
 from nuclix.engine.segmentation.hooks import PipelineFigures
 from nuclix.engine.segmentation.record import SlideRecord, run_warnings
@@ -57,7 +57,7 @@ def slide_header(
         shape=bounds.shape,
         mpp=mpp,
         provenance={
-            "version": version("nuclix"),
+            "version": installed_version("nuclix"),
             "slide": view.info.path.name,
             "fingerprint": fingerprint,
             "mpp": mpp,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nuclix.engine.geometry import Box
 from nuclix.engine.segmentation.objects import Objects
-from nuclix.engine.slide.quality import SlideQuality
+
+if TYPE_CHECKING:
+    from nuclix.engine.slide.quality import SlideQuality
 
 
 class ObjectStore(Protocol):

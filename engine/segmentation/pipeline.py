@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,10 @@ from nuclix.engine.segmentation.measure import (
 from nuclix.engine.segmentation.objects import PROBABILITY, Objects, concatenate, take
 from nuclix.engine.segmentation.stage_timer import StageClock
 from nuclix.engine.segmentation.units import Batch, Computing, Part, Patch, Stitched, Unit
-from nuclix.engine.slide.normalise import Normaliser
 from nuclix.engine.slide.view import SlideView
+
+if TYPE_CHECKING:
+    from nuclix.engine.slide.normalise import Normaliser
 
 T = TypeVar("T", bound=np.generic)
 

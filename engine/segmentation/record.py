@@ -6,11 +6,11 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nuclix.engine.files import replace_file
+from nuclix.engine.registry import installed_version
 
 RECORD_FORMAT = 1
 _VERSIONS_OF = ("nuclix", "numpy", "torch", "tiffslide", "tifffile", "imagecodecs")
@@ -55,7 +55,7 @@ class SlideRecord:
 
 def versions() -> dict[str, str]:
     """Return the versions of what computes the result."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS_OF}}
+    return {"python": platform.python_version(), **{name: installed_version(name) for name in _VERSIONS_OF}}
 
 
 def run_warnings(clumps_cut: int, batch_asked: int, batch: int) -> list[str]:

@@ -27,8 +27,8 @@ def converted(path: Path, card: ModelCard, content: bytes | None = None, *, trus
     ModelError
         If the file can't be loaded, or OpenVINO can't convert the network.
     """
-    import openvino
     import torch
+    from openvino.tools.ovc import convert_model
 
     from nuclix.engine.inference.model_file import load_torchscript
 
@@ -36,7 +36,7 @@ def converted(path: Path, card: ModelCard, content: bytes | None = None, *, trus
     size = card.patch.size
     try:
         example = torch.zeros(1, 3, size, size, dtype=torch.uint8)
-        model = openvino.convert_model(module, example_input=example, input=[-1, 3, -1, -1])
+        model = convert_model(module, example_input=example, input=[-1, 3, -1, -1])
         model.validate_nodes_and_infer_types()
     except Exception as error:  # OpenVINO's errors have no common base but this
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

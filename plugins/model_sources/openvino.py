@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from nuclix.engine.inference.device import cpu_has_bfloat16
 from nuclix.engine.inference.embedded import NetworkFiles, network_names, read_network
 from nuclix.engine.inference.runtime import ArraySettings
 from nuclix.engine.model_card import ModelCard
+from nuclix.engine.registry import installed_version
 from nuclix.engine.run_config import INT8
 from nuclix.plugins.model_sources._openvino_graph import check_graph
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "openvino"
+CONVERTER = "openvino.tools.ovc"
 INSTALL = "--runtime openvino needs OpenVINO: pip install openvino"
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 # Patches at the same time, one thread each. Threads that share a patch wait for each other after every layer, which
@@ -56,8 +59,19 @@ class OpenVinoSource:
 
     @classmethod
     def preload(cls) -> None:
-        """Import OpenVINO."""
-        import openvino  # noqa: F401
+        """Import OpenVINO in a worker's process, without its converter.
+
+        `openvino` tries to import the converter, which takes half of the time and reports the import to OpenVINO's
+        makers where a user of the computer has agreed to that; it goes without one that can't be imported.
+        """
+        hidden = CONVERTER not in sys.modules
+        if hidden:
+            sys.modules[CONVERTER] = None  # type: ignore[assignment]
+        try:
+            import openvino  # noqa: F401
+        finally:
+            if hidden:
+                del sys.modules[CONVERTER]
 
     @classmethod
     def suits(cls, card: ModelCard, precision: str) -> bool:
@@ -160,9 +174,7 @@ class OpenVinoQueue:
     """
 
     def __init__(self, core: Any, model: Any, card: ModelCard, settings: ArraySettings) -> None:
-        from importlib.metadata import version
-
-        self.runtime = f"{NAME} {version(NAME)}"
+        self.runtime = f"{NAME} {installed_version(NAME)}"
         self.places = min(settings.threads, MAX_STREAMS)
         _fix_shape(model, card)
         hints = {

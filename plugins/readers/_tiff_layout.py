@@ -38,6 +38,7 @@ TRESTLE_SOFTWARE = "MedScan"
 ADVICE = "install OpenSlide: pip install openslide-python openslide-bin"
 PLAIN_AXES = ("YX", "YXS")
 PLANAR_AXES = ("CYX", "SYX")
+TIFFSLIDE_PLANAR_AXES = ("CYX",)  # tiffslide refuses others
 WHITE_CHANNEL = -1  # OME-XML's Color is a signed RGBA number; this one is its default, opaque white
 RED_GREEN_BLUE = (-16776961, 16711935, 65535)  # opaque red, green and blue
 COLOUR_NAMES = (("r", "g", "b"), ("red", "green", "blue"))
@@ -82,13 +83,12 @@ def read_layout(path: Path) -> TiffLayout:
     SlideError
         If the file is damaged, can't be read, or has pixels that are not square.
     """
-    import tiffslide
+    from tifffile import TiffFile
 
     _quieten("tifffile")
-    _ignore_warnings()
     try:
-        with tiffslide.TiffSlide(path) as slide:
-            return _layout(path, slide.ts_tifffile, _maker_properties(slide))
+        with TiffFile(path) as tiff:
+            return _layout(path, tiff, _maker_properties(path, tiff))
     except (UnsupportedLayoutError, UnsupportedMakerError, UnsupportedPixelsError, SlideError):
         raise
     except NotImplementedError as error:
@@ -118,11 +118,40 @@ def _ignore_warnings() -> None:
             warnings.filterwarnings("ignore", module=LIBRARY)
 
 
-def _maker_properties(slide: Any) -> dict[str, Any]:
-    """Return tiffslide's properties of a scanner maker's file, {} for others: their layout is read here."""
-    tiff = slide.ts_tifffile
-    makers = (tiff.is_svs, tiff.is_scn, tiff.is_bif, tiff.is_ndpi, tiff.is_philips)
-    return dict(slide.properties) if any(makers) else {}
+def _maker_properties(path: Path, tiff: Any) -> dict[str, Any]:
+    """Return properties of a scanner maker's file as tiffslide names them, {} for others: their layout is read here."""
+    if tiff.is_svs:
+        return _aperio_properties(tiff)
+    if not any((tiff.is_scn, tiff.is_bif, tiff.is_ndpi, tiff.is_philips)):
+        return {}
+    from tiffslide import TiffSlide
+
+    _ignore_warnings()
+    with TiffSlide(path) as slide:
+        return dict(slide.properties)
+
+
+def _aperio_properties(tiff: Any) -> dict[str, Any]:
+    """Return those properties of an SVS that are used here.
+
+    tiffslide gives the same. Importing it takes a third of a second, for it brings zarr along, and SVS is what most
+    slides are.
+    """
+    from tifffile.tifffile import svs_description_metadata
+
+    axes = tiff.series[0].axes
+    if axes not in PLAIN_AXES + TIFFSLIDE_PLANAR_AXES:
+        raise NotImplementedError(f"axes {axes}")
+    stated_by_aperio = svs_description_metadata(tiff.pages.first.description)
+    mpp = stated_by_aperio.get("MPP")
+    return {
+        "tiffslide.vendor": "aperio",
+        "tiffslide.series-index": 0,
+        "tiffslide.mpp-x": mpp,
+        "tiffslide.mpp-y": mpp,
+        "tiffslide.objective-power": stated_by_aperio.get("AppMag"),
+        "aperio.MPP": mpp,
+    }
 
 
 def _layout(path: Path, tiff: Any, properties: Mapping[str, Any]) -> TiffLayout:

@@ -1,7 +1,8 @@
 """Slides in TIFF: SVS, NDPI, SCN, Philips and OME TIFF, generic pyramids, and plain TIFF images.
 
-tiffslide and tifffile read the metadata. Pixels are decoded tile by tile here: tiffslide's own way leads through zarr,
-which decodes every tile of every box again and costs more than the JPEG decoding itself.
+tifffile reads the metadata, and tiffslide those of makers other than Aperio. Pixels are decoded tile by tile here:
+tiffslide's own way leads through zarr, which decodes every tile of every box again and costs more than the JPEG
+decoding itself.
 """
 
 from __future__ import annotations

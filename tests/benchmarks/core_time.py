@@ -28,7 +28,7 @@ from cheap_network import save_cheap_model
 from nuclix.engine.batch.discover import SlideJob
 from nuclix.engine.batch.layout import slide_paths
 from nuclix.engine.run_config import RunConfig
-from nuclix.engine.segmentation import computation, pipeline, slide
+from nuclix.engine.segmentation import computation, pipeline, slide, survey
 from nuclix.engine.segmentation.hooks import RunHooks
 from nuclix.engine.segmentation.slide import make_context, segment_slide
 from nuclix.engine.segmentation.stage_timer import StageClock
@@ -90,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     pipeline.StageClock = CpuClock  # type: ignore[attr-defined]
     # What is not in stages of the pipeline is measured by the clock that these modules call.
-    slide.time = computation.time = SimpleNamespace(perf_counter=time.thread_time, time=time.time)  # type: ignore[attr-defined]
+    slide.time = computation.time = survey.time = SimpleNamespace(perf_counter=time.thread_time, time=time.time)  # type: ignore[attr-defined]
     if options.profile:
         CpuClock.profile, CpuClock.profiled = cProfile.Profile(time.thread_time), options.profile
     with tempfile.TemporaryDirectory() as folder:
