@@ -10,11 +10,39 @@ typedef float Lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(s
 
 #define PART(address, v) (*(const Lanes *)((address) + (v) * LANES))
 
-/* A row of a filter of 2 radius + 1 taps, from the middle outwards: out[c] = sum over k of weights[k] * taps[k][c].
+/* A row of a filter of 2 radius + 1 taps: out[c] = sum over k of weights[radius + k] * row[c + k * pitch], |k| <= radius,
+ * from the middle outwards.
  *
  * The weights are symmetric (JOIN is +) or antisymmetric about the middle one (-). The sums of BLOCK columns stay in
  * registers; where the last block does not fit, it begins earlier. */
-#define FILTER(NAME, JOIN)                                                                                                CLONES ROW void NAME(ptrdiff_t n, int radius, const float *RESTRICT weights, const float *const *RESTRICT taps,                            float *RESTRICT out) {                                                                               for (ptrdiff_t from = 0; from < n && n >= BLOCK; from += BLOCK) {                                                         ptrdiff_t c = from + BLOCK <= n ? from : n - BLOCK;                                                                   const float *middle = taps[radius] + c;                                                                               Lanes s0 = weights[radius] * PART(middle, 0), s1 = weights[radius] * PART(middle, 1);                                 Lanes s2 = weights[radius] * PART(middle, 2), s3 = weights[radius] * PART(middle, 3);                                 for (int k = 1; k <= radius; k++) {                                                                                       const float *below = taps[radius + k] + c, *over = taps[radius - k] + c;                                              const float weight = weights[radius + k];                                                                             s0 += weight * (PART(below, 0) JOIN PART(over, 0));                                                                   s1 += weight * (PART(below, 1) JOIN PART(over, 1));                                                                   s2 += weight * (PART(below, 2) JOIN PART(over, 2));                                                                   s3 += weight * (PART(below, 3) JOIN PART(over, 3));                                                               }                                                                                                                     *(Lanes *)(out + c) = s0;                                                                                             *(Lanes *)(out + c + LANES) = s1;                                                                                     *(Lanes *)(out + c + 2 * LANES) = s2;                                                                                 *(Lanes *)(out + c + 3 * LANES) = s3;                                                                             }                                                                                                                     for (ptrdiff_t c = 0; c < n && n < BLOCK; c++)                                                                            out[c] = weights[radius] * taps[radius][c];                                                                       for (int k = 1; k <= radius && n < BLOCK; k++)                                                                            for (ptrdiff_t c = 0; c < n; c++)                                                                                         out[c] += weights[radius + k] * (taps[radius + k][c] JOIN taps[radius - k][c]);                           }
+#define FILTER(NAME, JOIN)                                                                                            \
+    CLONES ROW void NAME(ptrdiff_t n, int radius, const float *RESTRICT weights, const float *RESTRICT row,           \
+                         ptrdiff_t pitch, float *RESTRICT out) {                                                      \
+        for (ptrdiff_t from = 0; from < n && n >= BLOCK; from += BLOCK) {                                             \
+            ptrdiff_t c = from + BLOCK <= n ? from : n - BLOCK;                                                       \
+            const float *below = row + c, *over = row + c;                                                            \
+            Lanes s0 = weights[radius] * PART(below, 0), s1 = weights[radius] * PART(below, 1);                       \
+            Lanes s2 = weights[radius] * PART(below, 2), s3 = weights[radius] * PART(below, 3);                       \
+            for (int k = 1; k <= radius; k++) {                                                                       \
+                const float weight = weights[radius + k];                                                             \
+                below += pitch;                                                                                       \
+                over -= pitch;                                                                                        \
+                s0 += weight * (PART(below, 0) JOIN PART(over, 0));                                                   \
+                s1 += weight * (PART(below, 1) JOIN PART(over, 1));                                                   \
+                s2 += weight * (PART(below, 2) JOIN PART(over, 2));                                                   \
+                s3 += weight * (PART(below, 3) JOIN PART(over, 3));                                                   \
+            }                                                                                                         \
+            *(Lanes *)(out + c) = s0;                                                                                 \
+            *(Lanes *)(out + c + LANES) = s1;                                                                         \
+            *(Lanes *)(out + c + 2 * LANES) = s2;                                                                     \
+            *(Lanes *)(out + c + 3 * LANES) = s3;                                                                     \
+        }                                                                                                             \
+        for (ptrdiff_t c = 0; c < n && n < BLOCK; c++)                                                                \
+            out[c] = weights[radius] * row[c];                                                                        \
+        for (int k = 1; k <= radius && n < BLOCK; k++)                                                                \
+            for (ptrdiff_t c = 0; c < n; c++)                                                                         \
+                out[c] += weights[radius + k] * (row[c + k * pitch] JOIN row[c - k * pitch]);                         \
+    }
 
 FILTER(filter_even, +)
 FILTER(filter_odd, -)

@@ -1,13 +1,16 @@
 # Clumps of a streamed image, flooded one by one as soon as no later row can reach them, so that pixels stay in the cache.
 # Included in _flooding.pyx, after _basins.pxi.
 #
-# Input: a Job. Output: labels in Job.out, which comes zeroed, numbered by the raster order of their maxima's (markers') first
-# pixels. Invariants: `Work.runs` holds the runs of open clumps only; a provisional label is final, and rows are renamed, once no
+# Input: a Job. Output: labels in Job.out, which comes zeroed, or with markers; those of maxima are numbered by the raster order
+# of their first pixels. Invariants: `Work.runs` holds the runs of open clumps only; a provisional label is final, and rows are renamed, once no
 # marker that is still to come can lie before it.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memset
+
+cdef extern from "_rank_queue.h" nogil:
+    void clear_outside(Py_ssize_t n, const uint8_t* inside, int32_t* labels)
 
 cdef extern from "_rows.h" nogil:
     void rename_labels(Py_ssize_t n, const int32_t* names, int32_t* row)
@@ -104,6 +107,7 @@ cdef enum:
 cdef enum Task:
     REGIONS             # write watershed regions
     MAXIMA              # write maxima only
+    GROW                # turn markers into regions
 
 cdef struct Job:
     Rule rule
@@ -114,6 +118,7 @@ cdef struct Job:
     float floor             # NaN: none
     Py_ssize_t smallest     # regions of fewer pixels are dropped
     Task task
+    bint low_first          # of markers: the lowest pixels are flooded first
 
 cdef struct Work:           # memory that is kept from clump to clump
     Runs runs
@@ -126,6 +131,8 @@ cdef struct Work:           # memory that is kept from clump to clump
     Py_ssize_t area
     int32_t* sheet          # places of the whole image, for clumps that fill their frame badly
     Pool pool
+    uint64_t* words         # of a queue
+    Py_ssize_t word_room
     LabelTable table
 
 
@@ -170,9 +177,6 @@ cdef inline Py_ssize_t place_of(const Places* places, const Run* run) noexcept n
     return (run.row - places.row) * places.stride + run.start - places.col
 
 
-include "_marked_clumps.pxi"
-
-
 cdef uint64_t* ordered_items(Work* work, const Job* job, const Run* runs, Py_ssize_t count,
                      const Places* places, Py_ssize_t* listed) noexcept nogil:
     """Return a clump's pixels in the order of flooding."""
@@ -184,7 +188,9 @@ cdef uint64_t* ordered_items(Work* work, const Job* job, const Run* runs, Py_ssi
         ahead = &runs[min(k + AHEAD, count - 1)]
         fetch(job.rule.image + ahead.row * job.width + ahead.start)
         fetch(job.rule.image + ahead.row * job.width + ahead.stop)
-        filled += list_run(items + filled, job, &runs[k], <uint32_t> place_of(places, &runs[k]), &low, &high)
+        list_pixels(runs[k].stop - runs[k].start, job.rule.image + runs[k].row * job.width + runs[k].start,
+                    <uint32_t> place_of(places, &runs[k]), items + filled, &low, &high)
+        filled += runs[k].stop - runs[k].start
     listed[0] = filled
     return sort_items(items, items + work.room, filled, low, high)
 
@@ -209,17 +215,16 @@ cdef int assign_labels(Work* work, const Job* job, const Run* runs, Py_ssize_t c
     cdef int32_t k
     for k in range(1, work.pool.count + 1):
         basins[k].parent = find_basin(basins, k)
-    if job.rule.markers == NULL:
-        if reserve_labels(&work.table, work.pool.count):
-            return -1
-        if job.smallest > 1:
-            count_pixels(work, runs, count, places)
-        for k in range(1, work.pool.count + 1):
-            if basins[k].parent != k or (job.smallest > 1 and basins[k].joined < <uint64_t> job.smallest):
-                continue
-            if job.floor != job.floor or basins[k].height - job.floor > job.rule.h:
-                first = pixel_of(places, &job.rule, <uint32_t> basins[k].peak)
-                basins[k].label = new_label(&work.table, first, runs[0].row)
+    if reserve_labels(&work.table, work.pool.count):
+        return -1
+    if job.smallest > 1:
+        count_pixels(work, runs, count, places)
+    for k in range(1, work.pool.count + 1):
+        if basins[k].parent != k or (job.smallest > 1 and basins[k].joined < <uint64_t> job.smallest):
+            continue
+        if job.floor != job.floor or basins[k].height - job.floor > job.rule.h:
+            first = pixel_of(places, &job.rule, <uint32_t> basins[k].peak)
+            basins[k].label = new_label(&work.table, first, runs[0].row)
     for k in range(1, work.pool.count + 1):
         basins[k].label = basins[basins[k].parent].label
     return 0
@@ -237,12 +242,8 @@ cdef void paint(Work* work, const Job* job, const Run* runs, Py_ssize_t count, c
         fetch(job.out + ahead.row * job.width + ahead.stop)
         basin = places.basins + place_of(places, &runs[k])
         out = job.out + runs[k].row * job.width + runs[k].start
-        if job.rule.markers == NULL:
-            for col in range(runs[k].stop - runs[k].start):
-                out[col] = work.pool.items[basin[col]].label
-            continue
-        for col in range(runs[k].stop - runs[k].start):     # without a basin: inside a marker
-            out[col] = work.pool.items[basin[col]].label if basin[col] >= 0 else -basin[col]
+        for col in range(runs[k].stop - runs[k].start):
+            out[col] = work.pool.items[basin[col]].label
 
 
 cdef void outline_peaks(Work* work, const Job* job, const Places* places) noexcept nogil:
@@ -273,18 +274,19 @@ cdef void outline_peaks(Work* work, const Job* job, const Places* places) noexce
                     filled += 1
 
 
+include "_marked_clumps.pxi"
+
+
 cdef int flood_clump(Work* work, const Job* job, const Run* runs, Py_ssize_t count) noexcept nogil:
     """Label one clump, given as its runs in raster order; return -1 without memory."""
     cdef Places places
     cdef Py_ssize_t pixels
     cdef uint64_t* items
-    if job.rule.markers != NULL and paint_single(job, runs, count):
-        return 0
+    if job.task == GROW:
+        return 0 if paint_single(job, runs, count) else flood_marked(work, job, runs, count)
     if allocate_frame(work, job, runs, count, &places, &pixels):
         return -1
     items = ordered_items(work, job, runs, count, &places, &pixels)
-    if job.rule.markers != NULL:
-        lay_markers(job, runs, count, &places)
     if flood(&work.pool, &places, &job.rule, items, pixels):
         return -1
     if assign_labels(work, job, runs, count, &places):
@@ -356,7 +358,7 @@ cdef int close_clumps(Work* work, const Job* job, int32_t last) noexcept nogil:
             if flood_clump(work, job, work.sorted.items + begin, work.starts[k] - begin):
                 return -1
             begin = work.starts[k]
-    if job.rule.markers == NULL:
+    if job.task != GROW:
         number_labels(&work.table, runs[0].row if kept else min(last + 1, <int32_t> job.height), job.out, job.width)
     return 0
 
@@ -373,6 +375,8 @@ cdef int stream(Work* work, const Job* job, uint8_t* inside, int32_t* edges) noe
             is_number(job.width, heights, inside)
         if job.mask != NULL:
             restrict_to(job.width, job.mask + row * job.width, inside)
+        if job.task == GROW:
+            clear_outside(job.width, inside, job.out + row * job.width)
         if add_row(&work.runs, <int32_t> row, job.width, inside, edges, job.rule.neighbours == 8):
             return -1
         since += job.width

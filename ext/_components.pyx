@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Kernels of nuclix.ext.components and nuclix.ext.boxes; preconditions are checked there.
 
-Input: a mask, or labels. Output: labels of connected components; bounding boxes of labels; the mask of chosen labels.
+Input: a mask, or labels. Output: labels of connected components; bounding boxes of labels.
 Run-based labelling: rows become runs, runs of neighbouring rows are joined with union-find under the run that comes
 first, and one sweep over the runs numbers and paints them. Its cost follows the runs, not the pixels.
 """
@@ -250,12 +250,3 @@ def rename_labels(const int32_t[:, ::1] labels, const int32_t[::1] names, int32_
         for r in range(height):
             for c in range(width):
                 out[r, c] = names[labels[r, c]]
-
-
-def select_labels(const int32_t[:, ::1] labels, const uint8_t[::1] wanted, uint8_t[:, ::1] mask):
-    """Set mask to wanted[label], pixel by pixel. Precondition: labels lie in 0..len(wanted) - 1."""
-    cdef Py_ssize_t height = labels.shape[0], width = labels.shape[1], r, c
-    with nogil:
-        for r in range(height):
-            for c in range(width):
-                mask[r, c] = wanted[labels[r, c]]

@@ -6,6 +6,8 @@ are sorted by radix and joined from high to low by union-find of basins. Time is
 inverse Ackermann function; memory other than image and labels holds the open clumps only.
 """
 
+from libc.math cimport NAN
+
 include "_mask_runs.pxi"
 include "_basins.pxi"
 include "_clumps.pxi"
@@ -19,6 +21,7 @@ cdef void release(Work* work) noexcept nogil:
     free(work.frame)
     free(work.sheet)
     free(work.pool.items)
+    free(work.words)
     free(work.table.waiting)
     free(work.table.finals)
 
@@ -39,16 +42,16 @@ cdef int run_job(const Job* job) noexcept nogil:
     return status
 
 
-def flood_clumps(const float[:, ::1] image, const uint8_t[:, ::1] mask, const int32_t[:, ::1] markers,
-                 int32_t[:, ::1] out, float floor, double h, Py_ssize_t smallest, int neighbours, bint maxima):
-    """Label clumps of `image` into `out`, which is zero; no array is empty.
+def flood_clumps(const float[:, ::1] image, const uint8_t[:, ::1] mask, int32_t[:, ::1] out, float floor, double h,
+                 Py_ssize_t smallest, int neighbours, bint maxima):
+    """Label the maxima of `image`, or their regions, into `out`, which is zero; no array is empty.
 
     Parameters
     ----------
     image : (H, W) float32
         Heights.
-    mask, markers : (H, W) uint8, int32, or None
-        Where to look; where to flood from instead of maxima.
+    mask : (H, W) uint8, or None
+        Where to look.
     out : (H, W) int32
         Labels.
     floor : float
@@ -63,18 +66,42 @@ def flood_clumps(const float[:, ::1] image, const uint8_t[:, ::1] mask, const in
         Write maxima, not regions.
     """
     cdef Job job
-    cdef int status
     memset(&job, 0, sizeof(Job))
+    job.rule.h, job.floor, job.smallest, job.task = h, floor, smallest, MAXIMA if maxima else REGIONS
+    flood_image(&job, image, mask, out, neighbours)
+
+
+def flood_markers(const float[:, ::1] image, const uint8_t[:, ::1] mask, int32_t[:, ::1] labels, int neighbours,
+                  bint low_first):
+    """Turn markers into the regions that are flooded from them; no array is empty.
+
+    Parameters
+    ----------
+    image : (H, W) float32
+        Heights; NaN is outside.
+    mask : (H, W) uint8, or None
+        Where to flood.
+    labels : (H, W) int32
+        Markers, not negative; overwritten. Outside the mask they are removed.
+    neighbours : int
+        4 or 8.
+    low_first : bool
+        Whether the lowest pixels are flooded first, or the highest.
+    """
+    cdef Job job
+    memset(&job, 0, sizeof(Job))
+    job.floor, job.task, job.low_first = NAN, GROW, low_first
+    flood_image(&job, image, mask, labels, neighbours)
+
+
+cdef flood_image(Job* job, const float[:, ::1] image, const uint8_t[:, ::1] mask, int32_t[:, ::1] out, int neighbours):
+    cdef int status
     if mask is not None:
         job.mask = &mask[0, 0]
-    if markers is not None:
-        job.rule.markers = &markers[0, 0]
-    job.rule.image, job.rule.width = &image[0, 0], image.shape[1]
-    job.rule.h, job.rule.neighbours = h, neighbours
+    job.rule.image, job.rule.width, job.rule.neighbours = &image[0, 0], image.shape[1], neighbours
     job.out = &out[0, 0]
     job.height, job.width = image.shape[0], image.shape[1]
-    job.floor, job.smallest, job.task = floor, smallest, MAXIMA if maxima else REGIONS
     with nogil:
-        status = run_job(&job)
+        status = run_job(job)
     if status:
-        raise MemoryError("no memory to flood the image, or a clump of more than 2^32 pixels")
+        raise MemoryError("no memory to flood the image, or a clump of too many pixels")

@@ -13,8 +13,8 @@ include "_mask_runs.pxi"
 include "_component_runs.pxi"
 
 cdef extern from "_binomial.h" nogil:
-    void filter_even(Py_ssize_t n, int radius, const float* weights, const float** taps, float* out)
-    void filter_odd(Py_ssize_t n, int radius, const float* weights, const float** taps, float* out)
+    void filter_even(Py_ssize_t n, int radius, const float* weights, const float* row, Py_ssize_t pitch, float* out)
+    void filter_odd(Py_ssize_t n, int radius, const float* weights, const float* row, Py_ssize_t pitch, float* out)
     void widen_limits(Py_ssize_t n, const float* one, const float* two, float* limits)
     void invert_energy(Py_ssize_t n, float* one, const float* two, const float* highs, const float* spans, float limit,
                        uint8_t* calm)
@@ -41,8 +41,8 @@ cdef struct Filter:
     int radius
     const float* smooth
     const float* slope
-    const float** taps
     float* line             # a row and `radius` px on either side
+    float* rows             # 2 radius + 1 rows, some of them beyond the image
     float* zeros
 
 
@@ -50,7 +50,7 @@ cdef void release(Clumps* clumps, Filter* filter) noexcept nogil:
     free(clumps.runs.items)
     free(clumps.starts)
     free(clumps.limits)
-    free(filter.taps)
+    free(filter.rows)
     free(filter.line)
     free(filter.zeros)
 
@@ -122,32 +122,43 @@ cdef int set_limits(Clumps* clumps, float low, float high) noexcept nogil:
 cdef int begin(Filter* filter, Py_ssize_t width, const float[::1] smooth, const float[::1] slope) noexcept nogil:
     filter.radius = <int> (smooth.shape[0] // 2)
     filter.smooth, filter.slope = &smooth[0], &slope[0]
-    filter.taps = <const float**> malloc((2 * filter.radius + 1) * sizeof(float*))
+    filter.rows = <float*> malloc((2 * filter.radius + 1) * width * sizeof(float))
     filter.line = <float*> malloc((width + 2 * filter.radius) * sizeof(float))
     filter.zeros = <float*> calloc(width, sizeof(float))
-    return -1 if filter.taps == NULL or filter.line == NULL or filter.zeros == NULL else 0
+    return -1 if filter.rows == NULL or filter.line == NULL or filter.zeros == NULL else 0
+
+
+cdef const float* rows_around(const Filter* filter, const float* image, Py_ssize_t height, Py_ssize_t width,
+                              Py_ssize_t row, Py_ssize_t left, Py_ssize_t right) noexcept nogil:
+    """Return a row whose columns left..right-1 have `radius` rows above and below; beyond the image they are zeros."""
+    cdef Py_ssize_t radius = filter.radius, near
+    cdef float* copy
+    if radius <= row < height - radius:
+        return image + row * width
+    for near in range(row - radius, row + radius + 1):
+        copy = filter.rows + (near - row + radius) * width + left
+        if 0 <= near < height:
+            memmove(copy, image + near * width + left, (right - left) * sizeof(float))
+        else:
+            memset(copy, 0, (right - left) * sizeof(float))
+    return filter.rows + radius * width
 
 
 cdef void slope_part(const Filter* filter, const float* image, Py_ssize_t height, Py_ssize_t width, Py_ssize_t row,
                      Py_ssize_t first, Py_ssize_t last, bint downwards, float* out) noexcept nogil:
     """Write the slope of the columns first..last-1 of a row; beyond the image there are zeros."""
-    cdef int radius = filter.radius, k
-    cdef Py_ssize_t left = max(first - radius, 0), right = min(last + radius, width), near
-    for k in range(2 * radius + 1):
-        near = row + k - radius
-        filter.taps[k] = (image + near * width if 0 <= near < height else filter.zeros) + left
+    cdef int radius = filter.radius
+    cdef Py_ssize_t left = max(first - radius, 0), right = min(last + radius, width)
+    cdef const float* middle = rows_around(filter, image, height, width, row, left, right) + left
+    cdef float* line = filter.line + left - (first - radius)
     memset(filter.line, 0, (left - (first - radius)) * sizeof(float))
-    memset(filter.line + right - (first - radius), 0, (last + radius - right) * sizeof(float))
+    memset(line + right - left, 0, (last + radius - right) * sizeof(float))
     if downwards:
-        filter_odd(right - left, radius, filter.slope, filter.taps, filter.line + left - (first - radius))
+        filter_odd(right - left, radius, filter.slope, middle, width, line)
+        filter_even(last - first, radius, filter.smooth, filter.line + radius, 1, out + first)
     else:
-        filter_even(right - left, radius, filter.smooth, filter.taps, filter.line + left - (first - radius))
-    for k in range(2 * radius + 1):
-        filter.taps[k] = filter.line + k
-    if downwards:
-        filter_even(last - first, radius, filter.smooth, filter.taps, out + first)
-    else:
-        filter_odd(last - first, radius, filter.slope, filter.taps, out + first)
+        filter_even(right - left, radius, filter.smooth, middle, width, line)
+        filter_odd(last - first, radius, filter.slope, filter.line + radius, 1, out + first)
 
 
 cdef void slope_row(const Clumps* clumps, const Filter* filter, const float* image, Py_ssize_t row, bint downwards,

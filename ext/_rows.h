@@ -122,7 +122,7 @@ ROW uint32_t key_of(float height) {
     uint32_t bits;
     height += 0.0f;
     memcpy(&bits, &height, 4);
-    return bits >> 31 ? bits : ~(bits | 0x80000000u);
+    return bits ^ ((uint32_t)((int32_t)~bits >> 31) >> 1);
 }
 
 /* Items of n pixels in places from `place` on: key << 32 | place. Keeps the least and the largest key. */

@@ -1,4 +1,4 @@
-"""Where labels lie, and which pixels bear some of them."""
+"""Where labels lie."""
 
 from __future__ import annotations
 
@@ -49,36 +49,3 @@ def label_boxes(labels: ArrayLike, count: int) -> NDArray[np.int32]:
     if image.size:
         _components.label_boxes(image, boxes)
     return boxes
-
-
-def select_labels(labels: ArrayLike, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask of the pixels whose label is wanted.
-
-    Parameters
-    ----------
-    labels : (H, W) int32 array_like
-        Labels in 0..len(wanted) - 1.
-    wanted : (N,) bool
-        Which labels to keep.
-
-    Returns
-    -------
-    (H, W) bool
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `labels` is not a two-dimensional int32 array, or holds values outside 0..N - 1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> select_labels(np.array([[0, 1, 2]], np.int32), np.array([False, True, False]))
-    array([[False,  True, False]])
-    """
-    image = _labels(labels, len(wanted) - 1)
-    mask = np.zeros(image.shape, bool)
-    if image.size:
-        table = np.ascontiguousarray(wanted, bool).view(np.uint8)
-        _components.select_labels(image, table, mask.view(np.uint8))
-    return mask

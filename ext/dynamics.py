@@ -68,5 +68,5 @@ def dynamics_watershed(
     inside = check_mask(mask, heights.shape)
     out = np.zeros(heights.shape, np.int32)
     if out.size:
-        _flooding.flood_clumps(heights, inside, None, out, lowest, h, min_area, connectivity, False)
+        _flooding.flood_clumps(heights, inside, out, lowest, h, min_area, connectivity, False)
     return out

@@ -124,7 +124,7 @@ def split_by_gradients(
         foreground, across, down, *sobel_weights(rule.size), low, high, rule.energy, rule.min_area, rule.min_marker,
         inside, heights, out,
     )  # fmt: skip
-    _flooding.flood_clumps(heights, inside, out, out, np.nan, 0.0, 0, FOUR, False)  # a clump's markers are read first
+    _flooding.flood_markers(heights, inside, out, FOUR, False)
     return out
 
 

@@ -56,5 +56,5 @@ def h_maxima(image: ArrayLike, h: float, floor: float | None = None, connectivit
     check_connectivity(connectivity)
     out = np.zeros(heights.shape, np.int32)
     if out.size:
-        _flooding.flood_clumps(heights, None, None, out, lowest, h, 0, connectivity, True)
+        _flooding.flood_clumps(heights, None, out, lowest, h, 0, connectivity, True)
     return out

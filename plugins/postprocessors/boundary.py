@@ -17,6 +17,7 @@ from nuclix.ext.components import connected_components, without_small
 from nuclix.ext.watershed import watershed
 
 FORMS = ("interior", "nucleus")
+STRIP = 64  # rows whose sums stay in the cache
 FOUR = 4  # one neighbourhood for markers, pieces and growth: labels are 4-connected
 
 
@@ -85,16 +86,22 @@ class Boundary:
 
     def foreground(self, maps: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return where the nucleus probability exceeds its threshold, from (2, height, width) maps."""
-        return self._nucleus(maps) > np.float32(self.threshold)
+        mask = np.empty(maps.shape[1:], bool)
+        for start in range(0, len(mask), STRIP):
+            rows = slice(start, start + STRIP)
+            np.greater(self._nucleus(maps[:, rows]), np.float32(self.threshold), out=mask[rows])
+        return mask
 
     def split(self, maps: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         """Label the nuclei of the clumps in `mask`, from 1."""
         mask = np.ascontiguousarray(mask)
         inside = maps[0] if self.form == "interior" else maps[0] - maps[1]
-        markers, _ = connected_components(mask & (inside > np.float32(self.marker)), FOUR, self.min_marker)
+        marked = inside > np.float32(self.marker)
+        marked &= mask
+        markers, _ = connected_components(marked, FOUR, self.min_marker)
         if self.keep_unmarked:
             _mark_pieces(markers, mask)
-        labels = watershed(maps[1] - maps[0], markers, mask, FOUR)
+        labels = watershed(maps[1] - maps[0], markers, mask, FOUR, overwrite_markers=True)
         return _large(labels, self.min_area)
 
     def score(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Boxes and selections equal SciPy's and NumPy's."""
+"""Boxes equal SciPy's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import find_objects
 
-from nuclix.ext.boxes import label_boxes, select_labels
+from nuclix.ext.boxes import label_boxes
 
 COUNT = 6
 IMAGES = st.tuples(st.integers(1, 20), st.integers(1, 20)).flatmap(
@@ -29,27 +29,17 @@ def test_boxes_are_those_of_scipy(labels: np.ndarray) -> None:
             assert found == (slice(row, row_end), slice(col, col_end))
 
 
-@given(labels=IMAGES, wanted=arrays(bool, COUNT + 1))
-def test_a_selection_is_a_lookup(labels: np.ndarray, wanted: np.ndarray) -> None:
-    np.testing.assert_array_equal(select_labels(labels, wanted), wanted[labels])
-    np.testing.assert_array_equal(select_labels(np.asfortranarray(labels), wanted), wanted[labels])
-
-
 def test_read_only_strided_and_empty_images() -> None:
     labels = np.arange(24, dtype=np.int32).reshape(4, 6)[::2, ::3]
     labels.flags.writeable = False
     assert label_boxes(labels, 24)[15].tolist() == [1, 1, 2, 2]
-    assert select_labels(labels, np.arange(25) == 12).tolist() == [[False, False], [True, False]]
     assert label_boxes(np.zeros((0, 3), np.int32), 1).tolist() == [[0, 3, 0, 0], [0, 3, 0, 0]]
-    assert select_labels(np.zeros((0, 3), np.int32), np.ones(1, bool)).shape == (0, 3)
 
 
 @pytest.mark.parametrize("bad", [np.array([[-1]], np.int32), np.array([[3]], np.int32)])
 def test_labels_out_of_range_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="labels"):
         label_boxes(bad, 2)
-    with pytest.raises(ValueError, match="labels"):
-        select_labels(bad, np.ones(3, bool))
 
 
 def test_other_types_are_refused() -> None:
