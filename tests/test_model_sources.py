@@ -239,7 +239,7 @@ def test_trust_does_not_apply_to_an_exported_program(tmp_path: Path, exported: P
 
 
 def test_onnx_runtime_names_the_sizes_that_do_not_fit(tmp_path: Path) -> None:
-    network = load_model(make_onnx(tmp_path / "a.onnx")).module
+    network = load_model(make_onnx(tmp_path / "a.onnx", CARD)).module
     with pytest.raises(RuntimeError, match=r"batch of 1 x 5 x 64 x 64: .*--batch"):
         network.network(torch.zeros(1, 5, 64, 64))
 
