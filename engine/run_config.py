@@ -223,7 +223,7 @@ class RunConfig:
         ),
     )
     trust_model: bool = _option(
-        False, OptionSpec(_MODEL, "run the model file's program without checking that it only computes")
+        False, OptionSpec(_MODEL, "run the model file's program without checking that it only computes (TorchScript)")
     )
     outline: str = _option(
         "smooth",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -192,6 +193,11 @@ def test_classes_may_be_merged_into_one_of_the_model(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('[Tumor]\nname = "x"\n', "no class 'Tumor'; its classes are Tumour, Stroma"),
+        ("", "is empty"),
+        ("[Tumour]\n", "Tumour: changes nothing"),
+        ('[Tumour]\nname = ""\n', "Tumour: name must be a line of text"),
+        ('[Tumour]\nname = " "\n', "Tumour: name must be a line of text"),
+        ('[Tumour]\nname = "a\\nb"\n', "Tumour: name must be a line of text"),
         ("[Tumour]\ncolour = [1, 2, 3]\n", "colour"),
         ("[Tumour]\ncolor = [1, 2]\n", "color"),
         ("[Tumour]\ncolor = [1, 2, 300]\n", r"0\.\.255"),
@@ -283,6 +289,14 @@ def test_two_classes_from_slide_to_geojson_record_and_report(tmp_path: Path) -> 
         record = json.loads((out / "slide.json").read_text())
         assert record["counts"]["nuclei_by_class"] == dict(sorted(counts[-1].items(), reverse=True))
         assert [item["name"] for item in record["model"]["classes"]] == ["Dark", "Blue"]
+        area = 300 * 400 * 0.25**2 / 1e6  # of the slide, as background was computed too
+        densities = record["counts"]["nuclei_per_mm2_by_class"]
+        assert densities == {name: pytest.approx(counts[-1][name] / area) for name in ("Dark", "Blue")}
+        (row,) = csv.DictReader((out / "summary.csv").read_text().splitlines())
+        assert [row[f"nuclei: {name}"] for name in densities] == [str(counts[-1][name]) for name in densities]
+        assert [row[f"nuclei_per_mm2: {name}"] for name in densities] == [
+            f"{densities[name]:.6g}" for name in densities
+        ]
     assert counts[0] == counts[1]
     assert min(counts[0].values()) > 20
     page = (tmp_path / "64" / "report.html").read_text()

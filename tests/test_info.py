@@ -76,6 +76,14 @@ def test_several_files(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert aperio["run"].startswith("read level 0 enlarged 1 to 2: 800 x 600 px of 0.25 um")
 
 
+def test_an_onnx_file_is_a_model_and_colours_are_no_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.onnx").write_bytes(bytes([0x08, 8, 0x12, 1, 0x61]))
+    assert main(["info", str(tmp_path / "net.onnx")]) == 1
+    assert "net.onnx: holds no nuclix.json" in capsys.readouterr().err
+    assert main(["info", "dist-kumar16"]) == 0
+    assert "color 0, 200, 120" in capsys.readouterr().out
+
+
 def test_a_colour_profile_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for name, content in (("good", profile), ("bad", b"no profile")):

@@ -185,6 +185,8 @@ def test_the_card_inside_counts_more_than_a_toml_beside(saved: Path, tmp_path: P
         ({"maps": "distance"}, r"key 'maps': expected a list"),
         ({"maps": []}, "at least one entry in maps"),
         ({"classes": [{"name": "n", "color": [1, 2]}]}, r"expected 3 values, found 2"),
+        ({"classes": [{"name": "n", "color": [1, 2, 3]}] * 2, "class_maps": ["a", "b"]}, r"classes name 'n' 2 times"),
+        ({"classes": [{"name": " ", "color": [1, 2, 3]}]}, r"classes hold an empty name"),
         ({"classes": [{"name": "n", "color": [1, 2, 300]}]}, r"three numbers in 0\.\.255"),
         ({"classes": []}, "at least one entry in maps and in classes"),
         ({"parameters": [1]}, r"key 'parameters': expected a table"),
@@ -200,7 +202,7 @@ def test_a_bad_card_is_an_error_that_names_the_key(
     assert "bad.pt" in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["name", "method", "scale", "patch", "maps", "postprocessor", "parameters", "classes"])
+@pytest.mark.parametrize("key", ["name", "method", "scale", "patch", "maps", "postprocessor", "classes"])
 def test_a_missing_key_is_named(saved: Path, tmp_path: Path, key: str) -> None:
     values = card_values()
     del values[key]

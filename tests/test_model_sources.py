@@ -231,6 +231,19 @@ def test_an_exported_program_that_does_more_is_refused(exported: Path, old: byte
         checked_export(content, "a.pt2")
 
 
+def test_trust_does_not_apply_to_an_exported_program(tmp_path: Path, exported: Path) -> None:
+    path = tmp_path / "a.pt2"
+    path.write_bytes(altered(exported, "models/model.json", lambda text: text.replace(b"aten.div", b"aten.from_file")))
+    with pytest.raises(ModelError, match="--trust-model is for TorchScript"):
+        ExportedSource.load(path, read_card(exported), "cpu", trust=True)
+
+
+def test_onnx_runtime_names_the_sizes_that_do_not_fit(tmp_path: Path) -> None:
+    network = load_model(make_onnx(tmp_path / "a.onnx", CARD)).module
+    with pytest.raises(RuntimeError, match=r"batch of 1 x 5 x 64 x 64: .*--batch"):
+        network.network(torch.zeros(1, 5, 64, 64))
+
+
 @pytest.mark.parametrize("size", ["__import__('os').getcwd()", "Symbol('s0').a", "open", "Max(1, print(2))"])
 def test_sizes_that_are_more_than_arithmetic_are_refused(exported: Path, size: str) -> None:
     def change(text: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -233,7 +234,13 @@ def test_a_card_beside_the_network_does_the_same(tmp_path: Path) -> None:
     [
         (Pixels(lambda x: x[:, :1]), "", "gives .* the card names 2 channels"),
         (Pixels(lambda x: x[:, :2, :90, :80]), "", "90 x 80"),
-        (Pixels(lambda x: (x, x)), '[[outputs]]\nkey = "5"\n', "fails on a patch"),
+        (Pixels(lambda x: (x, x)), '[[outputs]]\nkey = "5"\n', r"no output '5'.*0: \(1, 3, 96, 96\), 1: "),
+        (Pixels(lambda x: {"a": x}), '[[outputs]]\nkey = "b"\n', r"no output 'b'.*dictionary of a \(1, 3, 96, 96\)"),
+        (Pixels(lambda x: (x[:, :1], x)), "", r"gives a tuple of 0: \(1, 1, 96, 96\), 1: \(1, 3, 96, 96\)"),
+        (Pixels(), "[[outputs]]\nchannels = [1, 3]\n", "has 3 channels, counted from 0: the card asks for 1, 3"),
+        (Pixels(lambda x: x[:, :2, ::2, ::2]), "", "96 px.* one of every 2 pixels, write stride = 2"),
+        (Pixels(), 'class_maps = ["interior"]\n', "'interior' 2 times"),
+        (Pixels(), 'class_maps = ["Nucleus", "b"]\n', "'Nucleus' is a class"),
         (Smooth(), "", "fails on a patch"),
         (Pixels(), 'class_maps = ["a", "b", "c"]\n', "3 class_maps for 1 classes"),
         (Pixels(), '[input]\nchannels = "HSV"\n', "RGB, BGR"),
@@ -246,6 +253,64 @@ def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path, module, mo
     with pytest.raises(ModelError, match=message):
         packed(tmp_path, module, more, margin=16)
     assert not (tmp_path / "m.pt").exists()
+
+
+def test_a_network_of_grey_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"1 channels, but got 3 .*gives RGB"):
+        packed(tmp_path, torch.nn.Conv2d(1, 2, 1), UNIT, scripted=True)
+
+
+def test_a_forgotten_activation_is_warned_of(tmp_path: Path) -> None:
+    signed = Pixels(lambda x: 8 * x[:, :2] - 4)
+    warned, _ = packed(tmp_path, signed, UNIT, margin=16)
+    assert any("interior reaches from -4" in item and "activation" in item for item in warned.warnings)
+    done, _ = packed(tmp_path, signed, UNIT + '[[outputs]]\nactivation = "sigmoid"\n', margin=16)
+    assert not any("activation" in item for item in done.warnings if "foreground" not in item)
+
+
+def test_a_file_of_torch_save_is_no_network(tmp_path: Path) -> None:
+    torch.save(Smooth().state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(ModelError, match=r"weights\.pt: was written by torch\.save"):
+        pack_model(tmp_path / "weights.pt", card(tmp_path / "card.toml"), tmp_path / "m.pt", image())
+
+
+@pytest.mark.parametrize(
+    ("classes", "maps", "said"),
+    [
+        (2, '["a", "b"]', "A from a, B from b"),
+        (2, '["none", "a", "b"]', "A from a, B from b; none is the background"),
+        (2, '["type"]', "numbers in the map type: 1 A, 2 B"),
+    ],
+)
+def test_pack_says_which_channel_is_of_which_class(tmp_path: Path, classes: int, maps: str, said: str) -> None:
+    channels = 2 + maps.count(",") + 1
+    path = card(tmp_path / "card.toml", UNIT, margin=16)
+    names = ", ".join(f'{{ name = "{name}", color = [0, 0, 0] }}' for name in "AB"[:classes])
+    text = path.read_text().replace('[{ name = "Nucleus", color = [255, 0, 0] }]', f"[{names}]\nclass_maps = {maps}")
+    path.write_text(text)
+    network = save(tmp_path / "net.pt", Pixels(lambda x: x[:, [0] * channels]))
+    facts = pack_model(network, path, tmp_path / "m.pt", image())
+    assert f"classes     {said}\n" in describe(facts)
+
+
+def test_a_card_needs_no_parameters(tmp_path: Path) -> None:
+    path = card(tmp_path / "card.toml", UNIT, margin=16)
+    path.write_text(re.sub("parameters = .*", "", path.read_text()))
+    pack_model(save(tmp_path / "net.pt", Smooth()), path, tmp_path / "m.pt", image())
+    assert read_card(tmp_path / "m.pt").parameters == {}
+
+
+def test_an_image_smaller_than_two_patches_is_mirrored(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from nuclix.engine.cli.pack import _image
+
+    pixels = image()[:100, :120]
+    Image.fromarray(pixels).save(tmp_path / "tissue.png")
+    found = _image(tmp_path / "tissue.png", 96)
+    assert found.shape == (192, 192, 3)
+    np.testing.assert_array_equal(found[:100, :120], pixels)
+    np.testing.assert_array_equal(found[100:], found[99:7:-1])
 
 
 def test_maps_in_another_order_are_refused(tmp_path: Path) -> None:

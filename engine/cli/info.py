@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nuclix.engine.batch.isolated import SlideInspector
     from nuclix.engine.contracts import SlideInfo
 
-MODEL_SUFFIXES = (".pt", ".pth", ".ts", ".torchscript")
+MODEL_SUFFIXES = (".pt", ".pth", ".ts", ".torchscript", ".pt2", ".onnx")
 UM_PER_MM = 1000.0
 
 
@@ -223,10 +223,16 @@ def _inline(value: Any) -> str:
     if value is None or value in ({}, []):
         return "not stated"
     if isinstance(value, dict):
-        return ", ".join(f"{_title(key)} {_inline(item)}" for key, item in value.items())
+        return ", ".join(
+            f"{_title(key)} {_colour(item) if key == 'color' else _inline(item)}" for key, item in value.items()
+        )
     if isinstance(value, list):
         return (" x " if all(isinstance(item, int | float) for item in value) else ", ").join(map(_inline, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _colour(value: Any) -> str:
+    return ", ".join(map(str, value))
 
 
 def _title(key: str) -> str:

@@ -141,20 +141,8 @@ def _image(path: Path | None, size: int) -> NDArray[np.uint8]:
 
     edge = ROOM * size
     if path is not None:
-        return _middle(path, edge)
+        return _patch(path, edge)
     with tempfile.TemporaryDirectory() as folder:
         slide = Path(folder) / "synthetic.tif"
         make_synthetic_slide(slide, max(edge, 1024))
-        return _middle(slide, edge)
-
-
-def _middle(path: Path, edge: int) -> NDArray[np.uint8]:
-    from nuclix.engine.geometry import Box
-    from nuclix.engine.slide.open import open_slide
-
-    reader = open_slide(path)
-    try:
-        level = reader.info.levels[0]
-        return reader.read(0, Box((level.height - edge) // 2, (level.width - edge) // 2, edge, edge))
-    finally:
-        reader.close()
+        return _patch(slide, edge)

@@ -36,11 +36,15 @@ class AdaptedNetwork(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return (N, channels, H, W) maps of (N, 3, H, W) RGB in 0..255; pixels that the network crops are 0."""
-        outputs = self.network(self._prepared(images))
+        outputs = self.raw(images)
         maps = torch.cat([self._selected(outputs, part) for part in self._parts], 1)
         if self._stride > 1:
             maps = maps.repeat_interleave(self._stride, 2).repeat_interleave(self._stride, 3)
         return torch.nn.functional.pad(maps, [self._crop] * 4) if self._crop else maps
+
+    def raw(self, images: torch.Tensor) -> Any:
+        """Return what the network itself gives for RGB in 0..255."""
+        return self.network(self._prepared(images))
 
     def _prepared(self, images: torch.Tensor) -> torch.Tensor:
         fmt = self._input
@@ -67,11 +71,28 @@ class AdaptedNetwork(torch.nn.Module):
             maps = maps.permute(0, 3, 1, 2)
         if part.activation != NONE:
             maps = maps.float().sigmoid() if part.activation == SIGMOID else maps.float().softmax(1)
+        if not torch.jit.is_tracing() and any(k >= maps.shape[1] for k in part.channels):
+            raise ValueError(
+                f"the output {part.key or 'of the network'} has {maps.shape[1]} channels, counted from 0: the card "
+                f"asks for {', '.join(map(str, part.channels))}"
+            )
         return torch.cat([maps[:, k : k + 1] for k in part.channels], 1) if part.channels else maps
+
+
+def described(outputs: Any) -> str:
+    """Return the shapes of what a network gives, with their names or numbers."""
+    if isinstance(outputs, dict):
+        return "a dictionary of " + ", ".join(f"{key} {described(value)}" for key, value in outputs.items())
+    if isinstance(outputs, tuple | list):
+        return "a tuple of " + ", ".join(f"{k}: {described(value)}" for k, value in enumerate(outputs))
+    return str(tuple(outputs.shape)) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
 
 
 def _chosen(outputs: Any, key: str) -> Any:
     """Return an output by its name, or by its number where it has none of that name."""
     if isinstance(outputs, dict) and key not in outputs and key.isdigit():
         outputs = tuple(outputs.values())
-    return outputs[int(key) if isinstance(outputs, tuple | list) else key]
+    try:
+        return outputs[int(key) if isinstance(outputs, tuple | list) else key]
+    except (KeyError, IndexError, ValueError, TypeError):
+        raise ValueError(f"there is no output {key!r}: the network gives {described(outputs)}") from None

@@ -69,7 +69,7 @@ def card_of(values: Mapping[str, Any], where: str) -> ModelCard:
     ModelError
         If a value is missing, unknown or out of its range; the message names the key.
     """
-    facts = {key: value for key, value in values.items() if key != FORMAT_KEY}
+    facts = {"parameters": {}, **{key: value for key, value in values.items() if key != FORMAT_KEY}}
     scale = facts.get("scale")
     if isinstance(scale, Mapping):
         facts["scale"] = {FORMER_KEYS.get(key, key): value for key, value in scale.items()}
@@ -79,9 +79,24 @@ def card_of(values: Mapping[str, Any], where: str) -> ModelCard:
     for item in card.classes:
         if not all(0 <= value <= 255 for value in item.color):
             raise ModelError(f"{where}: the color of class {item.name!r} must be three numbers in 0..255")
+    _check_names(card, where)
     _check_ranges(card, where)
     _check_text(values, where)
     return card
+
+
+def _check_names(card: ModelCard, where: str) -> None:
+    """Refuse names that stand for two things: counts, colors and channels are found by them."""
+    groups = (
+        ("classes", [item.name for item in card.classes]),
+        ("maps and class_maps", [*card.maps, *card.class_maps]),
+    )
+    for key, names in groups:
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if twice:
+            raise ModelError(f"{where}: {key} name {twice[0]!r} {names.count(twice[0])} times; give each its own name")
+        if not all(name.strip() for name in names):
+            raise ModelError(f"{where}: {key} hold an empty name")
 
 
 def _check_ranges(card: ModelCard, where: str) -> None:

@@ -201,8 +201,7 @@ def _read_card(path: Path, inside: bytes | None) -> ModelCard:
     if toml.is_file():
         return card_of(parse_toml(toml), str(toml))
     raise ModelError(
-        f"{path}: is TorchScript but holds no {CARD_NAME}, so its scale and meaning are unknown; "
-        + TOML_HELP.format(toml=toml)
+        f"{path}: holds no {CARD_NAME}, so its scale and meaning are unknown; " + TOML_HELP.format(toml=toml)
     )
 
 

@@ -14,6 +14,7 @@ from nuclix.engine.report.collect import FolderFacts, SlideFacts, collect
 from nuclix.engine.segmentation.summary import area_quantiles, read_summary
 
 _QUARTILES = (0.25, 0.5, 0.75)
+_BY_CLASS = ("nuclei", "nuclei_per_mm2")
 COLUMNS = (
     *("name", "slide", "state", "nuclei", "tissue_mm2", "nuclei_per_mm2"),
     *("mean_area_um2", "area_q25_um2", "median_area_um2", "area_q75_um2"),
@@ -29,7 +30,7 @@ def write_slide_table(out: Path, path: Path) -> None:
     out : Path
         The output folder of a run.
     path : Path
-        The table. It has a column ``nuclei: CLASS`` for each class where there are several.
+        The table. Where there are several classes, it has columns ``nuclei: CLASS`` and ``nuclei_per_mm2: CLASS``.
 
     Raises
     ------
@@ -48,13 +49,21 @@ def slide_table(folder: FolderFacts) -> str:
     """Return the table as CSV text."""
     classes = list(dict.fromkeys(item.name for slide in folder.slides for item in slide.classes))
     text = io.StringIO()
-    columns = (*COLUMNS, *(f"nuclei: {name}" for name in classes))
+    columns = (*COLUMNS, *(f"{key}: {name}" for key in _BY_CLASS for name in classes))
     table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     table.writeheader()
     for slide in folder.slides:
-        values = {**_row(slide, folder.out), **{f"nuclei: {item.name}": item.nuclei for item in slide.classes}}
+        values = {**_row(slide, folder.out), **_by_class(slide)}
         table.writerow({name: _cell(value) for name, value in values.items()})
     return text.getvalue()
+
+
+def _by_class(slide: SlideFacts) -> dict[str, Any]:
+    counts, densities = _BY_CLASS
+    return {
+        **{f"{counts}: {item.name}": item.nuclei for item in slide.classes},
+        **{f"{densities}: {item.name}": item.density for item in slide.classes},
+    }
 
 
 def _row(slide: SlideFacts, out: Path) -> dict[str, Any]:

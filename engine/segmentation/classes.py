@@ -62,6 +62,11 @@ def class_rule(card: ModelCard, where: str) -> ClassRule | None:
     maps, count = len(card.class_maps), len(card.classes)
     if not maps:
         return None
+    if maps == count + 1 and card.class_maps[0] in (item.name for item in card.classes):
+        raise ModelError(
+            f"{where}: the first of {maps} class_maps would be the background, as there are {count} classes, but "
+            f"{card.class_maps[0]!r} is a class: list every class, or name the background's map first"
+        )
     if maps in (count, count + 1):
         return ClassRule(count, CHANNELS, maps > count)
     if maps == 1:
@@ -293,6 +298,8 @@ def read_class_map(path: Path, classes: Sequence[ObjectClass]) -> ClassMapping:
         raise UsageError(f"{path}: the class map can't be read: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{path}: the class map is not TOML: {error}") from error
+    if not values:
+        raise UsageError(f"{path}: the class map is empty; give a table for each class that changes, such as [Class]")
     known = [item.name for item in classes]
     for name in values:
         if name not in known:
@@ -303,10 +310,14 @@ def read_class_map(path: Path, classes: Sequence[ObjectClass]) -> ClassMapping:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    name: str = ""
+    name: str | None = None
     color: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
+        if self.name is None and self.color is None:
+            raise ValueError("changes nothing: give a name, a color or both")
+        if self.name is not None and not (self.name.strip() and self.name.isprintable()):
+            raise ValueError(f"name must be a line of text, not {self.name!r}")
         if self.color is not None and not all(0 <= value <= 255 for value in self.color):
             raise ValueError(f"color must be three numbers in 0..255, not {list(self.color)}")
 
@@ -317,8 +328,8 @@ def _merged(classes: Sequence[ObjectClass], changes: Mapping[str, _Change], path
     given: set[str] = set()
     table = []
     for item in classes:
-        change = changes.get(item.name, _Change())
-        name = change.name or item.name
+        change = changes.get(item.name, _Change(item.name))
+        name = item.name if change.name is None else change.name
         if name not in names:
             names.append(name)
             colors[name] = item.color

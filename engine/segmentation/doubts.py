@@ -146,7 +146,7 @@ def _about_nuclei(found: Findings) -> list[str]:
     quantiles = area_quantiles(found.summary.areas, (0.5,))
     if quantiles and count >= MIN_NUCLEI and not MEDIAN_AREA_UM2[0] <= quantiles[0] <= MEDIAN_AREA_UM2[1]:
         said.append(
-            f"the median nucleus has {quantiles[0]:.0f} um2, outside {MEDIAN_AREA_UM2[0]:.0f} to "
+            f"the median nucleus has {quantiles[0]:.3g} um2, outside {MEDIAN_AREA_UM2[0]:.0f} to "
             f"{MEDIAN_AREA_UM2[1]:.0f} um2: check the slide's scale (--mpp) and the model"
         )
     if found.in_background is not None and found.in_background > MOST * count:

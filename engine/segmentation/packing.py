@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +18,18 @@ from nuclix.engine.files import replace_file
 from nuclix.engine.inference.card import card_from_toml
 from nuclix.engine.inference.model_file import card_text, load_torchscript, write_model
 from nuclix.engine.inference.model_source import ModelSource, source_of
-from nuclix.engine.inference.tiling import PART_STEP
 from nuclix.engine.model_card import InputFormat, ModelCard, PatchShape
 from nuclix.engine.run_config import RunConfig
-from nuclix.engine.segmentation.classes import check_classes, class_rule, find_nuclei
+from nuclix.engine.segmentation.classes import INDEX, check_classes, class_rule, find_nuclei
+from nuclix.engine.segmentation.network_trial import NetworkTrial
 from nuclix.engine.segmentation.preparation import post_processor
 
-if TYPE_CHECKING:
-    import torch
-
-# Of a map's range: what a padded border changes by less than this is noise of the arithmetic.
-MARGIN_TOLERANCE = 1e-3
 # Foreground on an image of tissue; outside, the card is likely wrong about the input or the maps.
 PLAUSIBLE_FOREGROUND = (0.001, 0.9)
 USUAL_SHARE = 0.5  # of a patch's edge: with less, a pixel is computed more than four times
-_TIMED = 2
+# Maps under these names are read as probabilities by every post-processor that takes them.
+_PROBABILITIES = frozenset({"interior", "boundary", "nucleus", "probability"})
+_ROUNDING = 1e-3  # by which a probability may lie outside 0 to 1: number formats of 16 bits
 _WEIGHTS_ONLY = "holds weights without the network: build it in Python, load them, and save it with torch.jit.trace"
 _TENSORFLOW = "is of TensorFlow: convert it to ONNX (python -m tf2onnx.convert), then pack that"
 _ADVICE = {
@@ -126,9 +123,9 @@ def pack_model(network: Path, card_file: Path, out: Path, image: NDArray[np.uint
     source = source_of(network)
     _check_formats(source, network, out)
     module = load_torchscript(network, "cpu") if source is None else source.load(network, card, "cpu")
-    trial = _Trial(module, replace(card, crop=0), network)
+    trial = NetworkTrial(module, replace(card, crop=0), network)
     size = card.patch.size
-    trial.crop = _crop(trial.run(image, size, cropped=True), trial.card, network)
+    trial.find_crop(image)
     maps, again = trial.run(image, size), trial.run(image, size)
     reach = trial.crop if trial.crop else 0
     warnings = []
@@ -183,127 +180,17 @@ def _check_formats(source: type[ModelSource] | None, network: Path, out: Path) -
         raise ModelError(f"{network}: {_ADVICE[suffix]}")
     if source is not None and out.suffix.lower() != suffix:
         raise ModelError(f"{out}: the model file is of the format of {network.name}: end its name with {suffix}")
+    if source is None and _is_pickle(network):
+        raise ModelError(f"{network}: was written by torch.save, not torch.jit.save: it {_WEIGHTS_ONLY}")
 
 
-class _Trial:
-    """Runs the network on patches from the middle of an image."""
-
-    def __init__(self, module: Callable[[torch.Tensor], Any], card: ModelCard, path: Path) -> None:
-        self._module = module
-        self.card = card
-        self.crop = 0
-        self._path = path
-
-    def network(self, crop: int) -> torch.nn.Module:
-        """Return the network with what its card asks for around it; `crop` pixels are put back on every side."""
-        from nuclix.engine.inference.adapter import AdaptedNetwork
-
-        return AdaptedNetwork(self._module, replace(self.card, crop=crop)).eval()
-
-    def run(self, image: NDArray[np.uint8], size: int, cropped: bool = False) -> NDArray[np.float32]:
-        """Return the (channels, H, W) maps of the middle `size` pixels; not padded where `cropped`."""
-        import torch
-
-        top, left = ((extent - size) // 2 for extent in image.shape[:2])
-        patch = np.ascontiguousarray(image[top : top + size, left : left + size])
-        batch = torch.from_numpy(patch[None]).permute(0, 3, 1, 2)
-        try:
-            with torch.inference_mode():
-                maps = self.network(0 if cropped else self.crop)(batch)
-        except (RuntimeError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            raise ModelError(
-                f"{self._path}: fails on a patch of {size} px as its card describes it (input, outputs): {lines[-1]}"
-            ) from error
-        if maps.ndim != 4 or maps.shape[1] != self.card.channels:
-            names = ", ".join((*self.card.maps, *self.card.class_maps))
-            raise ModelError(
-                f"{self._path}: gives {tuple(maps.shape)} for a patch of {size} px; the card names "
-                f"{self.card.channels} channels ({names}): choose them with [[outputs]]"
-            )
-        result: NDArray[np.float32] = maps[0].float().numpy()
-        return result
-
-    def grows(self, image: NDArray[np.uint8], size: int) -> bool:
-        """Return whether the network takes a larger patch, too."""
-        try:
-            self.run(image, size + 2 * self._step(size))
-        except ModelError:
-            return False
-        return True
-
-    def _step(self, size: int) -> int:
-        multiple = self.card.patch.multiple
-        return max(size // 4 // multiple, 1) * multiple
-
-    def reach(self, image: NDArray[np.uint8], size: int) -> int:
-        """Return how far from a patch's edge the maps differ from those of a larger patch."""
-        step = self._step(size)
-        try:
-            large = self.run(image, size + 2 * step)[:, step:-step, step:-step]
-        except ModelError as error:
-            raise ModelError(f"{self._path}: takes patches of {size} px only, so give patch.margin") from error
-        small = self.run(image, size)
-        span = np.maximum(np.ptp(large, axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
-        wrong = (np.abs(large - small) > MARGIN_TOLERANCE * span).any(axis=0)
-        rows, cols = np.indices(wrong.shape)
-        away = np.minimum(np.minimum(rows, cols), np.minimum(size - 1 - rows, size - 1 - cols))
-        return int(away[wrong].max(initial=-1)) + 1
-
-    def speed(self, image: NDArray[np.uint8], size: int) -> float:
-        """Return million pixels a second."""
-        started = time.perf_counter()
-        for _ in range(_TIMED):
-            self.run(image, size)
-        return _TIMED * size * size / 1e6 / (time.perf_counter() - started)
-
-    def takes_parts(
-        self, packed: torch.nn.Module, image: NDArray[np.uint8], maps: NDArray[np.float32], patch: PatchShape
-    ) -> bool:
-        """Return whether a smaller patch, not a square, has the same maps in its middle as the whole patch (`maps`)."""
-        import torch
-
-        step = -(-PART_STEP // patch.multiple) * patch.multiple
-        height, width = 2 * patch.margin + step, 2 * patch.margin + 2 * step
-        if step + width > patch.size:
-            return False
-        top, left = ((extent - patch.size) // 2 + step for extent in image.shape[:2])
-        part = torch.from_numpy(np.ascontiguousarray(image[None, top : top + height, left : left + width]))
-        try:
-            with torch.inference_mode():
-                found = packed(part.permute(0, 3, 1, 2))[0].float().numpy()
-        except Exception:  # noqa: BLE001 (what a network raises that was made for one shape has no common type)
-            return False
-        rows, cols = (slice(patch.margin, extent - patch.margin) for extent in (height, width))
-        whole = maps[:, step : step + height, step : step + width]
-        if found.shape != whole.shape:
-            return False
-        span = np.maximum(np.ptp(maps, axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
-        return bool((np.abs(found - whole)[:, rows, cols] <= MARGIN_TOLERANCE * span).all())
-
-    def traced(self) -> torch.jit.ScriptModule:
-        """Return the network with what its card asks for around it, as TorchScript."""
-        import torch
-
-        from nuclix.engine.inference.model_file import torchscript_warnings
-
-        size = self.card.patch.size
-        with torch.inference_mode(), torchscript_warnings():
-            example = torch.zeros(1, 3, size, size, dtype=torch.uint8)
-            module: torch.jit.ScriptModule = torch.jit.trace(self.network(self.crop), example, check_trace=False)
-        return module
-
-
-def _crop(maps: NDArray[np.float32], card: ModelCard, path: Path) -> int:
-    """Return how many pixels are missing on every side of a patch's maps."""
-    size = card.patch.size
-    rows, cols = maps.shape[1:]
-    if rows != cols or rows > size or (size - rows) % 2:
-        raise ModelError(
-            f"{path}: gives maps of {rows} x {cols} px for a patch of {size} px; they may be smaller by the same "
-            "number of pixels on every side, or by the factor `stride`"
-        )
-    return (size - rows) // 2
+def _is_pickle(path: Path) -> bool:
+    """Return whether a file is a zip archive of `torch.save`: of weights, or of a module without its code."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = [name.rpartition("/")[2] for name in archive.namelist()]
+    return "data.pkl" in names and "constants.pkl" not in names
 
 
 def _with_margin(patch: PatchShape, reach: int, path: Path) -> PatchShape:
@@ -333,6 +220,12 @@ def _nuclei(post: PostProcessor, maps: NDArray[np.float32], card: ModelCard, whe
 def _warnings(facts: tuple[MapFacts, ...], foreground: float) -> list[str]:
     warnings = [f"the map {item.name} holds values that are no numbers" for item in facts if item.mean != item.mean]
     warnings += [f"the map {item.name} is {item.low:g} everywhere" for item in facts if item.low == item.high]
+    warnings += [
+        f"the map {item.name} reaches from {item.low:.4g} to {item.high:.4g}, but must be a probability: which "
+        "activation turns the network's output into one (softmax, sigmoid)?"
+        for item in facts
+        if item.name in _PROBABILITIES and (item.low < -_ROUNDING or item.high > 1 + _ROUNDING)
+    ]
     low, high = PLAUSIBLE_FOREGROUND
     if not low <= foreground <= high:
         warnings.append(
@@ -351,12 +244,27 @@ def describe(facts: PackFacts) -> str:
         f"border      changes the maps up to {facts.reach} px inside"
         + (f"; the network leaves {facts.crop} px out" if facts.crop else ""),
         *(f"map         {item.name}: {item.low:.4g} to {item.high:.4g}, mean {item.mean:.4g}" for item in facts.maps),
+        *_class_lines(facts.card),
         f"image       {facts.foreground:.1%} foreground, {facts.nuclei} nuclei",
         f"repeatable  {'yes' if facts.deterministic else 'no'}",
         f"speed       {facts.mpx_per_s:.2f} Mpx/s on this CPU",
         *(f"warning: {warning}" for warning in facts.warnings),
     ]
     return "\n".join(lines)
+
+
+def _class_lines(card: ModelCard) -> list[str]:
+    """Return which channel is of which class."""
+    rule = class_rule(card, card.name)
+    names = [item.name for item in card.classes]
+    if rule is None:
+        return []
+    if rule.form == INDEX:
+        numbers = ", ".join(f"{k} {name}" for k, name in enumerate(names, 1))
+        return [f"classes     numbers in the map {card.class_maps[0]}: {numbers}"]
+    pairs = zip(card.class_maps[int(rule.background) :], names, strict=True)
+    ground = f"; {card.class_maps[0]} is the background" if rule.background else ""
+    return ["classes     " + ", ".join(f"{name} from {map_}" for map_, name in pairs) + ground]
 
 
 def facts_as_json(facts: PackFacts) -> str:

@@ -65,6 +65,7 @@ _PLAIN = ("archive_format", "archive_version", "byteorder", ".data/version")
 _SAMPLES = "data/sample_inputs/model.pt"
 _SHAPE_WORDS = ("Expected input", "shape", "Guard")  # in PyTorch's errors about other inputs than exported
 HELP = "export the network as TorchScript instead (torch.jit.trace)"
+NOT_TRUSTED = "; --trust-model is for TorchScript: an archive of torch.export is always checked"
 
 
 class ExportedSource:
@@ -129,7 +130,10 @@ class ExportedSource:
         import torch
         from torch.export.passes import move_to_device_pass
 
-        content = checked_export(path.read_bytes(), str(path))
+        try:
+            content = checked_export(path.read_bytes(), str(path))
+        except ModelError as error:
+            raise ModelError(f"{error}{NOT_TRUSTED}" if trust else str(error)) from error
         try:
             program = torch.export.load(io.BytesIO(content))
         except Exception as error:  # whatever the deserialiser meets

@@ -218,7 +218,11 @@ class _Network:
         try:
             values = self._session.run(None, {self._input: batch})
         except Exception as error:
-            raise RuntimeError(f"ONNX Runtime: {str(error).splitlines()[0]}") from error
+            problem = " ".join(str(error).split())
+            raise RuntimeError(
+                f"ONNX Runtime fails on a batch of {' x '.join(map(str, batch.shape))}: {problem}; a network of fixed "
+                "sizes takes the batch (--batch) and the patch that it was exported for"
+            ) from error
         outputs = {
             name: torch.from_numpy(value).to(images.device) for name, value in zip(self._outputs, values, strict=True)
         }
