@@ -71,7 +71,7 @@ class AdaptedNetwork(torch.nn.Module):
             maps = maps.permute(0, 3, 1, 2)
         if part.activation != NONE:
             maps = maps.float().sigmoid() if part.activation == SIGMOID else maps.float().softmax(1)
-        if not torch.jit.is_tracing() and any(k >= maps.shape[1] for k in part.channels):
+        if not torch.jit.is_tracing() and any(k >= maps.shape[1] for k in part.channels):  # type: ignore[attr-defined]
             raise ValueError(
                 f"the output {part.key or 'of the network'} has {maps.shape[1]} channels, counted from 0: the card "
                 f"asks for {', '.join(map(str, part.channels))}"
