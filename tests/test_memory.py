@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pytest
 
 from end_to_end import config_for, make_model, make_slide, results
@@ -145,7 +146,7 @@ def test_what_a_network_raises(shared: SegmentationContext, tmp_path: Path, text
 
     device.error = raises
     with pytest.raises(kind):
-        some.predictor([])
+        some.predictor([np.zeros((some.predictor.patch.size, some.predictor.patch.size, 3), np.uint8)])
 
 
 def test_torchs_own_error_is_one_of_memory(shared: SegmentationContext, tmp_path: Path) -> None:
@@ -154,4 +155,4 @@ def test_torchs_own_error_is_one_of_memory(shared: SegmentationContext, tmp_path
     some, device = shared_with(shared, tmp_path / "out", 1, 0)
     device.error = torch.OutOfMemoryError
     with pytest.raises(DeviceMemoryError):
-        some.predictor([])
+        some.predictor([np.zeros((some.predictor.patch.size, some.predictor.patch.size, 3), np.uint8)])

@@ -173,14 +173,14 @@ def test_one_thread_does_not_change_the_warning_filters_of_another(
     path = write_ndpi(tmp_path / "a.ndpi", smooth_image(128, 256), 0.25, (1,))  # tiffslide warns of this maker's files
     usual, steps = _tiff_layout._maker_properties, {name: threading.Event() for name in ("in", "both in", "done")}
 
-    def in_turn(slide: Any) -> dict[str, Any]:
+    def in_turn(path: Path, tiff: Any) -> dict[str, Any]:
         if not steps["in"].is_set():
             steps["in"].set()
             assert steps["both in"].wait(timeout=30)
         else:
             steps["both in"].set()
             assert steps["done"].wait(timeout=30)
-        return usual(slide)
+        return usual(path, tiff)
 
     def width() -> int:
         with TiffSlideReader.open(path) as slide:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nuclix.engine.contracts import PatchShape
@@ -16,10 +16,10 @@ def test_a_part_holds_what_is_needed_and_begins_and_ends_at_few_places(data: st.
     valid = multiple * data.draw(st.integers(1, 12))
     grid = TileGrid(*(data.draw(st.integers(1, 2000)) for _ in range(2)), PatchShape(valid, 0, multiple), 100)
     core = data.draw(st.sampled_from(list(grid.patches_of(0, 0))))
-    row, row_end, col, col_end = (data.draw(st.integers(0, valid)) for _ in range(4))
-    near = Box.between(core.row + row, core.col + col, core.row + row_end, core.col + col_end)
-    near = near.intersect(Box(0, 0, grid.height, grid.width))
-    assume(near.area)
+    bounds = (min(core.height, grid.height - core.row), min(core.width, grid.width - core.col))  # on the slide
+    row, col = (data.draw(st.integers(0, bound - 1)) for bound in bounds)
+    height, width = data.draw(st.integers(1, bounds[0] - row)), data.draw(st.integers(1, bounds[1] - col))
+    near = Box(core.row + row, core.col + col, height, width)
     part = grid.part(core, near)
     assert part.intersect(core) == part and part.intersect(near) == near
     step = {48: 96, 96: 96}.get(multiple, PART_STEP)
