@@ -1,7 +1,8 @@
 """Run an experiment: one training run per network, seed and fold, each scored on the fold that it did not see.
 
-A run that is finished is read, not repeated; one that was killed goes on from its checkpoint. The scores of every
-parameter set on every held-out image are kept, so that parameters can be chosen on other folds than they are judged on.
+A run that is finished is read, not repeated; one that was killed goes on from its checkpoint, and so does one that is
+to be scored with other parameters. The scores of every parameter set on every held-out image are kept, so that
+parameters can be chosen on other folds than they are judged on.
 """
 
 from __future__ import annotations
@@ -205,8 +206,8 @@ def _result(
         )
     )
     record = folder / RECORD
-    if record.exists():
-        return _read(record, cell, settings)
+    if record.exists() and (known := _read(record, cell, settings)) is not None:
+        return known
     never = schedule.steps  # nothing is validated in between: the held-out fold has no say in the training run
     place = Place(folder, bench.device, resume=True, validate_every=never)
     state = train(recipe, Dataset(dataset.train, (), dataset.split), schedule, place, report)
@@ -241,8 +242,14 @@ def _scored(
     return found
 
 
-def _read(record: Path, cell: Cell, settings: Mapping[str, Any]) -> CellResult:
-    """Return an earlier result; raise `DataError` if it was made with other settings."""
+def _read(record: Path, cell: Cell, settings: Mapping[str, Any]) -> CellResult | None:
+    """Return an earlier result; None if the same training is to be scored in other ways.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read, or is of another training.
+    """
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
         before = content["settings"]
@@ -257,6 +264,8 @@ def _read(record: Path, cell: Cell, settings: Mapping[str, Any]) -> CellResult:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise DataError(f"{record}: can't be read: {problem}; delete it to train this run again") from problem
     differing = sorted(key for key in settings.keys() | before.keys() if settings.get(key) != before.get(key))
+    if differing == ["ways"]:
+        return None
     if differing:
         raise DataError(
             f"{record}: was made with other settings ({', '.join(differing)}); restore them, or choose another --out"

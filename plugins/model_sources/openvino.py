@@ -181,6 +181,8 @@ class OpenVinoQueue:
             "INFERENCE_PRECISION_HINT": "bf16" if settings.precision == BFLOAT16 else "f32",
             "INFERENCE_NUM_THREADS": settings.threads,
             "NUM_STREAMS": self.places,
+            # Otherwise the streams of several processes are bound to the same first cores.
+            "ENABLE_CPU_PINNING": False,
         }
         self._idle: list[Any] = []
         self._running: deque[_Job] = deque()

@@ -173,6 +173,20 @@ def test_results_of_other_settings_are_refused(data: Path, file: Path, tmp_path:
         next(run_experiment(read_experiment(file), bench, (), lambda cell, progress: None))
 
 
+def test_other_parameters_are_scored_without_training_again(data: Path, file: Path, tmp_path: Path) -> None:
+    def first(out: Path) -> tuple[CellResult, bytes]:
+        result = next(run_experiment(read_experiment(file), Bench(file, data, out, "cpu"), (), lambda *_: None))
+        return result, next(out.rglob("checkpoint.pt")).read_bytes()
+
+    before, checkpoint = first(tmp_path / "out")
+    file.write_text(TOML.replace("p1 = [0.5, 1.0]", "p1 = [0.5, 2.0, 4.0]"))
+    after, same = first(tmp_path / "out")
+    anew, _ = first(tmp_path / "anew")
+    assert same == checkpoint and after.seconds == before.seconds
+    assert [dict(item)["p1"] for item in after.ways["distance, watershed"].parameters] == [0.5, 2.0, 4.0]
+    assert after.ways == anew.ways
+
+
 def test_folds_respect_groups(data: Path, tmp_path: Path) -> None:
     (data / "groups.csv").write_text("image,group\ni0,a\ni1,a\ni2,b\ni3,b\n")
     experiment = Experiment("t", (Network("a", "dist"),), folds=2)
