@@ -181,10 +181,10 @@ def test_other_parameters_are_scored_without_training_again(data: Path, file: Pa
     before, checkpoint = first(tmp_path / "out")
     file.write_text(TOML.replace("p1 = [0.5, 1.0]", "p1 = [0.5, 2.0, 4.0]"))
     after, same = first(tmp_path / "out")
-    anew, _ = first(tmp_path / "anew")
+    fresh, _ = first(tmp_path / "fresh")
     assert same == checkpoint and after.seconds == before.seconds
     assert [dict(item)["p1"] for item in after.ways["distance, watershed"].parameters] == [0.5, 2.0, 4.0]
-    assert after.ways == anew.ways
+    assert after.ways == fresh.ways
 
 
 def test_folds_respect_groups(data: Path, tmp_path: Path) -> None:
