@@ -117,6 +117,19 @@ class OneSize(Smooth):
         return super().forward(x.reshape(1, 3, int(x.shape[2]), 256))
 
 
+class Particular(torch.nn.Module):
+    """Scripted, it raises an error of TorchScript for patches of another size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.nn.Conv2d(3, 2, 11, padding=5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2] != 256:
+            raise ValueError("takes patches of 256 px")
+        return self.mean(x)
+
+
 class Average(Smooth):
     """Looks at its whole patch."""
 
@@ -134,6 +147,16 @@ def test_whether_a_network_takes_parts_of_its_patch_is_tried(
     facts = pack_model(tmp_path / "net.pt", text, tmp_path / "m.pt", picture)
     assert facts.card.patch.dynamic == read_card(tmp_path / "m.pt").patch.dynamic == parts
     assert ("parts of it" in describe(facts)) == parts
+
+
+def test_an_error_of_torchscript_says_that_a_network_takes_one_size(tmp_path: Path) -> None:
+    save(tmp_path / "net.pt", Particular(), scripted=True)
+    picture = np.random.default_rng(0).integers(0, 256, (400, 420, 3), np.uint8)
+    text = card(tmp_path / "card.toml", UNIT, margin=16, size=256)
+    facts = pack_model(tmp_path / "net.pt", text, tmp_path / "m.pt", picture)
+    assert not facts.card.patch.dynamic
+    with pytest.raises(ModelError, match="takes patches of 256 px only, so give"):
+        pack_model(tmp_path / "net.pt", card(tmp_path / "card.toml", UNIT, size=256), tmp_path / "n.pt", picture)
 
 
 def load_model_of(tmp_path: Path, module: torch.nn.Module):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Of a map's range: what a padded border changes by less than this is noise of the arithmetic.
 MARGIN_TOLERANCE = 1e-3
 _TIMED = 2
+# What a network raises on an input that it does not take, besides `torch.jit.Error`.
+_FAILURES = (RuntimeError, KeyError, IndexError, TypeError, AttributeError, ValueError)
 _OTHER_INPUT = "channels, but got 3"  # in PyTorch's message about the first convolution
 
 
@@ -75,7 +77,7 @@ class NetworkTrial:
         try:
             with torch.inference_mode():
                 maps = network(batch)
-        except (RuntimeError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        except (*_FAILURES, torch.jit.Error) as error:
             lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             hint = "; nuclix gives RGB: put a module in front that makes its input of them" * (
                 _OTHER_INPUT in lines[-1]
@@ -171,7 +173,7 @@ class NetworkTrial:
         try:
             with torch.inference_mode():
                 found = packed(part.permute(0, 3, 1, 2))[0].float().numpy()
-        except Exception:  # noqa: BLE001 (what a network raises that was made for one shape has no common type)
+        except (*_FAILURES, torch.jit.Error, ModelError):  # it was made for one shape
             return False
         rows, cols = (slice(patch.margin, extent - patch.margin) for extent in (height, width))
         whole = maps[:, step : step + height, step : step + width]
